@@ -1,0 +1,37 @@
+"""gftzoo: a model zoo of visual generators trained and sampled without guidance.
+
+Importing this module is light; torch comes with the first `load`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "GftzooError": "gftzoo.errors",
+    "Model": "gftzoo.model",
+    "ModelCard": "gftzoo.zoo",
+    "get_card": "gftzoo.zoo",
+    "hookimpl": "gftzoo.hookspecs",
+    "list_models": "gftzoo.zoo",
+    "load": "gftzoo.weights",
+}
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 (names are resolved lazily below)
+
+if TYPE_CHECKING:
+    from gftzoo.errors import GftzooError as GftzooError
+    from gftzoo.hookspecs import hookimpl as hookimpl
+    from gftzoo.model import Model as Model
+    from gftzoo.weights import load as load
+    from gftzoo.zoo import ModelCard as ModelCard
+    from gftzoo.zoo import get_card as get_card
+    from gftzoo.zoo import list_models as list_models
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gftzoo' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,158 @@
+"""A family at work: the problem it draws, the options it has, and the typed door to its hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, cast
+
+import pluggy
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from gftzoo.errors import PluginError, UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import Guidance
+from gftzoo.hookspecs import hookimpl
+from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
+from gftzoo.zoo import ModelCard, TokenizerSpec
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What one batch asks of the network. Subclass it; every tensor field has the batch as its first dimension."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The problem of the samples at `rows` (indices or a boolean mask)."""
+        return self._map(lambda tensor: tensor[rows])
+
+    def repeat(self, times: int) -> Self:
+        """The batch `times` over, one copy after the other, as a guidance with several passes needs it."""
+        return self._map(lambda tensor: torch.cat([tensor] * times)) if times > 1 else self
+
+    def _map(self, change: Any) -> Self:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)})
+
+
+class FreeForm(BaseModel):
+    """Options of a family that declares none: anything goes, nothing is documented."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+@dataclass(frozen=True)
+class FamilyOptions:
+    """The pydantic models that validate and document `card.network` and the sampler's settings."""
+
+    network: type[BaseModel] = FreeForm
+    sampler: type[BaseModel] = FreeForm
+
+
+class Defaults:
+    """The optional hooks, registered behind every family and used where the family has nothing of its own."""
+
+    @hookimpl(trylast=True)
+    def options(self) -> FamilyOptions:
+        return FamilyOptions()
+
+    @hookimpl(trylast=True)
+    def encode_condition(self, model: Any, conditions: Sequence[int | str]) -> Tensor:
+        return torch.tensor([model.card.class_index(c) for c in conditions], device=model.device)
+
+    @hookimpl(trylast=True)
+    def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
+        return build_core_tokenizer(spec, weights)
+
+    @hookimpl(trylast=True)
+    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return tensors
+
+    @hookimpl(trylast=True)
+    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        trainable = [p for p in network.parameters() if p.requires_grad]
+        return [{"params": trainable, "weight_decay": weight_decay}]
+
+    @hookimpl(trylast=True)
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        lists = [list(m) for m in network.modules() if isinstance(m, nn.ModuleList)]
+        return max(lists, key=len, default=[])
+
+
+class Family:
+    """The hooks of one family, typed. Every call goes through pluggy, so wrappers of other plugins take part."""
+
+    def __init__(self, name: str, manager: pluggy.PluginManager) -> None:
+        self.name = name
+        self.manager = manager
+
+    def _call(self, hook: str, **arguments: Any) -> Any:
+        return getattr(self.manager.hook, hook)(**arguments)
+
+    def build_network(self, card: ModelCard) -> nn.Module:
+        return cast(nn.Module, self._call("build_network", card=card))
+
+    def draw_problem(self, model: Any, latents: Tensor, generator: SampleGenerator) -> Problem:
+        return cast(Problem, self._call("draw_problem", model=model, latents=latents, generator=generator))
+
+    def predict(self, model: Any, problem: Problem, condition: Tensor, beta: Tensor | None) -> Tensor:
+        return cast(Tensor, self._call("predict", model=model, problem=problem, condition=condition, beta=beta))
+
+    def loss_term(self, model: Any, prediction: Tensor, problem: Problem) -> Tensor:
+        loss_B = cast(Tensor, self._call("loss_term", model=model, prediction=prediction, problem=problem))
+        if loss_B.ndim != 1 or len(loss_B) != len(prediction):
+            raise PluginError(
+                f"family {self.name!r}: loss_term must return one loss per sample, shape ({len(prediction)},), "
+                f"and returned shape {tuple(loss_B.shape)}."
+            )
+        return loss_B
+
+    def condition_drop(self, model: Any, condition: Tensor, dropped: Tensor) -> Tensor:
+        return cast(Tensor, self._call("condition_drop", model=model, condition=condition, dropped=dropped))
+
+    def temperature_sampler(
+        self, model: Any, condition: Tensor, guidance: Guidance, settings: BaseModel, generator: SampleGenerator
+    ) -> Tensor:
+        latents = self._call(
+            "temperature_sampler",
+            model=model,
+            condition=condition,
+            guidance=guidance,
+            settings=settings,
+            generator=generator,
+        )
+        return cast(Tensor, latents)
+
+    def options(self) -> FamilyOptions:
+        return cast(FamilyOptions, self._call("options"))
+
+    def encode_condition(self, model: Any, conditions: Sequence[int | str]) -> Tensor:
+        return cast(Tensor, self._call("encode_condition", model=model, conditions=conditions))
+
+    def build_tokenizer(self, spec: TokenizerSpec, weights: str | None = None) -> Tokenizer:
+        return cast(Tokenizer, self._call("build_tokenizer", spec=spec, weights=weights))
+
+    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return cast("Mapping[str, Tensor]", self._call("import_weights", card=card, tensors=tensors))
+
+    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        groups = self._call("parameter_groups", network=network, weight_decay=weight_decay)
+        return cast("list[dict[str, Any]]", groups)
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        return cast("list[nn.Module]", self._call("blocks", network=network))
+
+    def sampler_settings(self, card: ModelCard, **settings: Any) -> BaseModel:
+        """The sampler's settings: the family's defaults, then the card's, then `settings`.
+
+        Raises UsageError for an unknown key or a value that does not fit.
+        """
+        from gftzoo.zoo import validation_sentence
+
+        schema = self.options().sampler
+        chosen = {key: value for key, value in settings.items() if value is not None}
+        try:
+            return schema.model_validate({**card.sampler, **chosen})
+        except ValueError as error:
+            raise UsageError(validation_sentence(f"sampler setting of {card.name}", error, schema)) from error

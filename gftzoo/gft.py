@@ -1,0 +1,140 @@
+"""Guidance-Free Training, once for every family, beside the plain conditional objective it is compared with.
+
+"Visual Generation Without Guidance", arXiv 2501.15420. Suffix B: batch. `f_s` is the sampling model, which sees the
+temperature beta; `f_u` the unconditional one, the same weights without gradient.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gftzoo.errors import UsageError, nearest
+from gftzoo.family import Problem
+from gftzoo.generator import SampleGenerator
+from gftzoo.model import Model
+from gftzoo.zoo import Frozen, validation_sentence
+
+
+class ObjectiveOptions(Frozen):
+    """Options every objective has."""
+
+    p_drop: float = Field(0.1, ge=0.0, lt=1.0, description="share of samples whose condition is dropped")
+
+
+class GFTOptions(ObjectiveOptions):
+    """Options of Guidance-Free Training."""
+
+    beta_min: float = Field(0.0, ge=0.0, le=1.0, description="lower end of the uniform temperature draw")
+    beta_max: float = Field(1.0, gt=0.0, le=1.0, description="upper end of the uniform temperature draw")
+    unconditional_input: Literal["one", "omitted"] = Field(
+        "one", description="temperature input of the unconditional pass; `omitted` is the released SD code's"
+    )
+    skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
+
+
+class Objective(ABC):
+    """What a network is trained for. Subclasses set `name`, `temperature` (the network's beta input) and `Options`."""
+
+    name: ClassVar[str]
+    temperature: ClassVar[bool]
+    Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
+
+    def __init__(self, options: ObjectiveOptions | None = None) -> None:
+        self.options: Any = options or self.Options()
+
+    def prepare(self, model: Model) -> None:
+        """Called once before training, with the initial weights; a distillation copies its teacher here."""
+
+    @abstractmethod
+    def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
+        """The per-sample loss (B,), differentiable."""
+
+
+class Conditional(Objective):
+    """The plain objective, whose models are sampled with classifier-free guidance."""
+
+    name = "conditional"
+    temperature = False
+
+    def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
+        dropped_B = generator.uniform() < self.options.p_drop
+        condition = model.family.condition_drop(model, condition, dropped_B)
+        prediction = model.family.predict(model, problem, condition, None)
+        return model.family.loss_term(model, prediction.float(), problem)
+
+
+class GFT(Objective):
+    """Guidance-Free Training: the conditional loss on beta f_s + (1 - beta) sg[f_u]."""
+
+    name = "gft"
+    temperature = True
+    Options = GFTOptions
+
+    def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
+        low, high = self.options.beta_min, self.options.beta_max
+        beta_B = low + (high - low) * generator.uniform()
+        dropped_B = generator.uniform() < self.options.p_drop
+        return self.loss_at(model, problem, condition, beta_B, dropped_B)
+
+    def loss_at(self, model: Model, problem: Problem, condition: Tensor, beta_B: Tensor, dropped_B: Tensor) -> Tensor:
+        """The loss (B,) for given temperatures in [0, 1] and dropped samples (Algorithm 1 of the paper)."""
+        family = model.family
+        # A dropped sample is an unconditional one: it sees the null condition and beta = 1. Its mixing weight stays
+        # the drawn beta, as in the released code.
+        beta_in_B = torch.where(dropped_B, 1.0, beta_B)
+        s_BX = family.predict(model, problem, family.condition_drop(model, condition, dropped_B), beta_in_B).float()
+        u_BX = self.unconditional(model, problem, condition, dropped_B, s_BX.detach())
+        weight_BX = beta_B.view(-1, *[1] * (s_BX.ndim - 1))
+        mixed_BX = weight_BX * s_BX + (1 - weight_BX) * u_BX  # f_c = beta f_s + (1 - beta) f_u
+        return family.loss_term(model, mixed_BX, problem)
+
+    def unconditional(
+        self, model: Model, problem: Problem, condition: Tensor, dropped_B: Tensor, s_BX: Tensor
+    ) -> Tensor:
+        """sg[f_u] (B, ...): dropped samples reuse their own prediction, the others take a pass without gradient.
+
+        It runs after the conditional pass: under autocast the bf16 copies of the weights are cached at first use, and
+        a copy made without gradient would cut the conditional pass off from the weights.
+        """
+        run_B = ~dropped_B if self.options.skip_dropped else torch.ones_like(dropped_B)
+        run_B[0] |= ~run_B.any()  # every rank runs the pass, so that sharded weights are gathered on all of them
+        rows = run_B.nonzero().squeeze(1)
+        everyone = torch.ones_like(rows, dtype=torch.bool)
+        beta_in = torch.ones_like(rows, dtype=torch.float32) if self.options.unconditional_input == "one" else None
+        with torch.no_grad(), deterministic(model.network):
+            null = model.family.condition_drop(model, condition[rows], everyone)
+            u_RX = model.family.predict(model, problem.select(rows), null, beta_in).float()
+        return s_BX.index_copy(0, rows, u_RX)
+
+
+@contextmanager
+def deterministic(network: nn.Module) -> Iterator[None]:
+    """Dropout and the like off for the duration; every module gets its own mode back."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+OBJECTIVES: dict[str, type[Objective]] = {objective.name: objective for objective in (GFT, Conditional)}
+
+
+def build_objective(name: str, options: dict[str, Any] | None = None) -> Objective:
+    """The objective of that name; UsageError for an unknown name, option or value."""
+    if name not in OBJECTIVES:
+        raise UsageError(f"unknown objective {name!r}{nearest(name, OBJECTIVES)}; valid are {', '.join(OBJECTIVES)}.")
+    schema = OBJECTIVES[name].Options
+    try:
+        return OBJECTIVES[name](schema.model_validate(options or {}))
+    except ValueError as error:
+        raise UsageError(validation_sentence(f"objective {name}", error, schema)) from error

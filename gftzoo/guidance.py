@@ -1,0 +1,95 @@
+"""How a sampler is steered: by temperature (GFT, one pass), by classifier-free guidance (two passes) or not at all.
+
+A family writes its sampler once against `Guidance`; `progress` in [0, 1] says how far the sampler is and carries the
+ramps that VAR and MAR use. Suffixes: B images, G = passes * B rows of the network's batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from gftzoo.errors import UsageError
+
+Schedule = Literal["constant", "linear"]
+
+
+class Guidance(ABC):
+    """What a sampler asks of its guidance."""
+
+    passes: ClassVar[int] = 1
+
+    def repeat(self, inputs_B: Tensor) -> Tensor:
+        """The network's batch for `inputs_B`, (B, ...) -> (G, ...): once per pass."""
+        return inputs_B if self.passes == 1 else torch.cat([inputs_B] * self.passes)
+
+    def expand(self, condition_B: Tensor, null_B: Tensor) -> Tensor:
+        """The conditions of the network's batch, (G, ...): the condition, then the null condition if it is used."""
+        return condition_B if self.passes == 1 else torch.cat([condition_B, null_B])
+
+    def beta(self, batch: int, progress: float = 0.0, device: torch.device | str = "cpu") -> Tensor | None:
+        """The temperature fed to the network, shape (batch,) float32; None for a network without that input."""
+        return None
+
+    @abstractmethod
+    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
+        """The guided prediction, (G, ...) -> (B, ...), in the space where guidance is linear (noise or logits)."""
+
+
+@dataclass(frozen=True)
+class Unguided(Guidance):
+    """The conditional model as it is."""
+
+    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
+        return prediction_G
+
+
+@dataclass(frozen=True)
+class Temperature(Guidance):
+    """GFT: one pass of the network that sees the sampling temperature `value` in (0, 1].
+
+    `schedule="linear"` mirrors a linear guidance ramp: beta(progress) = 1 / (1 + (1/value - 1) * progress).
+    """
+
+    value: float
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.value <= 1.0:
+            raise UsageError(
+                f"beta must lie in (0, 1] and is {self.value:g}; 1 is the plain conditional model, "
+                "smaller is stronger guidance (try --beta 0.5)."
+            )
+
+    def beta(self, batch: int, progress: float = 0.0, device: torch.device | str = "cpu") -> Tensor:
+        scale = 1.0 / self.value
+        ramp = 1.0 if self.schedule == "constant" else progress
+        return torch.full((batch,), 1.0 / (1.0 + (scale - 1.0) * ramp), device=device)
+
+    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
+        return prediction_G
+
+
+@dataclass(frozen=True)
+class ClassifierFree(Guidance):
+    """CFG: u + w (c - u), the conditional and the null pass in one batch; w = 1 is unguided.
+
+    `schedule="linear"` ramps the guidance, w(progress) = 1 + (w - 1) * progress (VAR's and MAR's schedule).
+    """
+
+    passes: ClassVar[int] = 2
+    scale: float
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.scale < float("inf"):
+            raise UsageError(f"the CFG scale must be a number >= 0 and is {self.scale:g}; 1 is off (try --cfg 1.5).")
+
+    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
+        ramp = 1.0 if self.schedule == "constant" else progress
+        conditional_B, unconditional_B = prediction_G.chunk(2)
+        return unconditional_B + (1.0 + (self.scale - 1.0) * ramp) * (conditional_B - unconditional_B)

@@ -1,0 +1,85 @@
+"""The contract: everything a family of visual generators implements, on one page.
+
+Suffixes: B batch; `latents` is what the model's tokenizer encodes to, (B, C, h, w) float32 or int64 codes (B, N);
+`condition` is a tensor with leading B: class indices (B,), or text features (B, T, D). Hooks are called through
+pluggy, so a plugin that is no family can wrap one of them for every family (`@hookimpl(wrapper=True)`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import pluggy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from gftzoo.family import FamilyOptions, Problem
+    from gftzoo.generator import SampleGenerator
+    from gftzoo.guidance import Guidance
+    from gftzoo.model import Model
+    from gftzoo.tokenizers import Tokenizer
+    from gftzoo.zoo import ModelCard, TokenizerSpec
+
+PROJECT: Final = "gftzoo"
+CONTRACT_VERSION: Final = 1
+hookspec: Final = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+
+
+class GenerativeFamily:
+    """One family of generators. The first six hooks are required; the rest have defaults in `gftzoo.family`."""
+
+    @hookspec(firstresult=True)
+    def build_network(self, card: ModelCard) -> nn.Module:
+        """The network of `card`, freshly initialised as its paper says; with a beta input iff `card.temperature`."""
+
+    @hookspec(firstresult=True)
+    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
+        """The corrupted input and what is to be predicted (noise and timestep; shifted codes; mask) for `latents`."""
+
+    @hookspec(firstresult=True)
+    def predict(self, model: Model, problem: Problem, condition: Tensor, beta: Tensor | None) -> Tensor:
+        """The prediction where guidance is linear: noise or velocity (B, ...), or logits (B, L, V).
+
+        `beta` (B,) in [0, 1] is the temperature input; None means that the network runs without one.
+        """
+
+    @hookspec(firstresult=True)
+    def loss_term(self, model: Model, prediction: Tensor, problem: Problem) -> Tensor:
+        """The per-sample loss (B,), float32, of a (possibly mixed) `prediction`."""
+
+    @hookspec(firstresult=True)
+    def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
+        """`condition` with the null condition where the boolean `dropped` (B,) is true."""
+
+    @hookspec(firstresult=True)
+    def temperature_sampler(
+        self, model: Model, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
+    ) -> Tensor:
+        """Latents drawn with the family's own procedure; `settings` is an instance of `options().sampler`."""
+
+    @hookspec(firstresult=True)
+    def options(self) -> FamilyOptions:
+        """The pydantic models of `card.network` and of the sampler's settings. Default: free form, none."""
+
+    @hookspec(firstresult=True)
+    def encode_condition(self, model: Model, conditions: Sequence[int | str]) -> Tensor:
+        """The condition tensor of class indices or prompts. Default: int64 class indices (B,)."""
+
+    @hookspec(firstresult=True)
+    def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
+        """The tokenizer of `spec`, with weights from a local path. Default: gftzoo's own (pixels, AutoencoderKL)."""
+
+    @hookspec(firstresult=True)
+    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Official state-dict keys renamed to this network's. Default: unchanged."""
+
+    @hookspec(firstresult=True)
+    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """The optimizer's parameter groups. Default: weight decay on every trainable parameter."""
+
+    @hookspec(firstresult=True)
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """The repeated blocks, for sharding, checkpointing and compilation. Default: the longest ModuleList."""

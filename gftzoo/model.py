@@ -1,0 +1,156 @@
+"""A model of the zoo in use: network, tokenizer and card together, with sampling and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.errors import UsageError
+from gftzoo.family import Family
+from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import ClassifierFree, Guidance, Schedule, Temperature, Unguided
+from gftzoo.plugins import load_family
+from gftzoo.tokenizers import Tokenizer
+from gftzoo.zoo import ModelCard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Model:
+    """A network with everything it needs to be trained and sampled.
+
+    Args:
+        card: what the network is; `card.temperature` says whether it is steered by beta or by CFG.
+        network: the bare module (wrappers for several GPUs or compilation stay outside or in place).
+        tokenizer: between images and latents; None where only the network is needed.
+        provenance: where the weights come from (file, hash, entry), recorded with everything made of them.
+    """
+
+    card: ModelCard
+    network: nn.Module
+    tokenizer: Tokenizer | None
+    family: Family
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def fresh(cls, card: ModelCard, tokenizer: Tokenizer | None = None) -> Model:
+        """The model of a card with newly initialised weights."""
+        family = load_family(card.family)
+        return cls(card, family.build_network(card), tokenizer, family, {"weights": "random initialisation"})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters are."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: torch.device | str) -> Model:
+        """Moves network and tokenizer."""
+        self.network.to(device)
+        if self.tokenizer is not None:
+            self.tokenizer.to(device)
+        return self
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer; UsageError where the model was built without one."""
+        if self.tokenizer is None:
+            raise UsageError(f"{self.card.name} was built without its tokenizer {self.card.tokenizer.id!r}.")
+        return self.tokenizer
+
+    def encode_condition(self, conditions: Sequence[int | str]) -> Tensor:
+        """The condition tensor (B, ...) of class indices, class names or prompts."""
+        return self.family.encode_condition(self, conditions)
+
+    def null_condition(self, condition: Tensor) -> Tensor:
+        """The null condition in the shape of `condition`."""
+        everyone = torch.ones(len(condition), dtype=torch.bool, device=condition.device)
+        return self.family.condition_drop(self, condition, everyone)
+
+    def guidance(
+        self, beta: float | None = None, cfg: float | None = None, schedule: Schedule = "constant"
+    ) -> Guidance:
+        """The guidance this model understands: beta for one trained with GFT, cfg for a plain one."""
+        if beta is not None and cfg is not None:
+            raise UsageError("beta and cfg are two ways to steer a model; give one of them.")
+        if self.card.temperature:
+            if cfg is not None:
+                raise UsageError(
+                    f"{self.card.name} was trained with GFT and is steered by beta, not by CFG; "
+                    f"for a CFG scale of {cfg:g} use --beta {1 / max(cfg, 1):.3g}."
+                )
+            return Temperature(1.0 if beta is None else beta, schedule)
+        if beta is not None:
+            raise UsageError(
+                f"{self.card.name} has plain conditional weights and no temperature input; use --cfg "
+                f"{1 / beta if beta > 0 else 2:.3g}, or train it with `gftzoo train {self.card.name} --gft`."
+            )
+        return Unguided() if cfg is None or cfg == 1.0 else ClassifierFree(cfg, schedule)
+
+    @torch.no_grad()
+    def sample_latents(
+        self, conditions: Sequence[int | str], guidance: Guidance, seeds: Sequence[int], **settings: Any
+    ) -> Tensor:
+        """Latents of one batch: image i depends on its condition, `seeds[i]`, guidance and settings only."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            chosen = self.family.sampler_settings(self.card, **settings)
+            generator = SampleGenerator(seeds, self.device)
+            condition = self.encode_condition(conditions)
+            return self.family.temperature_sampler(self, condition, guidance, chosen, generator)
+        finally:
+            self.network.train(was_training)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, H, W) float32 in [0, 1]."""
+        images_BCHW = (self.require_tokenizer().decode(latents).float() + 1) / 2
+        return images_BCHW.clamp(0, 1).expand(-1, 3, -1, -1)
+
+    def sample(
+        self,
+        conditions: Sequence[int | str],
+        *,
+        beta: float | None = None,
+        cfg: float | None = None,
+        schedule: Schedule = "constant",
+        seed: int = 0,
+        batch_size: int = 64,
+        **settings: Any,
+    ) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1], one per condition; the image of a seed does not depend on `batch_size`.
+
+        Args:
+            conditions: class indices or names, or prompts.
+            beta: temperature in (0, 1] of a GFT model; 1 (the default) is the plain conditional model.
+            cfg: CFG scale >= 0 of a plain model; 1 (the default) is unguided.
+            schedule: `linear` ramps the guidance over the sampling (VAR, MAR).
+            seed: image i is a function of (seed, i).
+            settings: of the family's sampler, see `gftzoo info MODEL`.
+        """
+        from gftzoo.sampling import image_seeds, sample_batches
+
+        guidance = self.guidance(beta, cfg, schedule)
+        seeds = image_seeds(seed, range(len(conditions)))
+        return torch.cat(list(sample_batches(self, conditions, guidance, seeds, batch_size, **settings)))
+
+    def loss(
+        self, latents: Tensor, conditions: Sequence[int | str] | Tensor, objective: str = "gft", seed: int = 0
+    ) -> Tensor:
+        """The scalar training loss of a batch of latents, differentiable; randomness is a function of `seed`."""
+        from gftzoo.gft import build_objective
+
+        condition = conditions if isinstance(conditions, Tensor) else self.encode_condition(conditions)
+        generator = SampleGenerator.for_samples("loss", seed, range(len(latents)), self.device)
+        problem = self.family.draw_problem(self, latents.to(self.device), generator)
+        return build_objective(objective).loss(self, problem, condition.to(self.device), generator).mean()
+
+    def save(self, folder: str | Path) -> None:
+        """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back."""
+        from gftzoo.weights import save_model
+
+        save_model(self, folder)

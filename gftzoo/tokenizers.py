@@ -1,0 +1,99 @@
+"""Tokenizers: named objects between pixels and what a network sees.
+
+A tokenizer carries its identity (`TokenizerSpec`: scale, shift, downsampling, channels, codebook) into runs, caches
+and checkpoints, so that latents of one are never fed to a network trained on another.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.zoo import TokenizerSpec
+
+
+class Tokenizer(nn.Module):
+    """Images (B, 3 or 1, H, W) float32 in [-1, 1] to latents and back. Frozen: it never trains with a generator."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @abstractmethod
+    def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
+        """Latents (B, C, h, w) float32, or int64 codes (B, N); sampled where it is stochastic and given a generator."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, 3 or 1, H, W), nominally in [-1, 1], not clamped."""
+
+
+class Pixels(Tokenizer):
+    """No tokenizer at all: the network sees the pixels."""
+
+    def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
+        return (images - self.spec.shift) * self.spec.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents / self.spec.scale + self.spec.shift
+
+
+class DiffusersVAE(Tokenizer):
+    """A diffusers `AutoencoderKL` (Stable Diffusion's VAE), latents sampled, shifted and scaled."""
+
+    def __init__(self, spec: TokenizerSpec, autoencoder: Any) -> None:
+        super().__init__(spec)
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
+        posterior = self.autoencoder.encode(images).latent_dist
+        z_BCHW = posterior.mean
+        if generator is not None:
+            z_BCHW = z_BCHW + posterior.std * generator.normal(*z_BCHW.shape[1:])
+        return (z_BCHW - self.spec.shift) * self.spec.scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.autoencoder.decode(latents / self.spec.scale + self.spec.shift).sample
+        return images
+
+
+def build_core_tokenizer(spec: TokenizerSpec, weights: str | None = None) -> Tokenizer:
+    """The tokenizers that come with the core: kinds `pixels` and `autoencoder-kl`."""
+    if spec.kind == "pixels":
+        return Pixels(spec)
+    if spec.kind == "autoencoder-kl":
+        return DiffusersVAE(spec, _load_autoencoder(spec, weights))
+    raise UsageError(
+        f"tokenizer {spec.id!r} is of kind {spec.kind!r}, which its family does not build; "
+        "the core has 'pixels' and 'autoencoder-kl'."
+    )
+
+
+def _load_autoencoder(spec: TokenizerSpec, weights: str | None) -> Any:
+    from diffusers import AutoencoderKL
+
+    source = weights or spec.repo
+    if source is None:
+        raise UsageError(
+            f"tokenizer {spec.id!r} names no weights; give a local diffusers folder with -o tokenizer_path=PATH."
+        )
+    try:
+        autoencoder = AutoencoderKL.from_pretrained(source, local_files_only=Path(source).exists())
+    except Exception as error:
+        raise GftzooError(
+            f"the weights of tokenizer {spec.id!r} could not be loaded from {source!r} "
+            f"({type(error).__name__}); give a local diffusers folder with -o tokenizer_path=PATH, "
+            "or train in pixels with -o tokenizer=pixels."
+        ) from error
+    found = autoencoder.config.latent_channels
+    if found != spec.channels:
+        raise UsageError(f"tokenizer {spec.id!r} has {spec.channels} latent channels, but {source!r} has {found}.")
+    return autoencoder

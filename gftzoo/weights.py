@@ -1,0 +1,271 @@
+"""Weights in and out: safetensors of our own, official files of others. Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.family import Family
+from gftzoo.model import Model
+from gftzoo.plugins import load_family
+from gftzoo.tokenizers import Tokenizer
+from gftzoo.zoo import ModelCard, get_card
+
+Entry = Literal["raw", "ema"]
+
+CARD_FILE = "card.json"
+# Names under which training codes keep their weights, in the order in which they are looked for.
+CONTAINERS: Mapping[Entry, tuple[str, ...]] = {
+    "ema": ("ema", "model_ema", "ema_state_dict"),
+    "raw": ("model", "module", "state_dict"),
+}
+PREFIXES = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A flat state dict and where in the file it was."""
+
+    tensors: Mapping[str, Tensor]
+    entry: str
+
+
+def read_tensors(path: str | Path, entry: Entry | None = None) -> Tensors:
+    """The state dict in a `.safetensors` or pickled torch file, read without executing anything in it.
+
+    Args:
+        path: a file; a torch file may be a bare state dict or hold one under a usual name, next to optimizer state and
+            a pickled `argparse.Namespace` (the one foreign class that is allowed).
+        entry: `raw` or `ema`; None takes EMA where the file has it, as the official samplers do.
+
+    Raises:
+        GftzooError: no such file, truncated, foreign, or holding anything but plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise GftzooError(f"there is no weights file {str(path)!r}.")
+    found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    tensors, name = _choose(path, found, entry)
+    cleaned = {_without_prefix(key): value for key, value in tensors.items() if isinstance(value, Tensor)}
+    if not cleaned:
+        raise GftzooError(f"{str(path)!r} holds no tensors; it is not a checkpoint.")
+    return Tensors(cleaned, name)
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise GftzooError(f"{str(path)!r} is truncated or no safetensors file ({error}).") from error
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except Exception as error:  # torch raises many types for many kinds of damage
+        reason = str(error).split("\n", 1)[0][:160]
+        raise GftzooError(
+            f"{str(path)!r} is truncated, or holds more than tensors and plain data and is not executed "
+            f"({type(error).__name__}: {reason})."
+        ) from error
+    if not isinstance(found, Mapping):
+        raise GftzooError(f"{str(path)!r} holds a {type(found).__name__}, not a state dict.")
+    return found
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _choose(path: Path, found: Mapping[str, Any], entry: Entry | None) -> tuple[Mapping[str, Any], str]:
+    wanted = [entry] if entry else ["ema", "raw"]
+    for kind in wanted:
+        for name in CONTAINERS[kind]:
+            if isinstance(found.get(name), Mapping):
+                return found[name], name
+    if entry == "ema":
+        held = [name for name in CONTAINERS["raw"] if isinstance(found.get(name), Mapping)]
+        raise UsageError(f"{str(path)!r} has no EMA weights{f', only {held[0]!r}' if held else ''}; use --entry raw.")
+    return found, "bare"
+
+
+def _without_prefix(key: str) -> str:
+    for prefix in PREFIXES:
+        key = key.removeprefix(prefix)
+    return key
+
+
+def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Strictly loads a state dict; GftzooError names the first tensor that is missing, unexpected or misshapen."""
+    own = network.state_dict()
+    missing = sorted(own.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - own.keys())
+    wrong = sorted(key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape)
+    if wrong:
+        key = wrong[0]
+        fault = f"tensor {key!r} has shape {tuple(tensors[key].shape)} and the model needs {tuple(own[key].shape)}"
+    elif missing:
+        fault = f"tensor {missing[0]!r} is missing ({len(missing)} in all)"
+    elif unexpected:
+        fault = f"tensor {unexpected[0]!r} is not part of the model ({len(unexpected)} in all)"
+    else:
+        network.load_state_dict(dict(tensors))
+        return
+    raise GftzooError(f"{where} does not fit this model: {fault}; check the model's name and resolution.")
+
+
+def import_model(
+    card: ModelCard, path: str | Path, entry: Entry | None = None, tokenizer: Tokenizer | None = None
+) -> Model:
+    """A model with the weights of an official (or any matching) file.
+
+    Args:
+        card: with `temperature` set for a network with a beta input; base weights then get its fine-tune initialisation.
+        path: see `read_tensors`.
+        entry: raw or EMA weights, where the file has both.
+
+    Raises:
+        GftzooError: the file is damaged or does not fit the card.
+    """
+    family = load_family(card.family)
+    found = read_tensors(path, entry)
+    network = family.build_network(card)
+    load_weights(network, family.import_weights(card, found.tensors), str(path))
+    provenance = {"weights": Path(path).name, "sha256": sha256(path), "entry": found.entry}
+    return Model(card, network, tokenizer, family, provenance)
+
+
+def sha256(path: str | Path) -> str:
+    """The hash of a file, hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_model(model: Model, folder: str | Path, entry: Entry = "raw") -> None:
+    """Writes `<entry>.safetensors` and `card.json` into the folder, creating it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
+    save_file(state, folder / f"{entry}.safetensors", metadata={"model": model.card.name, "entry": entry})
+    write_card(model.card, folder, model.provenance)
+
+
+def write_card(card: ModelCard, folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Writes the card and the provenance of weights beside them."""
+    text = json.dumps({"card": card.model_dump(mode="json"), "provenance": dict(provenance)}, indent=1)
+    (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path) -> tuple[ModelCard, dict[str, Any]]:
+    """The card and provenance in a folder; GftzooError if there is none or it is damaged."""
+    path = folder / CARD_FILE
+    if not path.is_file():
+        raise GftzooError(f"{str(folder)!r} holds no gftzoo model (no {CARD_FILE}).")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return ModelCard.model_validate(found["card"]), dict(found.get("provenance", {}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise GftzooError(f"{str(path)!r} is damaged ({str(error).splitlines()[0]}).") from error
+
+
+def load_folder(folder: Path, entry: Entry | None = None, tokenizer_path: str | None = None) -> Model:
+    """A model saved by gftzoo; EMA weights where there are any, unless `entry` says otherwise."""
+    card, provenance = read_card(folder)
+    kinds: list[Entry] = [entry] if entry else ["ema", "raw"]
+    files = [folder / f"{kind}.safetensors" for kind in kinds]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise GftzooError(f"{str(folder)!r} holds no {' or '.join(f.name for f in files)}.")
+    family = load_family(card.family)
+    network = family.build_network(card)
+    load_weights(network, _read_safetensors(found), str(found))
+    provenance = {**provenance, "entry": found.stem, "folder": folder.name}
+    return Model(card, network, family.build_tokenizer(card.tokenizer, tokenizer_path), family, provenance)
+
+
+def load(
+    source: str | Path,
+    weights: str | Path | None = None,
+    *,
+    entry: Entry | None = None,
+    tokenizer_path: str | None = None,
+) -> Model:
+    """A model ready to sample.
+
+    Args:
+        source: a model's name, or a folder written by `Model.save` or a training run (its newest complete checkpoint).
+        weights: for a name: one of the card's checkpoints (`base`, `gft`), a local file, or None for fresh weights.
+        entry: `raw` or `ema` where there are both; EMA by default, and the choice is in `model.provenance["entry"]`.
+        tokenizer_path: a local folder or file with the tokenizer's weights, where the hub is not reached.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return load_folder(model_folder(folder), entry, tokenizer_path)
+    card = get_card(str(source))
+    family = load_family(card.family)
+    tokenizer = family.build_tokenizer(card.tokenizer, tokenizer_path)
+    if weights is None:
+        return Model.fresh(card, tokenizer)
+    path, objective = resolve_weights(card, weights)
+    return import_model(card.change(temperature=objective == "gft"), path, entry, tokenizer)
+
+
+def resolve_weights(card: ModelCard, weights: str | Path) -> tuple[Path, str]:
+    """The local file of a named checkpoint (fetched from the hub if need be) or of a path, and its objective."""
+    if str(weights) in card.checkpoints:
+        checkpoint = card.checkpoints[str(weights)]
+        return _fetch(checkpoint.repo, checkpoint.file), checkpoint.objective
+    path = Path(weights)
+    if not path.is_file():
+        names = ", ".join(card.checkpoints) or "none"
+        raise UsageError(f"{card.name} has no checkpoint {str(weights)!r} and there is no such file; it has: {names}.")
+    return path, _objective_of(card, path)
+
+
+def _objective_of(card: ModelCard, path: Path) -> str:
+    """gft if the file has every tensor of the network with a temperature input, else conditional."""
+    family: Family = load_family(card.family)
+    with torch.device("meta"):
+        plain = set(family.build_network(card.change(temperature=False)).state_dict())
+        extra = set(family.build_network(card.change(temperature=True)).state_dict()) - plain
+    tensors = read_tensors(path).tensors
+    return "gft" if extra and extra <= set(tensors) else "conditional"
+
+
+def _fetch(repo: str, file: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    if file is None:
+        raise UsageError(f"the weights in {repo!r} are a folder; give its local path.")
+    try:
+        return Path(hf_hub_download(repo, file))
+    except Exception as error:
+        raise GftzooError(
+            f"{file!r} could not be fetched from the hub repository {repo!r} ({type(error).__name__}); "
+            "download it where there is a network and give its path with --weights PATH."
+        ) from error
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder itself if it holds a model, or the newest complete checkpoint of a run."""
+    if (folder / CARD_FILE).is_file():
+        return folder
+    steps = sorted((folder / "checkpoints").glob("step-*/" + CARD_FILE))
+    if not steps:
+        raise GftzooError(
+            f"{str(folder)!r} holds no model and no complete checkpoint; give a run folder or a model's name."
+        )
+    return steps[-1].parent

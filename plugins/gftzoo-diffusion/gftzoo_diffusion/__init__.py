@@ -1,0 +1,5 @@
+"""DiT for gftzoo."""
+
+from gftzoo_diffusion.family import DiffusionFamily
+
+__all__ = ["DiffusionFamily"]

@@ -1,0 +1,5 @@
+"""The family and its hooks."""
+
+
+class VARFamily:
+    """Placeholder."""
