@@ -129,12 +129,17 @@ def deterministic(network: nn.Module) -> Iterator[None]:
 OBJECTIVES: dict[str, type[Objective]] = {objective.name: objective for objective in (GFT, Conditional)}
 
 
-def build_objective(name: str, options: dict[str, Any] | None = None) -> Objective:
-    """The objective of that name; UsageError for an unknown name, option or value."""
+def find_objective(name: str) -> type[Objective]:
+    """The objective of that name; UsageError for an unknown one."""
     if name not in OBJECTIVES:
         raise UsageError(f"unknown objective {name!r}{nearest(name, OBJECTIVES)}; valid are {', '.join(OBJECTIVES)}.")
-    schema = OBJECTIVES[name].Options
+    return OBJECTIVES[name]
+
+
+def build_objective(name: str, options: dict[str, Any] | None = None) -> Objective:
+    """The objective of that name, configured; UsageError for an unknown name, option or value."""
+    objective = find_objective(name)
     try:
-        return OBJECTIVES[name](schema.model_validate(options or {}))
+        return objective(objective.Options.model_validate(options or {}))
     except ValueError as error:
-        raise UsageError(validation_sentence(f"objective {name}", error, schema)) from error
+        raise UsageError(validation_sentence(f"objective {name}", error, objective.Options)) from error

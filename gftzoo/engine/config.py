@@ -1,0 +1,252 @@
+"""What a training run is made of: a recipe, the user's options and the data, resolved into one flat record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from gftzoo.errors import GftzooError, UsageError, nearest
+from gftzoo.zoo import (
+    Frozen,
+    LearningRate,
+    ModelCard,
+    Recipe,
+    catalogue,
+    get_card,
+    get_tokenizer_spec,
+    validation_sentence,
+)
+
+CONFIG_FILE = "config.yaml"
+DEMONSTRATION_STEPS = 10
+DEMONSTRATION_BATCH = 8
+
+
+class TrainConfig(Frozen):
+    """Everything that decides a run; written to its folder and read back on resume."""
+
+    model: str = Field(description="name of the model in the catalogue")
+    card: ModelCard = Field(description="the card, adapted to the data and the objective")
+    data: str = Field(description="data source: digits, imagefolder:PATH, cache:PATH, ...")
+    objective: str = "gft"
+    objective_options: dict[str, Any] = {}
+    weights: str | None = Field(None, description="checkpoint name or file to start from")
+    entry: Literal["raw", "ema"] | None = None
+    tokenizer_path: str | None = Field(None, description="local folder or file of the tokenizer's weights")
+    steps: int = Field(gt=0)
+    batch_size: int = Field(256, gt=0, description="samples per optimizer step, over ranks and micro-batches")
+    accumulate: int = Field(1, gt=0, description="micro-batches per optimizer step")
+    lr: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    weight_decay_end: float | None = None
+    clip_norm: float | None = Field(None, gt=0)
+    learning_rate: LearningRate = LearningRate()
+    ema_decay: float | None = Field(0.9999, ge=0, lt=1)
+    ema_warmup: bool = False
+    hflip: bool = True
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    seed: int = 0
+    workers: int = Field(0, ge=0, description="data loading processes per rank")
+    compile: bool = Field(False, description="torch.compile the network's blocks")
+    activation_checkpointing: bool = False
+    parallel: Literal["ddp", "fsdp"] = Field("ddp", description="how several ranks share the work")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    log_every: int = Field(20, gt=0)
+    checkpoint_every: int = Field(1000, gt=0)
+    keep_last: int = Field(2, gt=0, description="newest checkpoints kept")
+    keep_every: int | None = Field(None, gt=0, description="checkpoints at multiples of this are kept for good")
+    sample_every: int = Field(1000, gt=0)
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        return self
+
+    def write(self, folder: Path) -> None:
+        """Writes `config.yaml` into a run's folder."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainConfig:
+        """The configuration of a run; GftzooError if the folder holds none or it is damaged."""
+        path = folder / CONFIG_FILE
+        if not path.is_file():
+            raise GftzooError(f"{str(folder)!r} is not a run (it has no {CONFIG_FILE}); runs lie under runs/.")
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (ValidationError, yaml.YAMLError) as error:
+            raise GftzooError(validation_sentence(str(path), ValueError(str(error).split("\n", 1)[0]))) from error
+
+
+# Keys of TrainConfig that commands set themselves and `-o` does not.
+_NOT_OPTIONS = {"model", "card", "data", "objective", "objective_options", "weights", "steps", "learning_rate"}
+_CARD_OPTIONS = ("tokenizer", "resolution")
+
+
+def option_names() -> list[str]:
+    """The plain keys `-o` takes; `network.`, `objective.` and `learning_rate.` take dotted ones besides."""
+    return sorted(set(TrainConfig.model_fields) - _NOT_OPTIONS) + list(_CARD_OPTIONS)
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`key=value` pairs, values read as YAML; UsageError for an unknown key, with the nearest."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"option {pair!r} has no value; write -o key=value.")
+        valid = option_names()
+        dotted = key.partition(".")[0] in ("network", "objective", "learning_rate") and "." in key
+        if key not in valid and not dotted:
+            raise UsageError(f"unknown option {key!r}{nearest(key, valid)}; valid are {', '.join(valid)}.")
+        try:
+            options[key] = _number(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise UsageError(f"option {key!r} has the value {value!r}, which cannot be read.") from error
+    return options
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-4 as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def resolve(
+    model: str,
+    *,
+    objective: str = "gft",
+    data: str | None = None,
+    recipe: str | None = None,
+    steps: int | None = None,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """The configuration of a new run.
+
+    Without `data` the family's demonstration data takes the place of the model's own: its tokenizer, resolution and
+    classes, for a short run at the model's full size (or the full recipe, if the model is made for that data).
+
+    Args:
+        model: a name of the catalogue.
+        objective: gft, conditional, or one that a plugin adds.
+        data: data source; None for the embedded one.
+        recipe: a recipe's name; None picks the one for the objective, from scratch or fine-tuning.
+        steps: overrides the recipe's.
+        weights: checkpoint name or file to start from.
+        options: parsed `-o` pairs.
+
+    Raises:
+        UsageError: unknown model, recipe, option or value.
+    """
+    options = dict(options or {})
+    card = get_card(model)
+    chosen = _recipe(card, objective, recipe, fine_tune=weights is not None)
+    demonstration = data is None and card.data is None
+    card, source = _meet_data(card, data)
+    card = _change_card(card, chosen, options, objective)
+    fields = _fields(chosen, options, demonstration)
+    fields |= {"steps": steps} if steps is not None else {}
+    start = weights if weights is not None else (None if demonstration else chosen.init)
+    try:
+        config = TrainConfig(model=model, card=card, data=source, objective=objective, weights=start, **fields)
+    except ValidationError as error:
+        raise UsageError(validation_sentence(f"training {model}", error, TrainConfig)) from error
+    if config.learning_rate.horizon is None:  # fixed now, so that a longer resume does not bend the schedule
+        horizon = config.learning_rate.model_copy(update={"horizon": config.steps})
+        config = config.model_copy(update={"learning_rate": horizon})
+    return config
+
+
+def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) -> Recipe:
+    if name is not None and name not in card.recipes:
+        known = ", ".join(card.recipes) or "none"
+        raise UsageError(f"{card.name} has no recipe {name!r}{nearest(name, card.recipes)}; it has: {known}.")
+    order = [f"{objective}-finetune", objective] if fine_tune else [objective, f"{objective}-finetune"]
+    found = [r for r in ([name] if name else order) if r in card.recipes]
+    if found:
+        return card.recipes[found[0]]
+    # An objective without a recipe of its own trains like the plain model.
+    plain = card.recipes.get("conditional", Recipe(steps=100_000))
+    return plain.model_copy(update={"objective": objective, "objective_options": {}})
+
+
+def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str]:
+    """The card and the data source fitted to each other: the data's classes, and for the demonstration its tokenizer."""
+    from gftzoo.data import open_source
+
+    if data is None and card.data is None:
+        card = _demonstration_card(card)
+    name = data or str(card.data)
+    source = open_source(name, split="train")
+    if source.condition != card.condition:
+        raise UsageError(
+            f"{card.name} is conditioned on {card.condition} and data {name!r} offers {source.condition}; "
+            "`gftzoo info` shows what a model needs."
+        )
+    if card.condition == "text":
+        return card, name
+    names = tuple(source.class_names)
+    return card.model_copy(update={"classes": len(names), "class_names": names}), name
+
+
+def _demonstration_card(card: ModelCard) -> ModelCard:
+    """The full-size card on the tokenizer, resolution and data of its family's nano model."""
+    entry = catalogue().families.get(card.family)
+    if entry is None or entry.nano not in catalogue().models:
+        raise UsageError(f"{card.name} names no demonstration data; give --data SOURCE.")
+    nano = get_card(entry.nano)
+    small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "sampler", "data")}
+    return card.model_copy(update=small)
+
+
+def _change_card(card: ModelCard, recipe: Recipe, options: Mapping[str, Any], objective: str) -> ModelCard:
+    """The card with the recipe's and the user's network options, and a temperature input if the objective needs it."""
+    from gftzoo.gft import find_objective
+
+    network = {**card.network, **recipe.network, **_dotted(options, "network")}
+    changes: dict[str, Any] = {"network": network, "temperature": find_objective(objective).temperature}
+    if "tokenizer" in options:
+        changes["tokenizer"] = get_tokenizer_spec(str(options["tokenizer"]))
+    if "resolution" in options:
+        changes["resolution"] = options["resolution"]
+    try:
+        changed = card.change(**changes)
+    except ValidationError as error:
+        raise UsageError(validation_sentence(f"model {card.name}", error, ModelCard)) from error
+    down = changed.tokenizer.downsample
+    if changed.resolution < down or changed.resolution % down:
+        raise UsageError(
+            f"resolution {changed.resolution} is not a multiple of {down}, "
+            f"the downsampling of tokenizer {changed.tokenizer.id!r}."
+        )
+    return changed
+
+
+def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> dict[str, Any]:
+    shared = set(Recipe.model_fields) & set(TrainConfig.model_fields) - {"objective", "objective_options"}
+    fields = {name: getattr(recipe, name) for name in shared}
+    if demonstration:
+        fields |= {"steps": DEMONSTRATION_STEPS, "batch_size": DEMONSTRATION_BATCH, "accumulate": 1}
+    plain = {k: v for k, v in options.items() if "." not in k and k not in _CARD_OPTIONS}
+    rate = recipe.learning_rate.model_dump() | _dotted(options, "learning_rate")
+    fields |= {"learning_rate": rate, "objective_options": {**recipe.objective_options, **_dotted(options, "objective")}}
+    return fields | plain
+
+
+def _dotted(options: Mapping[str, Any], group: str) -> dict[str, Any]:
+    prefix = f"{group}."
+    return {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}

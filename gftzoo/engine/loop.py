@@ -1,0 +1,130 @@
+"""The training loop and its optimizer wrapper, plugged into mmengine's Runner through its public extension points."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader
+
+from gftzoo.generator import seed_for
+
+
+def reseed(*key: object) -> None:
+    """Sets the global generators (network dropout draws from torch's) to a pure function of `key`."""
+    seed = seed_for(*key)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries draw from the legacy generator)
+    torch.manual_seed(seed)
+
+
+class StepLoop(BaseLoop):
+    """One iteration is one optimizer step of `accumulate` micro-batches.
+
+    The position in the data and all randomness are functions of the step, so that a resumed run is the unbroken one.
+    """
+
+    def __init__(self, runner: Any, dataloader: DataLoader[Any], steps: int, accumulate: int, batch_size: int) -> None:
+        super().__init__(runner, dataloader)
+        self.accumulate = accumulate
+        self.batch_size = batch_size
+        self.stop_training = False
+        self._steps = steps
+        self._iter = self._epoch = 0  # mmengine's Runner reads and writes these
+
+    @property
+    def iter(self) -> int:
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @property
+    def max_iters(self) -> int:
+        return self._steps
+
+    @property
+    def max_epochs(self) -> int:
+        return 1
+
+    def start_at(self, step: int) -> None:
+        """Goes on after `step` completed steps."""
+        self._iter = step
+
+    def run(self) -> nn.Module:
+        runner = self.runner
+        runner.call_hook("before_train")
+        runner.call_hook("before_train_epoch")
+        self.dataloader.sampler.seek(self._iter * self.batch_size)  # type: ignore[attr-defined]
+        reseed("loader", runner.seed)
+        batches = iter(self.dataloader)
+        runner.optim_wrapper.initialize_count_status(
+            runner.model, self._iter * self.accumulate, self._steps * self.accumulate
+        )
+        while self._iter < self._steps and not self.stop_training:
+            self.step(batches)
+        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train")
+        return runner.model
+
+    def step(self, batches: Iterator[Any]) -> None:
+        """One optimizer step."""
+        runner = self.runner
+        runner.model.train()
+        micro_batches = [next(batches) for _ in range(self.accumulate)]
+        reseed("step", runner.seed, runner.rank, self._iter)
+        runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=micro_batches)
+        losses = [runner.model.train_step(b, optim_wrapper=runner.optim_wrapper)["loss"] for b in micro_batches]
+        outputs = {"loss": torch.stack([loss.detach() for loss in losses]).mean()}
+        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=micro_batches, outputs=outputs)
+        self._iter += 1
+
+
+class MixedPrecision(OptimWrapper):
+    """mmengine's optimizer wrapper with autocast on any device, an fp16 scaler, and a gradient norm for the log.
+
+    Args:
+        dtype: of autocast; None trains in fp32.
+        clip_norm: largest gradient norm; None does not clip.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, accumulate: int, dtype: torch.dtype | None, clip_norm: float | None
+    ) -> None:
+        super().__init__(optimizer, accumulative_counts=accumulate)
+        self.dtype = dtype
+        self.clip_norm = clip_norm or float("inf")
+        self.grad_norm: torch.Tensor | None = None
+        self.scaler = torch.amp.GradScaler("cuda", enabled=dtype is torch.float16 and torch.cuda.is_available())
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, self.dtype, enabled=self.dtype is not None):
+            yield
+
+    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
+        self.scaler.scale(loss).backward(**kwargs)
+        self._inner_count += 1
+
+    def step(self, **kwargs: Any) -> None:
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm).detach()
+        self.scaler.step(self.optimizer, **kwargs)
+        self.scaler.update()
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype of `auto`, `bf16`, `fp16` or `fp32`; auto is bf16 on a GPU that has it and fp32 elsewhere."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]
