@@ -185,7 +185,7 @@ def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) 
 
 
 def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str]:
-    """The card and the data source fitted to each other: the data's classes, and for the demonstration its tokenizer."""
+    """The card fitted to the data (its classes; for the demonstration also its tokenizer and size), and the source."""
     from gftzoo.data import open_source
 
     if data is None and card.data is None:
@@ -243,7 +243,10 @@ def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> 
         fields |= {"steps": DEMONSTRATION_STEPS, "batch_size": DEMONSTRATION_BATCH, "accumulate": 1}
     plain = {k: v for k, v in options.items() if "." not in k and k not in _CARD_OPTIONS}
     rate = recipe.learning_rate.model_dump() | _dotted(options, "learning_rate")
-    fields |= {"learning_rate": rate, "objective_options": {**recipe.objective_options, **_dotted(options, "objective")}}
+    fields |= {
+        "learning_rate": rate,
+        "objective_options": {**recipe.objective_options, **_dotted(options, "objective")},
+    }
     return fields | plain
 
 

@@ -21,7 +21,7 @@ def reseed(*key: object) -> None:
     """Sets the global generators (network dropout draws from torch's) to a pure function of `key`."""
     seed = seed_for(*key)
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries draw from the legacy generator)
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
@@ -63,7 +63,7 @@ class StepLoop(BaseLoop):
         runner = self.runner
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
-        self.dataloader.sampler.seek(self._iter * self.batch_size)  # type: ignore[attr-defined]
+        self.dataloader.sampler.seek(self._iter * self.batch_size)
         reseed("loader", runner.seed)
         batches = iter(self.dataloader)
         runner.optim_wrapper.initialize_count_status(
@@ -82,10 +82,17 @@ class StepLoop(BaseLoop):
         micro_batches = [next(batches) for _ in range(self.accumulate)]
         reseed("step", runner.seed, runner.rank, self._iter)
         runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=micro_batches)
-        losses = [runner.model.train_step(b, optim_wrapper=runner.optim_wrapper)["loss"] for b in micro_batches]
-        outputs = {"loss": torch.stack([loss.detach() for loss in losses]).mean()}
+        outputs = {"loss": torch.stack([self.micro_step(batch) for batch in micro_batches]).mean()}
         runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=micro_batches, outputs=outputs)
         self._iter += 1
+
+    def micro_step(self, batch: Any) -> torch.Tensor:
+        """Forward and backward of one micro-batch; the optimizer steps after the last of a step."""
+        optim_wrapper = self.runner.optim_wrapper
+        with optim_wrapper.optim_context(self.runner.model):
+            loss: torch.Tensor = self.runner.model(**batch)
+        optim_wrapper.update_params(loss)
+        return loss.detach()
 
 
 class MixedPrecision(OptimWrapper):

@@ -1,0 +1,73 @@
+"""The command line: parses, calls the library, prints. Importing it imports neither torch nor any plugin."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from gftzoo import __version__
+from gftzoo.cli.browse import info_command, list_command, plugins_command
+from gftzoo.cli.sample import sample_command
+from gftzoo.cli.train import train_command
+from gftzoo.errors import GftzooError, nearest
+
+
+class Commands(click.Group):
+    """A group that suggests the nearest command for one it does not have."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"no command {args[0]!r}{nearest(args[0], self.commands)}; `gftzoo --help` shows all.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, package_name="gftzoo")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def gftzoo(debug: bool) -> None:
+    """Train, sample and browse visual generators without guidance (Guidance-Free Training)."""
+
+
+for command in (list_command, info_command, plugins_command, train_command, sample_command):
+    gftzoo.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line; exit code 0 done, 1 our error, 2 usage, 3 a plugin failed."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        gftzoo.main(args=words, prog_name="gftzoo", standalone_mode=False)
+        sys.exit(0)
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        sys.exit(report(error))
+
+
+def report(error: Exception) -> int:
+    """Prints an error as one sentence and returns the exit code."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        click.echo("Stopped.", err=True)
+        return 1
+    if isinstance(error, click.ClickException):
+        click.echo(f"Error: {error.format_message()}", err=True)
+        return 2
+    if isinstance(error, GftzooError):
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe went away
+        return 0
+    first = str(error).split("\n", 1)[0]
+    click.echo(
+        f"Error: unexpected {type(error).__name__}: {first}; run again with --debug for the traceback.", err=True
+    )
+    return 1

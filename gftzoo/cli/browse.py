@@ -1,0 +1,198 @@
+"""`gftzoo list`, `info` and `plugins`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gftzoo import plugins, zoo
+from gftzoo.errors import nearest
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gftzoo.zoo import ModelCard
+
+
+def table(*columns: str) -> Table:
+    """A plain table that survives being piped."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        result.add_column(name, no_wrap=name in {"model", "family"})
+    return result
+
+
+def show(what: Any) -> None:
+    """Prints a rich renderable, as wide as the terminal and never folded in a pipe."""
+    import sys
+
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160, soft_wrap=False).print(what)
+
+
+def millions(count: int) -> str:
+    """675.1M, 3.1B, 0.8M."""
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"
+
+
+def best_fid(card: ModelCard, guided: bool) -> float | None:
+    """The lowest published FID with or without guidance (GFT counts as without)."""
+    fids = [s.fid for s in card.scores if s.fid is not None and s.guidance.startswith("cfg") == guided]
+    return min(fids, default=None)
+
+
+def provider(card: ModelCard) -> str:
+    """The distribution that provides the model's family, or the command that installs it."""
+    found = [p.distribution for p in plugins.active(plugins.FAMILIES) if p.name == card.family]
+    if found:
+        return found[0]
+    entry = zoo.catalogue().families.get(card.family)
+    return f"pip install {entry.distribution}" if entry else "unknown"
+
+
+def summary(card: ModelCard) -> dict[str, Any]:
+    """One row of `gftzoo list`."""
+    return {
+        "model": card.name,
+        "family": card.family,
+        "parameters": card.parameters,
+        "resolution": card.resolution,
+        "fid": best_fid(card, guided=False),
+        "fid_with_cfg": best_fid(card, guided=True),
+        "weights": sorted(card.checkpoints),
+        "plugin": provider(card),
+    }
+
+
+@click.command("list")
+@click.argument("pattern", default="*")
+@click.option("--family", help="Only models of this family.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_command(pattern: str, family: str | None, as_json: bool) -> None:
+    """Browse the models whose name matches PATTERN, e.g. 'dit*'."""
+    rows = [summary(card) for card in zoo.list_models(pattern, family)]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        hint = nearest(pattern, zoo.catalogue().models)
+        raise click.UsageError(f"no model matches {pattern!r}{hint}; `gftzoo list` shows all.")
+    result = table("model", "family", "params", "px", "FID", "FID with CFG", "weights", "plugin")
+    for row in rows:
+        fids = [f"{row[key]:.2f}" if row[key] is not None else "" for key in ("fid", "fid_with_cfg")]
+        weights = ", ".join(row["weights"]) or "none"
+        size = [millions(row["parameters"]), str(row["resolution"])]
+        result.add_row(row["model"], row["family"], *size, *fids, weights, row["plugin"])
+    show(result)
+    click.echo("FID as published, lowest; the protocol of each score is in `gftzoo info MODEL`.")
+
+
+@click.command("info")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def info_command(model: str, as_json: bool) -> None:
+    """Show the card of MODEL: sizes, recipes, weights, scores, sampler options, memory and FLOPs."""
+    card = zoo.get_card(model)
+    facts = card.model_dump(mode="json")
+    facts["plugin"] = provider(card)
+    installed = any(p.name == card.family for p in plugins.active(plugins.FAMILIES))
+    if installed:
+        facts["sampler_options"] = sampler_options(card)
+        facts["network_options"] = schema_options(card, "network")
+        facts["training_step"] = training_step(card)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    show(info_table(facts))
+
+
+def sampler_options(card: ModelCard) -> dict[str, str]:
+    """The settings `gftzoo sample -s` takes, with their defaults and meaning."""
+    return schema_options(card, "sampler")
+
+
+def schema_options(card: ModelCard, which: str) -> dict[str, str]:
+    """The fields of a family's option schema: default (the card's, if it has one) and description."""
+    schema = getattr(plugins.load_family(card.family).options(), which)
+    own = getattr(card, which)
+    return {
+        name: f"{own.get(name, field.get_default(call_default_factory=True))!r}  {field.description or ''}".rstrip()
+        for name, field in schema.model_fields.items()
+    }
+
+
+def training_step(card: ModelCard) -> dict[str, Any]:
+    """Memory and FLOPs of a GFT training step of one image at the model's own resolution."""
+    from gftzoo.engine import estimate
+    from gftzoo.engine.config import TrainConfig
+
+    config = TrainConfig(
+        model=card.name, card=card.change(temperature=True), data=card.data or "own", steps=1, batch_size=1
+    )
+    cost = estimate.training_cost(config)
+    return {
+        "parameters": cost.parameters,
+        "state_gib": round(cost.state_bytes / estimate.GIB, 3),
+        "activations_gib_per_image": cost.activation_bytes and round(cost.activation_bytes / estimate.GIB, 4),
+        "teraflops_per_image": cost.flops_per_image and round(cost.flops_per_image / 1e12, 4),
+    }
+
+
+def info_table(facts: dict[str, Any]) -> Table:
+    """The card as two columns; nested values one per line."""
+    result = table("", facts["name"])
+    for key, value in facts.items():
+        if key != "name" and value not in (None, {}, [], ""):
+            result.add_row(key, _lines(value))
+    return result
+
+
+def _lines(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, dict):
+        return "\n".join(escape(f"{k}: {_compact(v)}") for k, v in value.items())
+    if isinstance(value, list):
+        return "\n".join(escape(_compact(v)) for v in value)
+    return escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+
+
+def _compact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={v}" for k, v in value.items() if v not in (None, {}, [], ""))
+    return str(value)
+
+
+@click.command("plugins")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def plugins_command(as_json: bool) -> None:
+    """Show what is installed, loading each plugin in turn, with the reason for any that fails."""
+    reports = [plugins.report(plugin) for plugin in plugins.installed_plugins()]
+    rows = [
+        {
+            "plugin": r.plugin.name,
+            "kind": r.plugin.group.removeprefix("gftzoo."),
+            "distribution": r.plugin.distribution,
+            "version": r.plugin.version,
+            "state": r.state,
+            "models": r.models,
+            "reason": r.reason,
+        }
+        for r in reports
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        click.echo("No plugins are installed; try `pip install gftzoo-diffusion`.")
+        return
+    result = table(*rows[0])
+    for row in rows:
+        result.add_row(*(str(value) for value in row.values()))
+    show(result)

@@ -1,0 +1,149 @@
+"""`gftzoo sample`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+
+from gftzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from gftzoo.model import Model
+
+
+@click.command("sample")
+@click.argument("model")
+@click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file.")
+@click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, where there are both (default ema).")
+@click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
+@click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
+@click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
+@click.option("--class", "classes", help="Class indices or names, comma-separated; default all in turn.")
+@click.option("--prompt", "prompts", multiple=True, help="A prompt; repeatable.")
+@click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="A file with one prompt per line.")
+@click.option("-n", "count", type=click.IntRange(min=1), help="Number of images.")
+@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.")
+@click.option("--sampler", help="The family's sampler, e.g. ddpm, ddim, dpm-solver++.")
+@click.option(
+    "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Any sampler setting of `gftzoo info`; repeatable."
+)
+@click.option("--seed", default=0, help="Image i is a function of (seed, i), whatever the batch size.")
+@click.option("--batch-size", default=64, type=click.IntRange(min=1), help="Images per forward pass.")
+@click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, ...")
+@click.option(
+    "--out", default="samples.png", type=click.Path(path_type=Path), help="A .png grid, an .npz, or a folder."
+)
+def sample_command(model: str, out: Path, **options: Any) -> None:
+    """Draw images from MODEL, a model's name with --weights or a run's folder."""
+    from gftzoo.sampling import image_seeds
+
+    settings = parse_settings(options["settings"], options["steps"], options["sampler"])
+    loaded = load_for_sampling(model, options)
+    conditions = wanted_conditions(loaded, options)
+    guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
+    seeds = image_seeds(options["seed"], range(len(conditions)))
+    write_images(loaded, conditions, guidance, seeds, options["batch_size"], settings, out)
+    weights = loaded.provenance.get("entry", loaded.provenance.get("weights", ""))
+    click.echo(f"{len(conditions)} images of {loaded.card.name} ({weights} weights) in {out}", err=True)
+
+
+def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
+    """The model on its device; fresh weights are refused, since their images mean nothing."""
+    from gftzoo.engine.runner import choose_device
+    from gftzoo.weights import load
+    from gftzoo.zoo import get_card
+
+    if not Path(model).is_dir():
+        card = get_card(model)
+        if options["weights"] is None:
+            names = " or ".join(f"--weights {name}" for name in card.checkpoints) or "--weights PATH"
+            raise UsageError(
+                f"{model} has no weights of its own to sample; give {names}, or train it: `gftzoo train {model} --gft`."
+            )
+    loaded = load(model, options["weights"], entry=options["entry"], tokenizer_path=options["tokenizer_path"])
+    return loaded.to(choose_device(options["device"]))
+
+
+def parse_settings(pairs: Sequence[str], steps: int | None, sampler: str | None) -> dict[str, Any]:
+    """Sampler settings of `-s key=value`, `--steps` and `--sampler`."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"sampler setting {pair!r} has no value; write -s key=value.")
+        settings[key] = yaml.safe_load(value)
+    return settings | {k: v for k, v in {"steps": steps, "sampler": sampler}.items() if v is not None}
+
+
+def wanted_conditions(model: Model, options: dict[str, Any]) -> list[int | str]:
+    """What to draw: prompts, or classes repeated in turn up to `-n`."""
+    given: list[int | str]
+    if model.card.condition == "text":
+        if options["classes"]:
+            raise UsageError(f"{model.card.name} is conditioned on text; use --prompt instead of --class.")
+        given = [*options["prompts"], *_lines(options["prompt_file"])]
+        if not given:
+            raise UsageError(f"{model.card.name} is conditioned on text; give --prompt 'TEXT' or --prompts FILE.")
+    else:
+        if options["prompts"] or options["prompt_file"]:
+            raise UsageError(f"{model.card.name} is conditioned on classes; use --class instead of --prompt.")
+        names = [name for name in (options["classes"] or "").split(",") if name.strip()]
+        given = [model.card.class_index(name) for name in names] or list(range(min(model.card.classes, 10)))
+    count = options["count"] or max(len(given), 8)
+    return [given[i % len(given)] for i in range(count)]
+
+
+def _lines(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"prompt file {str(path)!r} cannot be read ({error}).") from error
+
+
+def write_images(
+    model: Model,
+    conditions: list[int | str],
+    guidance: Any,
+    seeds: list[int],
+    batch_size: int,
+    settings: dict[str, Any],
+    out: Path,
+) -> None:
+    """Draws batch after batch and writes a grid, a folder of PNGs or an ADM-style npz."""
+    import torch
+
+    from gftzoo import pictures
+    from gftzoo.sampling import sample_batches
+
+    batches = sample_batches(model, conditions, guidance, seeds, batch_size, **settings)
+    if out.suffix == ".png":
+        images = torch.cat(list(_counted(batches, len(conditions))))
+        pictures.save(pictures.grid(images, columns=min(len(images), 10)), out)
+    elif out.suffix == "":
+        start = 0
+        for images in _counted(batches, len(conditions)):
+            pictures.save_folder(images, out, start)
+            start += len(images)
+    else:
+        raise UsageError(f"--out {str(out)!r} must end in .png or .npz, or name a folder.")
+
+
+def _counted(batches: Any, total: int) -> Any:
+    """A progress bar on a terminal."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
+        task = progress.add_task("sampling", total=total)
+        for images in batches:
+            progress.advance(task, len(images))
+            yield images

@@ -1,0 +1,148 @@
+"""`gftzoo train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import yaml
+
+from gftzoo.errors import GftzooError, UsageError
+
+if TYPE_CHECKING:
+    from gftzoo.engine import TrainConfig
+
+
+@click.command("train")
+@click.argument("model", required=False)
+@click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
+@click.option("--objective", help="gft, conditional, or another installed one.")
+@click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:PATH, cache:PATH, hf:NAME, jsonl:PATH.")
+@click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
+@click.option("--weights", help="Start from a checkpoint of the card (base) or a local file: fine-tuning.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Any setting of the run; repeatable.")
+@click.option("--name", help="Name of the run; default MODEL-OBJECTIVE.")
+@click.option("--runs", default="runs", type=click.Path(path_type=Path, file_okay=False), help="Folder of all runs.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Go on with a run's own configuration.")
+@click.option("--dry-run", is_flag=True, help="Only show parameters, FLOPs, memory and the resolved configuration.")
+def train_command(
+    model: str | None,
+    gft: bool,
+    objective: str | None,
+    data: str | None,
+    recipe: str | None,
+    weights: str | None,
+    steps: int | None,
+    options: tuple[str, ...],
+    name: str | None,
+    runs: Path,
+    resume: Path | None,
+    dry_run: bool,
+) -> None:
+    """Train MODEL. With nothing but --gft it runs on embedded real data, at the model's full size."""
+    if resume is not None:
+        if model or gft or objective or data or recipe or weights or options or name:
+            raise UsageError("--resume goes on with the run's own configuration; only --steps may be given with it.")
+        go_on(resume, steps)
+        return
+    if model is None:
+        raise UsageError("name a model to train, e.g. `gftzoo train dit-nano --gft`, or --resume a run.")
+    if gft and objective not in (None, "gft"):
+        raise UsageError(f"--gft and --objective {objective} contradict each other; give one.")
+    if not gft and objective is None:
+        raise UsageError(f"say what to train for: `gftzoo train {model} --gft`, or --objective conditional.")
+    from gftzoo import engine
+
+    config = engine.resolve(
+        model,
+        objective=objective or "gft",
+        data=data,
+        recipe=recipe,
+        steps=steps,
+        weights=weights,
+        options=engine.parse_options(options),
+    )
+    run = runs / (name or engine.unused_name(runs, f"{model}-{config.objective}"))
+    announce(config, run, embedded=data is None)
+    if dry_run:
+        show_cost(config)
+        return
+    engine.train(config, run)
+    finished(run, config)
+
+
+def go_on(folder: Path, steps: int | None) -> None:
+    """Resumes a run, possibly for more steps."""
+    from gftzoo import engine
+    from gftzoo.engine import checkpoint
+
+    config = engine.TrainConfig.read(folder)
+    found = checkpoint.newest(folder)
+    if found is None:
+        raise GftzooError(
+            f"{str(folder)!r} has no complete checkpoint to resume from; train again under another --name."
+        )
+    if steps is not None:
+        config = config.model_copy(update={"steps": steps})
+    done = checkpoint.read_state(found)["step"]
+    if done >= config.steps:
+        raise UsageError(f"{str(folder)!r} has finished its {config.steps} steps; go on with --steps N, N > {done}.")
+    click.echo(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
+    engine.train(config, folder, resume=True)
+    finished(folder, config)
+
+
+def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
+    """Says what is about to happen: model, objective, data with its preflight, folder."""
+    from gftzoo.data import open_source, preflight
+    from gftzoo.zoo import get_card
+
+    card = config.card
+    click.echo(f"Training {config.model} ({config.objective}) for {config.steps} steps into {run}.", err=True)
+    if embedded and get_card(config.model).data is None:
+        click.echo(
+            f"No --data given: this is a short demonstration on the embedded {config.data!r}, with tokenizer "
+            f"{card.tokenizer.id!r} at {card.resolution} px and {card.classes} classes; the network has its full size.",
+            err=True,
+        )
+    click.echo(preflight(open_source(config.data, split="train"), card.resolution).sentence(), err=True)
+
+
+def show_cost(config: TrainConfig) -> None:
+    """Prints what the run would cost and its configuration."""
+    from gftzoo.engine import estimate
+    from gftzoo.engine.runner import choose_device
+
+    cost = estimate.training_cost(config)
+    device = choose_device(config.device)
+    unknown = "not traceable"
+    activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
+    flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
+    needed, free = cost.total_bytes / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
+    lines = {
+        "parameters": f"{cost.parameters:,}",
+        "weights, gradients, optimizer, average": f"{cost.state_bytes / estimate.GIB:.3f} GiB",
+        "activations per micro-batch": activations,
+        "training FLOPs per image": flops,
+        "memory in all": f"{needed:.2f} GiB of {free:.1f} free",
+        "steps": f"{config.steps:,}",
+        "images": f"{config.steps * config.batch_size:,}",
+    }
+    for name, value in lines.items():
+        click.echo(f"{name:>40}  {value}")
+    click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def finished(run: Path, config: TrainConfig) -> None:
+    """Says where things are and what to do next."""
+    from gftzoo.engine import checkpoint
+
+    found = checkpoint.newest(run)
+    step = checkpoint.read_state(found)["step"] if found else 0
+    if step < config.steps:
+        click.echo(f"Stopped at step {step}; go on with `gftzoo train --resume {run}`.", err=True)
+        return
+    steer = "--beta 0.5" if config.card.temperature else "--cfg 1.5"
+    click.echo(f"Done: {run}. Sample it with `gftzoo sample {run} {steer}`.", err=True)

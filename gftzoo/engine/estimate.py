@@ -1,0 +1,124 @@
+"""What a training run costs before it starts: parameters, FLOPs and memory, measured on the meta device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gftzoo.engine.config import TrainConfig
+from gftzoo.errors import GftzooError
+from gftzoo.generator import SampleGenerator
+from gftzoo.gft import find_objective
+from gftzoo.model import Model
+from gftzoo.plugins import load_family
+from gftzoo.zoo import ModelCard
+
+GIB = 2**30
+RUNTIME = 0.6 * GIB  # the interpreter, torch and its libraries
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one training step on one device."""
+
+    parameters: int
+    state_bytes: float  # weights, gradients, Adam's two moments, EMA, all fp32
+    activation_bytes: float | None  # per micro-batch; None where it could not be traced
+    flops_per_image: float | None  # forward and backward of the objective, counted as multiply + add
+
+    @property
+    def total_bytes(self) -> float:
+        return RUNTIME + self.state_bytes + (self.activation_bytes or 0.0)
+
+    def refuse_if_too_large(self, device: torch.device) -> None:
+        """GftzooError with the numbers if the run cannot fit."""
+        room = available_bytes(device)
+        if self.total_bytes > room:
+            raise GftzooError(
+                f"this run needs about {self.total_bytes / GIB:.1f} GiB ({self.state_bytes / GIB:.1f} for weights, "
+                f"gradients, optimizer and average, {(self.activation_bytes or 0) / GIB:.1f} for activations) and "
+                f"{room / GIB:.1f} GiB are free on {device}; try -o accumulate=N, -o ema_decay=null, "
+                "-o activation_checkpointing=true, or a smaller model."
+            )
+
+
+def available_bytes(device: torch.device) -> float:
+    """Free memory of a device."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available)
+
+
+def count_parameters(card: ModelCard) -> int:
+    """The exact number of parameters, without allocating them."""
+    with torch.device("meta"):
+        network = load_family(card.family).build_network(card)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def training_cost(config: TrainConfig, world: int = 1) -> Cost:
+    """The cost of a step as configured."""
+    with torch.device("meta"):
+        family = load_family(config.card.family)
+        model = Model(config.card, family.build_network(config.card), None, family)
+    parameters = sum(p.numel() for p in model.network.parameters())
+    trainable = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
+    averages = parameters if config.ema_decay is not None else 0
+    state = 4.0 * (parameters + 3 * trainable + averages)
+    micro = max(config.batch_size // (config.accumulate * world), 1)
+    traced = trace_forward(model)
+    if traced is None:
+        return Cost(parameters, state, None, None)
+    flops, saved = traced
+    objective = find_objective(config.objective)
+    # Backward costs two forwards; GFT adds one forward without gradient.
+    passes = 4.0 if objective.temperature else 3.0
+    return Cost(parameters, state, saved * micro, flops * passes)
+
+
+def trace_forward(model: Model) -> tuple[float, float] | None:
+    """(FLOPs, bytes saved for the backward pass) of one image's conditional forward; None if it cannot be traced."""
+    rows = 2
+    saved: dict[int, int] = {}
+
+    def record(tensor: Tensor) -> Tensor:
+        if (not isinstance(tensor, nn.Parameter) and tensor._base is None) or not isinstance(
+            tensor._base, nn.Parameter
+        ):
+            saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    try:
+        generator = SampleGenerator(list(range(rows)), "meta")
+        problem = model.family.draw_problem(model, example_latents(model.card, rows), generator)
+        beta = torch.ones(rows, device="meta") if model.card.temperature else None
+        condition = model.family.encode_condition(model, example_conditions(model.card, rows))
+        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(record, _identity):
+            prediction = model.family.predict(model, problem, condition, beta)
+            model.family.loss_term(model, prediction, problem).sum()
+    except Exception:  # a family whose step depends on values cannot be traced without them
+        return None
+    return counter.get_total_flops() / rows, sum(saved.values()) / rows
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def example_latents(card: ModelCard, rows: int) -> Tensor:
+    """Latents of the right shape and type without values."""
+    spec = card.tokenizer
+    if spec.codebook is None:
+        return torch.empty(rows, spec.channels, card.grid, card.grid, device="meta")
+    sides = spec.scales or (card.grid,)
+    return torch.empty(rows, sum(side * side for side in sides), dtype=torch.int64, device="meta")
+
+
+def example_conditions(card: ModelCard, rows: int) -> list[int | str]:
+    """Conditions of the right kind."""
+    return [0] * rows if card.condition == "class" else [""] * rows

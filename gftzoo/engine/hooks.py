@@ -1,0 +1,181 @@
+"""What happens around a training step, as mmengine hooks: schedule, average, guard, record, pictures, checkpoints."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from gftzoo import pictures
+from gftzoo.engine import checkpoint
+from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.ema import EMA
+from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
+from gftzoo.errors import GftzooError
+from gftzoo.model import Model
+from gftzoo.sampling import image_seeds, sample_batches
+
+STRIP_BETAS = (1.0, 0.8, 0.66, 0.5, 0.33)
+STRIP_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
+GRID_COLUMNS = 10
+GRID_ROWS = 5
+
+
+class ScheduleHook(Hook):
+    """Sets learning rate and weight decay before each step."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        config, step = self.config, runner.iter
+        rate = config.lr * learning_rate_factor(config.learning_rate, step, config.steps)
+        decay = weight_decay_at(config.weight_decay, config.weight_decay_end, step, config.steps)
+        for group in runner.optim_wrapper.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+            if group["weight_decay"] > 0:
+                group["weight_decay"] = decay
+
+
+class EMAHook(Hook):
+    """Moves the average after each step."""
+
+    priority = "HIGH"
+
+    def __init__(self, ema: EMA) -> None:
+        self.ema = ema
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.ema.update(runner.iter)
+
+
+class FiniteHook(Hook):
+    """Stops a run whose loss is no number, naming step and samples.
+
+    The loss of a step is looked at one step later, so that a GPU is not waited for; checkpoints and the end of the run
+    look at it at once.
+    """
+
+    priority = "ABOVE_NORMAL"
+
+    def __init__(self) -> None:
+        self.pending: tuple[int, list[int], torch.Tensor] | None = None
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.check()
+        positions = [int(p) for batch in data_batch for p in batch["position"]]
+        self.pending = runner.iter + 1, positions, outputs["loss"]
+
+    def check(self) -> None:
+        """GftzooError if the last recorded loss is not finite."""
+        if self.pending is not None and not torch.isfinite(self.pending[2]):
+            step, positions, loss = self.pending
+            raise GftzooError(
+                f"the loss became {float(loss)} at step {step} (samples at positions {positions[0]} to {positions[-1]} "
+                "of the data); resume from the last checkpoint with a smaller learning rate, or with -o precision=fp32."
+            )
+        self.pending = None
+
+
+class CheckpointHook(Hook):
+    """Saves every N steps, at the end, and when the process is asked to stop."""
+
+    priority = "LOW"
+
+    def __init__(self, config: TrainConfig, run: Path, model: Model, ema: EMA | None, finite: FiniteHook) -> None:
+        self.config, self.run, self.model, self.ema, self.finite = config, run, model, ema, finite
+        self.stopped_by: str | None = None
+
+    def before_train(self, runner: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stopped_by = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)  # a second one is not waited for
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        step = runner.iter + 1
+        stop = self._any_rank_stopped()
+        if step % self.config.checkpoint_every == 0 or step == self.config.steps or stop:
+            self.save(runner, step)
+        if stop:
+            runner.train_loop.stop_training = True
+
+    def _any_rank_stopped(self) -> bool:
+        if not torch.distributed.is_initialized():
+            return self.stopped_by is not None
+        flag = torch.tensor(float(self.stopped_by is not None), device=self.model.device)
+        torch.distributed.all_reduce(flag)
+        return bool(flag > 0)
+
+    def save(self, runner: Any, step: int) -> None:
+        """Writes a checkpoint and removes what is older than the run keeps."""
+        self.finite.check()
+        files = checkpoint.collect(self.model, runner.optim_wrapper.optimizer, self.ema)
+        if is_main_process():
+            checkpoint.write(self.run, self.model, files, {"step": step, "seed": self.config.seed})
+            checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+
+    def after_train(self, runner: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL if number is signal.SIGTERM else signal.default_int_handler)
+
+
+class SampleHook(Hook):
+    """Draws a grid every N steps and, at the end, a strip over the temperature (or the CFG scale)."""
+
+    priority = "LOWEST"
+
+    def __init__(self, config: TrainConfig, run: Path, model: Model, ema: EMA | None, conditions: list[Any]) -> None:
+        self.config, self.run, self.model, self.ema = config, run, model, ema
+        self.conditions = conditions
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        step = runner.iter + 1
+        if is_main_process() and step % self.config.sample_every == 0 and step < self.config.steps:
+            path = self.run / "samples" / f"step-{step:08d}.png"
+            pictures.save(pictures.grid(self._draw(self._strengths()[3], GRID_ROWS, step), GRID_COLUMNS), path)
+
+    def after_train(self, runner: Any) -> None:
+        if not is_main_process() or runner.iter < self.config.steps:
+            return
+        rows = [(f"{self._label()} {value:g}", self._draw(value, 1, runner.iter)) for value in self._strengths()]
+        strip = self.run / "samples" / f"{self._label()}-strip.png"
+        pictures.save(pictures.labelled_rows(rows, GRID_COLUMNS), strip)
+        best = self._strengths()[2]
+        final = self.run / "samples" / "final.png"
+        pictures.save(pictures.grid(self._draw(best, GRID_ROWS, runner.iter), GRID_COLUMNS), final)
+        weights = "EMA" if self._averaged(runner.iter) else "raw"
+        runner.logger.info(
+            f"samples ({weights} weights, {self._label()} {best:g}): {final}; over {self._label()}: {strip}"
+        )
+
+    def _label(self) -> str:
+        return "beta" if self.model.card.temperature else "cfg"
+
+    def _strengths(self) -> tuple[float, ...]:
+        return STRIP_BETAS if self.model.card.temperature else STRIP_SCALES
+
+    def _averaged(self, step: int) -> bool:
+        """The average is used once it reaches back no further than the run."""
+        return self.ema is not None and self.ema.horizon() <= step
+
+    def _draw(self, strength: float, rows: int, step: int) -> torch.Tensor:
+        steer = self.model.guidance
+        guidance = steer(beta=strength) if self.model.card.temperature else steer(cfg=strength)
+        wanted = [self.conditions[i % len(self.conditions)] for i in range(GRID_COLUMNS)] * rows
+        seeds = image_seeds(0, range(len(wanted)))
+        if self.ema is not None and self._averaged(step):
+            with self.ema.swapped_in():
+                return torch.cat(list(sample_batches(self.model, wanted, guidance, seeds, len(wanted))))
+        return torch.cat(list(sample_batches(self.model, wanted, guidance, seeds, len(wanted))))

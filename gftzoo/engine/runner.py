@@ -1,0 +1,275 @@
+"""Training with mmengine's Runner, fed with built objects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_dist_info, is_main_process
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBackend
+from torch import nn
+from torch.utils.data import DataLoader
+
+from gftzoo.data import SeekableSampler, Source, TrainingData, open_source
+from gftzoo.engine import checkpoint, estimate
+from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.ema import EMA
+from gftzoo.engine.hooks import CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
+from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
+from gftzoo.engine.parallel import parallelize, start_process_group
+from gftzoo.engine.progress import ProgressHook
+from gftzoo.engine.training import TrainingModel
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.gft import build_objective
+from gftzoo.model import Model
+from gftzoo.plugins import load_family
+from gftzoo.weights import import_model, resolve_weights
+
+TRACKERS = {"tensorboard": TensorboardVisBackend, "wandb": WandbVisBackend}
+
+
+class ZooRunner(Runner):
+    """mmengine's Runner with gftzoo's loop, parallel wrapping, log and checkpoints, all by its public overrides."""
+
+    def __init__(
+        self, *, run: Path, config: TrainConfig, resume_from: Path | None, ema: EMA | None, **arguments: Any
+    ) -> None:
+        self.run_folder, self.config, self.resume_from, self.ema = run, config, resume_from, ema
+        super().__init__(
+            work_dir=str(run),
+            launcher="pytorch" if torch.distributed.is_initialized() else "none",
+            randomness={"seed": config.seed},
+            train_cfg={},  # the loop is built below, not from a description
+            experiment_name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # mmengine keeps loggers by this name
+            **arguments,
+        )
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        self._rank, self._world_size = get_dist_info()
+        self._timestamp = "trackers"  # the sub-folder of a run for what trackers write
+
+    def build_logger(self, *arguments: Any, **options: Any) -> logging.Logger:
+        MMLogger.get_instance(self.experiment_name, log_level="ERROR")  # mmengine's own messages
+        return run_logger(self.run_folder)
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        backends = [TRACKERS[name](save_dir=str(self.run_folder / "trackers")) for name in self.config.trackers]
+        return Visualizer(name=self.experiment_name, vis_backends=backends if is_main_process() else [])
+
+    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
+        return model  # parallelised before the optimizer was built
+
+    def build_train_loop(self, loop: Any) -> StepLoop:
+        config = self.config
+        return StepLoop(self, self._train_dataloader, config.steps, config.accumulate, config.batch_size)
+
+    def load_or_resume(self) -> None:
+        if self.resume_from is not None:
+            trained: Any = getattr(self.model, "module", self.model)
+            step = checkpoint.restore(self.resume_from, trained.zoo_model, self.optim_wrapper.optimizer, self.ema)
+            self.train_loop.start_at(step)
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Without mmengine's survey of compilers, which takes seconds; versions are in every record instead."""
+
+    def dump_config(self) -> None:
+        """The run's `config.yaml` is written by `TrainConfig.write`."""
+
+
+def run_logger(run: Path) -> logging.Logger:
+    """Everything into `log.txt`, the essentials as plain lines on standard error (main process only)."""
+    logger = logging.getLogger(f"gftzoo.run.{run.name}")
+    logger.setLevel(logging.DEBUG if is_main_process() else logging.ERROR)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    if is_main_process():
+        file = logging.FileHandler(run / "log.txt")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(file)
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.INFO)
+    console.addFilter(lambda record: record.name == logger.name and not record.getMessage().startswith("Hooks will"))
+    console.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(console)
+    return logger
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device of this process; UsageError for one that is not there."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        wanted = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {wanted!r} is not available here; use -o device=cpu or auto.") from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    return device
+
+
+def initial_model(config: TrainConfig) -> Model:
+    """The model at step 0: fresh, or from the weights the run starts from."""
+    reseed("initialisation", config.seed)
+    tokenizer = None
+    if not config.data.startswith("cache:"):
+        tokenizer = load_family(config.card.family).build_tokenizer(config.card.tokenizer, config.tokenizer_path)
+    if config.weights is None:
+        return Model.fresh(config.card, tokenizer)
+    path, _ = resolve_weights(config.card, config.weights)
+    return import_model(config.card, path, config.entry, tokenizer)
+
+
+def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
+    """Trains as configured and returns the run's folder.
+
+    Args:
+        config: resolved by `gftzoo.engine.resolve`, or read from a run.
+        run: folder for config.yaml, metrics.jsonl, log.txt, checkpoints/ and samples/; new unless `resume`.
+        resume: go on from the newest complete checkpoint.
+
+    Raises:
+        GftzooError: the run does not fit into memory, its loss became non-finite, or a file could not be written.
+    """
+    start_process_group(config)
+    device = choose_device(config.device)
+    source = open_source(config.data, split="train")
+    cost = estimate.training_cost(config)
+    cost.refuse_if_too_large(device)
+    _prepare_folder(run, config, resume)
+    runner = build_runner(config, run, source, device, cost.flops_per_image, resume)
+    try:
+        runner.train()
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, ProgressHook):
+                hook.close()
+    for problem in source.problems:
+        runner.logger.info(f"skipped: {problem}")
+    return run
+
+
+def build_runner(
+    config: TrainConfig, run: Path, source: Source, device: torch.device, flops_per_image: float | None, resume: bool
+) -> ZooRunner:
+    """The Runner of a run with everything built."""
+    model = initial_model(config).to(device)
+    objective = build_objective(config.objective, config.objective_options)
+    objective.prepare(model)
+    ema_network = model.network
+    wrapped = parallelize(TrainingModel(model, objective, config.seed), config, device)
+    ema = EMA(ema_network, config.ema_decay, config.ema_warmup) if config.ema_decay is not None else None
+    groups = model.family.parameter_groups(model.network, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    dtype = choose_dtype(config.precision, device)
+    hooks = _hooks(config, run, model, ema, source, device, flops_per_image)
+    resume_from = checkpoint.newest(run) if resume else None
+    return ZooRunner(
+        run=run,
+        config=config,
+        resume_from=resume_from,
+        ema=ema,
+        model=wrapped,
+        train_dataloader=_dataloader(config, source),
+        optim_wrapper=MixedPrecision(optimizer, config.accumulate, dtype, config.clip_norm),
+        default_hooks=dict.fromkeys(DEFAULT_HOOKS),
+        custom_hooks=hooks,
+    )
+
+
+# mmengine's own hooks; ours do their work in a way that resumes exactly and keeps safetensors.
+DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+
+
+def _hooks(
+    config: TrainConfig,
+    run: Path,
+    model: Model,
+    ema: EMA | None,
+    source: Source,
+    device: torch.device,
+    flops_per_image: float | None,
+) -> list[Any]:
+    finite = FiniteHook()
+    hooks = [
+        ScheduleHook(config),
+        *([EMAHook(ema)] if ema is not None else []),
+        finite,
+        ProgressHook(config, run, device, flops_per_image),
+        CheckpointHook(config, run, model, ema, finite),
+    ]
+    if model.tokenizer is not None:
+        hooks.append(SampleHook(config, run, model, ema, grid_conditions(model, source)))
+    return hooks
+
+
+def grid_conditions(model: Model, source: Source) -> list[Any]:
+    """The conditions of a sample grid: the first classes, or the first captions of the data."""
+    if model.card.condition == "class":
+        return list(range(model.card.classes))
+    return [source.condition_of(i) for i in range(min(10, len(source)))]
+
+
+def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
+    _, world = get_dist_info()
+    if config.batch_size % (config.accumulate * world):
+        raise UsageError(
+            f"batch_size {config.batch_size} does not divide by {world} ranks times accumulate {config.accumulate}; "
+            f"use a multiple of {config.accumulate * world}."
+        )
+    dataset = TrainingData(
+        source,
+        resolution=config.card.resolution,
+        channels=config.card.tokenizer.image_channels,
+        seed=config.seed,
+        hflip=config.hflip,
+    )
+    return DataLoader(
+        dataset,
+        batch_size=config.batch_size // (config.accumulate * world),
+        sampler=SeekableSampler(len(dataset), seed=config.seed),
+        num_workers=config.workers,
+        collate_fn=collated,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=config.workers > 0,
+    )
+
+
+def collated(batch: Any) -> Any:
+    """`TrainingData` collates by itself, the whole batch at once."""
+    return batch
+
+
+def _prepare_folder(run: Path, config: TrainConfig, resume: bool) -> None:
+    if not is_main_process():
+        return
+    if not resume and run.exists() and any(run.iterdir()):
+        raise UsageError(f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {run}.")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        config.write(run)
+        (run / "log.txt").touch()
+    except OSError as error:
+        raise GftzooError(f"run folder {str(run)!r} cannot be written ({error.strerror or error}).") from error
+
+
+def unused_name(folder: Path, stem: str) -> str:
+    """`stem`, or `stem-2`, `stem-3`, ... if there are such runs already."""
+    taken: Sequence[str] = [path.name for path in folder.glob(f"{stem}*")] if folder.is_dir() else []
+    number = 1
+    while (name := stem if number == 1 else f"{stem}-{number}") in taken:
+        number += 1
+    return name

@@ -1,0 +1,55 @@
+"""The module that mmengine's Runner trains: batch in, loss out, everything else comes from the family and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.generator import SampleGenerator
+from gftzoo.gft import Objective
+from gftzoo.model import Model
+
+
+class TrainingModel(nn.Module):
+    """A model and its objective as one module, so that DDP, FSDP and the optimizer see the network's parameters."""
+
+    def __init__(self, model: Model, objective: Objective, seed: int) -> None:
+        super().__init__()
+        self.network = model.network
+        self.objective = objective
+        self.seed = seed
+        self._zoo_model = [model]  # in a list: the tokenizer is no part of what trains
+
+    @property
+    def zoo_model(self) -> Model:
+        """The model being trained."""
+        return self._zoo_model[0]
+
+    def forward(
+        self,
+        position: Tensor,
+        condition: Tensor | Sequence[str],
+        images: Tensor | None = None,
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """The scalar loss of uint8 images (B, C, H, W) or cached latents; randomness follows `position` (B,)."""
+        model = self.zoo_model
+        generator = SampleGenerator.for_samples("train", self.seed, position.tolist(), model.device)
+        with torch.no_grad():
+            latents = self._latents(images, generator) if latents is None else latents.to(model.device)
+            encoded = self._condition(condition)
+        problem = model.family.draw_problem(model, latents, generator)
+        loss_B = self.objective.loss(model, problem, encoded, generator)
+        return loss_B.mean()
+
+    def _latents(self, images: Tensor | None, generator: SampleGenerator) -> Tensor:
+        assert images is not None, "a batch has images or latents"
+        tokenizer = self.zoo_model.require_tokenizer()
+        return tokenizer.encode(images.to(self.zoo_model.device).float() / 127.5 - 1, generator)
+
+    def _condition(self, condition: Tensor | Sequence[str]) -> Tensor:
+        if isinstance(condition, Tensor):
+            return condition.to(self.zoo_model.device)
+        return self.zoo_model.encode_condition(condition)

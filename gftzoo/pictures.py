@@ -1,0 +1,61 @@
+"""Pictures people look at: grids of samples and strips over the temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from gftzoo.errors import GftzooError
+
+READABLE = 40  # pixels a small image is enlarged to, so that a person can read it
+
+
+def to_uint8(images_BCHW: Tensor) -> Tensor:
+    """Images in [0, 1] to uint8, rounded, channels last: (B, H, W, 3)."""
+    return (images_BCHW.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def grid(images_BCHW: Tensor, columns: int) -> Image.Image:
+    """Images (B, 3, H, W) in [0, 1] side by side; small ones are enlarged by a whole factor."""
+    factor = max(1, READABLE // images_BCHW.shape[-1])
+    large = images_BCHW.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    tiled = make_grid(large.cpu(), nrow=columns, padding=2, pad_value=1.0)
+    return Image.fromarray(to_uint8(tiled[None])[0].numpy())
+
+
+def labelled_rows(rows: Sequence[tuple[str, Tensor]], columns: int) -> Image.Image:
+    """One grid row per (label, images), the label at the left."""
+    margin = 8 + 7 * max(len(label) for label, _ in rows)
+    pictures = [grid(images, columns) for _, images in rows]
+    width = margin + max(picture.width for picture in pictures)
+    canvas = Image.new("RGB", (width, sum(picture.height for picture in pictures)), "white")
+    top = 0
+    for (label, _), picture in zip(rows, pictures, strict=True):
+        canvas.paste(picture, (margin, top))
+        ImageDraw.Draw(canvas).text((4, top + picture.height // 2 - 6), label, fill="black")
+        top += picture.height
+    return canvas
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG whole or not at all; GftzooError if the place cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(partial, format="PNG")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise GftzooError(f"{str(path)!r} could not be written ({error.strerror or error}).") from error
+
+
+def save_folder(images_BCHW: Tensor, folder: Path, start: int = 0) -> None:
+    """Writes one PNG per image, named by its position."""
+    for offset, pixels in enumerate(to_uint8(images_BCHW).numpy()):
+        save(Image.fromarray(np.ascontiguousarray(pixels)), folder / f"{start + offset:06d}.png")
