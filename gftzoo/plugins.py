@@ -77,7 +77,7 @@ class PluginReport:
 @cache
 def installed_plugins() -> tuple[Plugin, ...]:
     """All entry points of gftzoo's groups, from metadata alone."""
-    found = {}
+    found: dict[tuple[str, str, str], Plugin] = {}
     for distribution in distributions():
         for entry in distribution.entry_points:
             if entry.group in (FAMILIES, WRAPPERS):
@@ -181,7 +181,8 @@ def instantiate(plugin: Plugin) -> Any:
     if contract != CONTRACT_VERSION:
         side = "a newer gftzoo" if contract > CONTRACT_VERSION else "an older gftzoo"
         raise PluginError(
-            f"plugin {plugin.label} is written for contract {contract} ({side}); this gftzoo has contract {CONTRACT_VERSION}."
+            f"plugin {plugin.label} is written for contract {contract} ({side}); "
+            f"this gftzoo has contract {CONTRACT_VERSION}."
         )
     return instance
 

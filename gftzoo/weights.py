@@ -91,7 +91,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _choose(path: Path, found: Mapping[str, Any], entry: Entry | None) -> tuple[Mapping[str, Any], str]:
-    wanted = [entry] if entry else ["ema", "raw"]
+    wanted: list[Entry] = [entry] if entry else ["ema", "raw"]
     for kind in wanted:
         for name in CONTAINERS[kind]:
             if isinstance(found.get(name), Mapping):
@@ -133,7 +133,7 @@ def import_model(
     """A model with the weights of an official (or any matching) file.
 
     Args:
-        card: with `temperature` set for a network with a beta input; base weights then get its fine-tune initialisation.
+        card: with `temperature` for a network with a beta input; base weights get its fine-tune initialisation.
         path: see `read_tensors`.
         entry: raw or EMA weights, where the file has both.
 

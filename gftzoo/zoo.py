@@ -138,10 +138,8 @@ class ModelCard(Frozen):
             return names.index(text.casefold())
         if text.isdecimal() and int(text) < self.classes:
             return int(text)
-        hint = nearest(text.casefold(), names) if names else ""
-        raise UsageError(
-            f"{self.name} has no class {text!r}; valid are 0 to {self.classes - 1}{' or a name' if names else ''}{hint}."
-        )
+        hint = f" or a name{nearest(text.casefold(), names)}" if names else ""
+        raise UsageError(f"{self.name} has no class {text!r}; valid are 0 to {self.classes - 1}{hint}.")
 
     def change(self, **fields: Any) -> ModelCard:
         """A copy with other values, validated."""
