@@ -1,0 +1,14 @@
+"""One thread per test process; tests that take `nano_name` run for every installed family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nano import NANO
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(params=NANO)
+def nano_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -1,0 +1,158 @@
+"""Identities of the objective, for every registered family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from nano import nano_conditions, nano_latents, nano_model
+from torch import Tensor
+
+from gftzoo.errors import UsageError
+from gftzoo.family import Problem
+from gftzoo.generator import SampleGenerator
+from gftzoo.gft import GFT, Conditional, GFTOptions, build_objective, deterministic
+from gftzoo.model import Model
+
+BATCH = 4
+
+
+@dataclass
+class Step:
+    model: Model
+    problem: Problem
+    condition: Tensor
+    generator: SampleGenerator
+
+
+def make_step(name: str, temperature: bool = True) -> Step:
+    model = nano_model(name, temperature=temperature)
+    model.network.eval()
+    generator = SampleGenerator.for_samples("test", 0, range(BATCH))
+    problem = model.family.draw_problem(model, nano_latents(model, BATCH), generator)
+    return Step(model, problem, model.encode_condition(nano_conditions(model, BATCH)), generator)
+
+
+def none_dropped() -> Tensor:
+    return torch.zeros(BATCH, dtype=torch.bool)
+
+
+def test_beta_one_is_the_conditional_loss_to_the_bit(nano_name: str) -> None:
+    step = make_step(nano_name)
+    dropped = torch.tensor([False, True, False, False])
+    ones = torch.ones(BATCH)
+    mixed = GFT().loss_at(step.model, step.problem, step.condition, ones, dropped)
+    condition = step.model.family.condition_drop(step.model, step.condition, dropped)
+    prediction = step.model.family.predict(step.model, step.problem, condition, ones).float()
+    assert torch.equal(mixed, step.model.family.loss_term(step.model, prediction, step.problem))
+
+
+def test_no_gradient_passes_through_the_unconditional_branch(nano_name: str) -> None:
+    step = make_step(nano_name)
+    beta = torch.tensor([0.2, 0.5, 0.7, 0.9])
+    GFT().loss_at(step.model, step.problem, step.condition, beta, none_dropped()).sum().backward()
+    actual = {n: p.grad.clone() for n, p in step.model.network.named_parameters() if p.grad is not None}
+
+    # The same loss with f_u a constant that was computed beforehand.
+    step.model.network.zero_grad()
+    family = step.model.family
+    with torch.no_grad():
+        null = step.model.null_condition(step.condition)
+        f_u = family.predict(step.model, step.problem, null, torch.ones(BATCH)).float()
+    f_s = family.predict(step.model, step.problem, step.condition, beta).float()
+    weight = beta.view(-1, *[1] * (f_s.ndim - 1))
+    family.loss_term(step.model, weight * f_s + (1 - weight) * f_u, step.problem).sum().backward()
+    expected = {n: p.grad for n, p in step.model.network.named_parameters() if p.grad is not None}
+    assert actual.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(actual[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_skipping_dropped_samples_changes_nothing(nano_name: str) -> None:
+    step = make_step(nano_name)
+    beta, dropped = torch.tensor([0.2, 0.5, 0.7, 0.9]), torch.tensor([True, False, True, False])
+    short = GFT(GFTOptions(skip_dropped=True)).loss_at(step.model, step.problem, step.condition, beta, dropped)
+    whole = GFT(GFTOptions(skip_dropped=False)).loss_at(step.model, step.problem, step.condition, beta, dropped)
+    torch.testing.assert_close(short, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_unconditional_pass_sees_only_samples_that_are_not_dropped(nano_name: str, monkeypatch) -> None:
+    step = make_step(nano_name)
+    rows: list[tuple[int, bool]] = []
+    predict = step.model.family.predict
+
+    def counting(model: Model, problem: Problem, condition: Tensor, beta: Tensor | None) -> Tensor:
+        rows.append((len(condition), torch.is_grad_enabled()))
+        return predict(model, problem, condition, beta)
+
+    monkeypatch.setattr(step.model.family, "predict", counting)
+    dropped = torch.tensor([True, False, True, False])
+    GFT().loss_at(step.model, step.problem, step.condition, torch.full((BATCH,), 0.5), dropped)
+    assert rows == [(BATCH, True), (2, False)]
+
+
+def test_all_dropped_is_the_unconditional_loss(nano_name: str) -> None:
+    step = make_step(nano_name)
+    everyone = torch.ones(BATCH, dtype=torch.bool)
+    loss = GFT().loss_at(step.model, step.problem, step.condition, torch.full((BATCH,), 0.3), everyone)
+    null = step.model.null_condition(step.condition)
+    prediction = step.model.family.predict(step.model, step.problem, null, torch.ones(BATCH)).float()
+    expected = step.model.family.loss_term(step.model, prediction, step.problem)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_under_bf16_autocast_reaches_the_weights(nano_name: str) -> None:
+    step = make_step(nano_name)
+    beta = torch.tensor([0.2, 0.5, 0.7, 0.9])
+    GFT().loss_at(step.model, step.problem, step.condition, beta, none_dropped()).mean().backward()
+    exact = {n: p.grad.clone() for n, p in step.model.network.named_parameters() if p.grad is not None}
+    step.model.network.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = GFT().loss_at(step.model, step.problem, step.condition, beta, none_dropped()).mean()
+    loss.backward()
+    assert loss.dtype == torch.float32
+    reduced = {n: p.grad for n, p in step.model.network.named_parameters() if p.grad is not None}
+    assert reduced.keys() == exact.keys()
+    a = torch.cat([g.flatten() for g in exact.values()])
+    b = torch.cat([reduced[n].flatten() for n in exact])
+    assert torch.cosine_similarity(a, b, dim=0) > 0.98
+
+
+def test_a_sample_of_the_batch_is_independent_of_the_others(nano_name: str) -> None:
+    step = make_step(nano_name)
+    beta = torch.tensor([0.2, 0.5, 0.7, 0.9])
+    rows = torch.tensor([2, 0])
+    whole = GFT().loss_at(step.model, step.problem, step.condition, beta, none_dropped())
+    part = GFT().loss_at(
+        step.model, step.problem.select(rows), step.condition[rows], beta[rows], torch.zeros(2, dtype=torch.bool)
+    )
+    torch.testing.assert_close(part, whole[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_the_conditional_objective_drops_and_takes_no_temperature(nano_name: str) -> None:
+    step = make_step(nano_name, temperature=False)
+    loss = Conditional().loss(step.model, step.problem, step.condition, step.generator)
+    assert loss.shape == (BATCH,)
+    assert not Conditional.temperature and GFT.temperature
+
+
+def test_modules_get_their_own_mode_back() -> None:
+    network = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Dropout(0.5))
+    network[1].eval()
+    with deterministic(network):
+        assert not network[0].training
+    assert network.training and network[0].training and not network[1].training
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("gtf", {}, "did you mean 'gft'"),
+        ("gft", {"p_dorp": 0.1}, "did you mean 'p_drop'"),
+        ("gft", {"p_drop": 1.5}, "p_drop = 1.5"),
+    ],
+)
+def test_a_wrong_objective_is_one_sentence(name: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build_objective(name, options)
