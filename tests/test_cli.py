@@ -1,0 +1,95 @@
+"""The command line: what it prints, its exit codes, and that browsing stays light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gftzoo.cli import main
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "dit*", "--json"], ["train", "--help"]])
+def test_browsing_imports_neither_torch_nor_a_plugin(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom gftzoo.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n"
+        "    heavy = {'torch', 'mmengine', 'diffusers', 'transformers', 'datasets', 'gftzoo_diffusion'} & set(sys.modules)\n"
+        "    print('HEAVY', sorted(heavy), stop.code)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert "HEAVY [] 0" in result.stdout, result.stdout + result.stderr
+
+
+def test_list_and_its_json_agree(capsys) -> None:
+    assert run("list", "dit*", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert run("list", "dit*") == 0
+    text = capsys.readouterr().out
+    assert {"dit-s", "dit-b", "dit-l", "dit-xl", "dit-xl-512", "dit-nano"} <= {row["model"] for row in rows}
+    assert all(row["model"] in text for row in rows)
+    (xl,) = [row for row in rows if row["model"] == "dit-xl"]
+    assert xl["parameters"] == 675_129_632 and xl["plugin"] == "gftzoo-diffusion"
+
+
+def test_info_shows_options_and_cost(capsys) -> None:
+    assert run("info", "dit-nano", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {"steps", "sampler"} <= set(facts["sampler_options"])
+    assert facts["training_step"]["parameters"] > facts["parameters"]
+    assert run("info", "dit-xl") == 0
+    assert "675,129,632" in capsys.readouterr().out
+
+
+def test_plugins_names_what_is_installed(capsys) -> None:
+    assert run("plugins", "--json") == 0
+    rows = {row["plugin"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["diffusion"]["state"] == "ok" and rows["diffusion"]["models"] > 20
+
+
+NANO = ("train", "dit-nano", "--gft")
+BAD = {
+    "unknown command": (["trian"], 2, "did you mean 'train'"),
+    "unknown model": (["train", "dit-xxl", "--gft"], 2, "did you mean 'dit-xl"),
+    "no objective": (["train", "dit-nano"], 2, "say what to train for"),
+    "unknown objective": (["train", "dit-nano", "--objective", "gtf"], 2, "did you mean 'gft'"),
+    "two objectives": ([*NANO, "--objective", "conditional"], 2, "contradict"),
+    "misspelt option": ([*NANO, "-o", "batchsize=3"], 2, "did you mean 'batch_size'"),
+    "option without value": ([*NANO, "-o", "lr"], 2, "key=value"),
+    "option of the wrong type": ([*NANO, "-o", "lr=fast"], 2, "lr = 'fast'"),
+    "misspelt network option": ([*NANO, "-o", "network.dept=3"], 2, "did you mean 'depth'"),
+    "misspelt objective option": ([*NANO, "-o", "objective.p_dorp=0"], 2, "did you mean 'p_drop'"),
+    "negative steps": ([*NANO, "--steps", "-3"], 2, "-3"),
+    "unknown recipe": ([*NANO, "--recipe", "fast"], 2, "no recipe 'fast'"),
+    "unknown tokenizer": ([*NANO, "-o", "tokenizer=pixel"], 2, "did you mean 'pixels'"),
+    "unknown data": ([*NANO, "--data", "digit"], 2, "did you mean 'digits'"),
+    "missing image folder": ([*NANO, "--data", "imagefolder:nowhere"], 1, "nowhere"),
+    "unknown weights": ([*NANO, "--weights", "missing.pt"], 2, "no checkpoint 'missing.pt'"),
+    "resume of nothing": (["train", "--resume", "nowhere"], 1, "is not a run"),
+    "resume with options": (["train", "--resume", "x", "-o", "lr=1"], 2, "own configuration"),
+    "unavailable device": ([*NANO, "-o", "device=cuda:77"], 2, "not available"),
+    "batch that does not divide": ([*NANO, "-o", "batch_size=10", "-o", "accumulate=3"], 2, "accumulate"),
+    "sampling an untrained model": (["sample", "dit-nano"], 2, "no weights of its own"),
+    "sampling nothing": (["sample", "nowhere/run"], 2, "unknown model"),
+    "no such model": (["info", "dit-xxl"], 2, "did you mean"),
+    "no such pattern": (["list", "dti*"], 2, "no model matches"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence(case: str, capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, code, fragment = BAD[case]
+    assert run(*words) == code
+    error = capsys.readouterr().err
+    assert fragment in error
+    assert "Traceback" not in error and error.count("Error: ") == 1
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("*/checkpoints/*"))

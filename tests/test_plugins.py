@@ -1,0 +1,152 @@
+"""Discovery and isolation, with plugins written into a temporary folder on the path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gftzoo import plugins, zoo
+from gftzoo.errors import PluginError
+
+WORKING = """
+from gftzoo.hookspecs import hookimpl
+class Family:
+    {attributes}
+    @hookimpl
+    def build_network(self, card): ...
+    @hookimpl
+    def draw_problem(self, model, latents, generator): ...
+    @hookimpl
+    def predict(self, model, problem, condition, beta): ...
+    @hookimpl
+    def loss_term(self, model, prediction, problem): ...
+    @hookimpl
+    def condition_drop(self, model, condition, dropped): ...
+    {last}
+"""
+SAMPLER = "@hookimpl\n    def temperature_sampler(self, model, condition, guidance, settings, generator): ..."
+
+
+def source(attributes: str = "", last: str = SAMPLER) -> str:
+    return WORKING.format(attributes=attributes, last=last)
+
+
+class Site:
+    """A folder on the path that looks like an environment with distributions in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def install(self, name: str, code: str, *, family: str | None = None, requires: str = "", registry: str = "") -> None:
+        module = f"plugin_{name.replace('-', '_')}"
+        package = self.folder / module
+        package.mkdir()
+        (package / "__init__.py").write_text(code)
+        if registry:
+            (package / "registry.yaml").write_text(registry)
+        info = self.folder / f"{name}-1.2.dist-info"
+        info.mkdir()
+        needs = f"Requires-Dist: {requires}\n" if requires else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n{needs}")
+        (info / "entry_points.txt").write_text(f"[{plugins.FAMILIES}]\n{family or name} = {module}:Family\n")
+
+
+def forget() -> None:
+    for cached in (plugins.installed_plugins, plugins.load_family, zoo.catalogue):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch) -> Iterator[Site]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    forget()
+    yield Site(tmp_path)
+    forget()
+    for module in [m for m in sys.modules if m.startswith("plugin_")]:
+        del sys.modules[module]
+
+
+BROKEN = {
+    "no-import": ({"code": "import does_not_exist"}, "failed to load (ModuleNotFoundError"),
+    "exits": ({"code": "import sys; sys.exit(4)"}, "failed to load (SystemExit: 4"),
+    "no-class": ({"code": "x = 1"}, "failed to load (AttributeError"),
+    "lacks-hook": ({"code": source(last="")}, "lacks the required hook 'temperature_sampler'"),
+    "misspelt": (
+        {"code": source(last=SAMPLER + "\n    @hookimpl\n    def loss_tern(self, prediction): ...")},
+        "loss_tern",
+    ),
+    "wrong-argument": (
+        {"code": source(last=SAMPLER.replace("settings", "setings"))},
+        "setings",
+    ),
+    "newer": ({"code": source(attributes="contract_version = 99")}, "contract 99 (a newer gftzoo)"),
+    "older": ({"code": source(attributes="contract_version = 0")}, "contract 0 (an older gftzoo)"),
+    "other-gftzoo": ({"code": source(), "requires": "gftzoo>=99"}, "needs gftzoo >=99"),
+    "bad-registry": ({"code": source(), "registry": "models: [1, 2"}, "not a valid registry"),
+    "wrong-registry": ({"code": source(), "registry": "models: {a: {familly: x}}"}, "registry.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_plugin_is_named_with_its_reason(site: Site, case: str) -> None:
+    arguments, reason = BROKEN[case]
+    site.install(case, **arguments)
+    (plugin,) = [p for p in plugins.installed_plugins() if p.name == case]
+    found = plugins.report(plugin)
+    assert found.state == "broken" and reason in found.reason
+    if "registry" not in case:
+        assert f"'{case}' ({case} 1.2)" in found.reason
+
+
+def test_ten_broken_plugins_take_nothing_down(site: Site) -> None:
+    for case, (arguments, _) in BROKEN.items():
+        site.install(case, **arguments)
+    states = {p.name: plugins.report(p).state for p in plugins.installed_plugins()}
+    assert {name for name, state in states.items() if state == "broken"} == set(BROKEN)
+    assert states["diffusion"] == "ok"
+    assert zoo.get_card("dit-xl").parameters == 675_129_632
+    assert plugins.load_family("diffusion").name == "diffusion"
+
+
+def test_a_clash_names_both_sides(site: Site) -> None:
+    site.install("first", source(), family="shared")
+    site.install("second", source(), family="shared")
+    with pytest.raises(PluginError, match=r"'shared' is claimed by first 1.2 and second 1.2"):
+        plugins.load_family("shared")
+
+
+def test_only_and_block(site: Site, monkeypatch) -> None:
+    site.install("acme", source())
+    assert plugins.load_family("acme").name == "acme"
+    forget()
+    monkeypatch.setenv("GFTZOO_BLOCK", "acme")
+    with pytest.raises(PluginError, match="blocked"):
+        plugins.load_family("acme")
+    monkeypatch.delenv("GFTZOO_BLOCK")
+    monkeypatch.setenv("GFTZOO_ONLY", "acme")
+    assert [p.name for p in plugins.active(plugins.FAMILIES)] == ["acme"]
+
+
+def test_a_missing_family_shows_the_pip_command(site: Site) -> None:
+    site.install("acme", source(), registry="families: {ghost: {distribution: gftzoo-ghost, nano: ghost-nano}}")
+    with pytest.raises(PluginError, match="pip install gftzoo-ghost"):
+        plugins.load_family("ghost")
+
+
+def test_listing_reads_a_plugins_registry_without_importing_it(site: Site) -> None:
+    registry = """
+models:
+  acme-1: {family: acme, parameters: 5, resolution: 8, tokenizer: pixels}
+"""
+    site.install("acme", "raise RuntimeError('imported')", registry=registry)
+    assert [card.name for card in zoo.list_models("acme*")] == ["acme-1"]
+    assert "plugin_acme" not in sys.modules
+
+
+def test_a_plugin_cannot_replace_a_model_of_the_zoo(site: Site) -> None:
+    registry = "models: {dit-xl: {family: acme, parameters: 5, resolution: 8, tokenizer: pixels}}"
+    site.install("acme", source(), registry=registry)
+    assert zoo.get_card("dit-xl").family == "diffusion"

@@ -1,0 +1,71 @@
+"""Identities of every family's sampler."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nano import nano_conditions, nano_model
+
+from gftzoo.errors import UsageError
+from gftzoo.guidance import ClassifierFree, Unguided
+from gftzoo.sampling import image_seeds
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    """Equal up to the rounding of other batch sizes; a flipped token or a fresh draw is far outside."""
+    torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
+
+
+def test_images_are_in_range_and_follow_the_seed(nano_name: str) -> None:
+    model = nano_model(nano_name, temperature=True)
+    conditions = nano_conditions(model, 3)
+    images = model.sample(conditions, beta=0.6)
+    side = model.card.resolution
+    assert images.shape == (3, 3, side, side) and images.dtype == torch.float32
+    assert images.min() >= 0 and images.max() <= 1
+    assert torch.equal(images, model.sample(conditions, beta=0.6))
+    assert not torch.equal(images, model.sample(conditions, beta=0.6, seed=1))
+
+
+def test_an_image_does_not_depend_on_the_batch_size(nano_name: str) -> None:
+    model = nano_model(nano_name, temperature=True)
+    conditions = nano_conditions(model, 4)
+    whole = model.sample(conditions, beta=0.5)
+    close(model.sample(conditions, beta=0.5, batch_size=1), whole)
+    close(model.sample(conditions, beta=0.5, batch_size=3), whole)
+
+
+def test_cfg_at_scale_one_is_unguided(nano_name: str) -> None:
+    model = nano_model(nano_name, temperature=False)
+    conditions, seeds = nano_conditions(model, 3), image_seeds(0, range(3))
+    unguided = model.decode(model.sample_latents(conditions, Unguided(), seeds))
+    close(model.decode(model.sample_latents(conditions, ClassifierFree(1.0), seeds)), unguided)
+
+
+def test_guidance_and_temperature_have_an_effect(nano_name: str) -> None:
+    plain, steered = nano_model(nano_name, temperature=False), nano_model(nano_name, temperature=True)
+    conditions = nano_conditions(plain, 3)
+    assert not torch.equal(plain.sample(conditions, cfg=4.0), plain.sample(conditions))
+    assert not torch.equal(steered.sample(conditions, beta=0.2), steered.sample(conditions, beta=1.0))
+
+
+def test_sampling_leaves_the_training_mode_alone(nano_name: str) -> None:
+    model = nano_model(nano_name, temperature=True)
+    model.network.train()
+    model.sample(nano_conditions(model, 1), beta=0.5)
+    assert model.network.training
+
+
+def test_gft_models_refuse_cfg_and_plain_ones_beta() -> None:
+    with pytest.raises(UsageError, match=r"not by CFG; for a CFG scale of 2 use --beta 0.5"):
+        nano_model("dit-nano", temperature=True).sample([0], cfg=2.0)
+    with pytest.raises(UsageError, match=r"use --cfg 2, or train it with `gftzoo train dit-nano --gft`"):
+        nano_model("dit-nano", temperature=False).sample([0], beta=0.5)
+
+
+def test_an_unknown_setting_or_class_is_one_sentence() -> None:
+    model = nano_model("dit-nano", temperature=True)
+    with pytest.raises(UsageError, match="did you mean 'steps'"):
+        model.sample([0], step=3)
+    with pytest.raises(UsageError, match="no class '10'; valid are 0 to 9"):
+        model.sample([10])

@@ -1,0 +1,185 @@
+"""What training steps, sampling, data and start-up cost, as ratios measured in one run.
+
+    python tools/benchmark.py dit-nano --out docs/results/benchmark.csv
+
+Every pair is measured alternately, several times, and the median of each is taken, so that a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import gftzoo
+from gftzoo.data import SeekableSampler, TrainingData, open_source
+from gftzoo.engine.config import TrainConfig, resolve
+from gftzoo.family import Problem
+from gftzoo.generator import SampleGenerator
+from gftzoo.gft import GFT, Conditional, GFTOptions
+from gftzoo.guidance import ClassifierFree, Temperature
+from gftzoo.model import Model
+from gftzoo.plugins import load_family
+from gftzoo.sampling import image_seeds
+
+
+def medians(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each job, run in turn, after one round to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(rounds + 1):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            job()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def build(config: TrainConfig, device: str) -> Model:
+    torch.manual_seed(0)
+    family = load_family(config.card.family)
+    return Model.fresh(config.card, family.build_tokenizer(config.card.tokenizer)).to(device)
+
+
+def straightforward_gft(model: Model, problem: Problem, condition: torch.Tensor, generator: SampleGenerator) -> torch.Tensor:
+    """GFT as first written down: two full forwards for the whole batch, both with a graph, one detached."""
+    beta_B, dropped_B = generator.uniform(), generator.uniform() < 0.1
+    family = model.family
+    beta_in_B = torch.where(dropped_B, 1.0, beta_B)
+    s = family.predict(model, problem, family.condition_drop(model, condition, dropped_B), beta_in_B).float()
+    u = family.predict(model, problem, model.null_condition(condition), torch.ones_like(beta_B)).float().detach()
+    weight = beta_B.view(-1, *[1] * (s.ndim - 1))
+    return family.loss_term(model, weight * s + (1 - weight) * u, problem)
+
+
+def training_steps(name: str, batch: int, rounds: int, device: str) -> dict[str, float]:
+    """Seconds of one update: plain, GFT, and GFT written straightforwardly."""
+    steered = build(resolve(name, objective="gft"), device)
+    plain = build(resolve(name, objective="conditional"), device)
+
+    def step(model: Model, loss: Callable[..., torch.Tensor]) -> Callable[[], None]:
+        optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-5)
+        images = batch_of(model, batch)
+        latents = model.require_tokenizer().encode(images.to(device))
+        condition = model.encode_condition([i % max(model.card.classes, 1) for i in range(batch)])
+
+        def run() -> None:
+            generator = SampleGenerator.for_samples("benchmark", 0, range(batch), device)
+            problem = model.family.draw_problem(model, latents, generator)
+            optimizer.zero_grad()
+            loss(model, problem, condition, generator).mean().backward()
+            optimizer.step()
+
+        return run
+
+    jobs = {
+        "plain": step(plain, Conditional().loss),
+        "gft": step(steered, GFT().loss),
+        "gft, no skipping": step(steered, GFT(GFTOptions(skip_dropped=False)).loss),
+        "gft, two full forwards": step(steered, straightforward_gft),
+    }
+    return medians(jobs, rounds)
+
+
+def batch_of(model: Model, batch: int) -> torch.Tensor:
+    spec, side = model.card.tokenizer, model.card.resolution
+    return torch.rand(batch, spec.image_channels, side, side) * 2 - 1
+
+
+def sampling(name: str, batch: int, rounds: int, device: str) -> dict[str, float]:
+    """Seconds of one batch of images at the model's default steps: one pass a step, and two."""
+    steered = build(resolve(name, objective="gft"), device)
+    plain = build(resolve(name, objective="conditional"), device)
+    conditions, seeds = [i % max(plain.card.classes, 1) for i in range(batch)], image_seeds(0, range(batch))
+    jobs = {
+        "gft": lambda: steered.sample_latents(conditions, Temperature(0.5), seeds),
+        "cfg": lambda: plain.sample_latents(conditions, ClassifierFree(2.0), seeds),
+    }
+    return medians(jobs, rounds)
+
+
+def data_path(name: str, batch: int, rounds: int) -> dict[str, float]:
+    """Seconds per batch of the embedded data through the dataset and the sampler."""
+    config = resolve(name, objective="gft")
+    source = open_source(config.data, split="train")
+    card = config.card
+    dataset = TrainingData(source, resolution=card.resolution, channels=card.tokenizer.image_channels, seed=0)
+    keys = iter(SeekableSampler(len(dataset), seed=0))
+
+    def fetch() -> None:
+        dataset.__getitems__([next(keys) for _ in range(batch)])
+
+    return medians({"data": fetch}, rounds)
+
+
+def start_up(rounds: int) -> dict[str, float]:
+    """Process seconds of the command line beside those of an empty interpreter."""
+
+    def process(*words: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True)
+
+    jobs = {
+        "python -c pass": process("-c", "pass"),
+        "gftzoo --help": process("-c", "from gftzoo.cli import main; main(['--help'])"),
+        "gftzoo list": process("-c", "from gftzoo.cli import main; main(['list'])"),
+    }
+    return medians(jobs, rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="dit-nano")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    name, batch, rounds, device = arguments.model, arguments.batch, arguments.rounds, arguments.device
+    step = training_steps(name, batch, rounds, device)
+    draw = sampling(name, batch, max(rounds // 2, 3), device)
+    fetch = data_path(name, batch, rounds)
+    start = start_up(rounds)
+    ratios = {
+        "sampling: GFT / CFG": draw["gft"] / draw["cfg"],
+        "step: GFT / plain": step["gft"] / step["plain"],
+        "step: GFT / GFT without skipping dropped samples": step["gft"] / step["gft, no skipping"],
+        "step: GFT / GFT with two full forwards": step["gft"] / step["gft, two full forwards"],
+        "data: batches fed per plain step": step["plain"] / fetch["data"],
+        "start: gftzoo --help / python -c pass": start["gftzoo --help"] / start["python -c pass"],
+        "start: gftzoo list / python -c pass": start["gftzoo list"] / start["python -c pass"],
+        "start: gftzoo list, seconds": start["gftzoo list"],
+    }
+    print(f"{name}, batch {batch}, {device}, {arguments.threads} thread(s), medians of {rounds}")
+    for key, value in ratios.items():
+        print(f"{key:>52}  {value:.3f}")
+    if arguments.out is not None:
+        write(arguments.out, name, batch, device, ratios)
+
+
+def write(path: Path, name: str, batch: int, device: str, ratios: dict[str, float]) -> None:
+    """Appends one row per ratio."""
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    where = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        if new:
+            rows.writerow(["model", "batch", "device", "gftzoo", "torch", "what", "ratio"])
+        for key, value in ratios.items():
+            rows.writerow([name, batch, where, gftzoo.__version__, torch.__version__, key, f"{value:.4f}"])
+
+
+if __name__ == "__main__":
+    main()

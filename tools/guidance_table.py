@@ -1,0 +1,296 @@
+"""The table that compares guidance-free training with classifier-free guidance, for any model on embedded data.
+
+    python tools/guidance_table.py dit-nano
+
+For every seed it trains the model twice on the same data for the same steps, once with the plain conditional objective
+and once with GFT; samples both at several strengths; and scores the images against held-out real ones with a classifier
+trained on the train split. It writes DIR/table.csv, table.md, curves.png and strip.png. What is done already
+(a finished run, a scored row) is not done again. Everything runs on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import gftzoo
+from gftzoo.engine import TrainConfig, resolve, train
+from gftzoo.engine.checkpoint import newest
+from gftzoo.errors import GftzooError
+from gftzoo.evaluate.frontier import Comparison, Point, compare_at_equal_x
+from gftzoo.evaluate.protocol import Evaluator, choose_protocol
+from gftzoo.evaluate.records import ScoreRecord
+from gftzoo.evaluate.references import open_reference
+from gftzoo.evaluate.scoring import Scores, score
+from gftzoo.evaluate.sweep import draw_curve, label, strip, sweep, write_csv
+from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
+from gftzoo.model import Model
+from gftzoo.pictures import save
+
+SCALES = (1.25, 1.5, 2.0, 3.0, 4.0)
+BETAS = (1.0, 0.8, 0.66, 0.5, 0.4, 0.33)
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Job:
+    """The command's arguments."""
+
+    model: str
+    data: str | None
+    seeds: list[int]
+    steps: int | None
+    images: int
+    schedules: list[str]
+    options: list[str]
+    sampler: list[str]
+    out: Path
+    work: Path
+
+
+def read_arguments() -> Job:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a model of the catalogue, e.g. dit-nano")
+    parser.add_argument("--data", help="data source with classes; default: the model's own")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, help="training steps of each run; default: the recipe's")
+    parser.add_argument("--images", type=int, default=1500, help="images per row")
+    parser.add_argument("--schedules", nargs="+", default=["constant"], choices=["constant", "linear"])
+    parser.add_argument("-o", dest="options", action="append", default=[], help="key=value, as in gftzoo train")
+    parser.add_argument("-s", dest="sampler", action="append", default=[], help="key=value, setting of the sampler")
+    parser.add_argument("--out", type=Path, help="folder of the results; default docs/results/MODEL")
+    parser.add_argument("--work", type=Path, default=Path("runs/guidance-table"), help="folder of runs and records")
+    found = parser.parse_args()
+    found.out = found.out or Path("docs/results") / found.model
+    return Job(**vars(found))
+
+
+def trained(job: Job, objective: str, seed: int) -> Model:
+    """The model trained with that objective and seed, from its run's folder if it is finished."""
+    from gftzoo.engine import parse_options
+
+    options = {**parse_options(job.options), "seed": seed, "sample_every": 10**9}
+    config = resolve(job.model, objective=objective, data=job.data, steps=job.steps, options=options)
+    run = job.work / f"{job.model}-{objective}-seed{seed}-{config.steps}"
+    if not finished(run, config):
+        train(config, run, resume=newest(run) is not None)
+    return gftzoo.load(run)
+
+
+def finished(run: Path, config: TrainConfig) -> bool:
+    """Whether the run is complete; GftzooError if it was trained with another configuration."""
+    if not (run / "config.yaml").is_file():
+        return False
+    if TrainConfig.read(run) != config:
+        raise GftzooError(f"{run} was trained with another configuration; remove it, or give another --work.")
+    checkpoint = newest(run)
+    return checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= config.steps
+
+
+def guidances(objective: str, schedules: Sequence[str]) -> list[Guidance]:
+    """Every row of an objective, weakest guidance first."""
+    if objective == "conditional":
+        guided = [ClassifierFree(scale, schedule) for schedule in schedules for scale in SCALES]  # type: ignore[arg-type]
+        return [Unguided(), *guided]
+    strengths = [beta for beta in BETAS if beta < 1]
+    return [Temperature(1.0), *(Temperature(b, schedule) for schedule in schedules for b in strengths)]  # type: ignore[arg-type]
+
+
+def collect(job: Job) -> tuple[list[ScoreRecord], Scores, Model, Model]:
+    """All records, the real-against-real floor and the two models of the first seed."""
+    records: list[ScoreRecord] = []
+    models: list[Model] = []
+    evaluator: Evaluator | None = None
+    settings = dict(pair.split("=", 1) for pair in job.sampler)
+    for seed in job.seeds:
+        for objective in ("conditional", "gft"):
+            model = trained(job, objective, seed)
+            models.append(model)
+            if evaluator is None:
+                protocol = choose_protocol("embedded", model.card, data=job.data, images=job.images)
+                evaluator = Evaluator(protocol, resolution=model.card.resolution)
+            for guidance in guidances(objective, job.schedules):
+                folder = job.work / f"records-{job.model}-{objective}-seed{seed}"
+                done = sweep(
+                    evaluator, model, [guidance], folder,
+                    seed=seed, batch_size=BATCH, settings=settings, objective=objective,
+                )  # fmt: skip
+                print(f"seed {seed} {objective:12} {label(guidance):16} {summary(done[0])}", flush=True)
+                records += done
+    assert evaluator is not None
+    return records, floor(evaluator, models[0]), models[0], models[1]
+
+
+def summary(record: ScoreRecord) -> str:
+    scores = record.scores
+    return f"FD {scores.frechet:7.3f}  accuracy {scores.accuracy:6.1%}  {record.seconds_per_image or 0:.4f} s/image"
+
+
+def floor(evaluator: Evaluator, model: Model) -> Scores:
+    """Real images against real images: the train split against the held-out one, with which all rows are compared."""
+    protocol = evaluator.protocol
+    real = open_reference(protocol.reference, evaluator.network, model.card.resolution, protocol.keep, split="train")
+    return score(real.summary, evaluator.reference.summary, protocol.neighbours)
+
+
+Key = tuple[str, float | None, str]
+
+
+def grouped(records: Sequence[ScoreRecord]) -> dict[Key, list[ScoreRecord]]:
+    """Records of the same row, one per seed."""
+    groups: dict[Key, list[ScoreRecord]] = {}
+    for record in records:
+        subject = record.subject
+        groups.setdefault((subject.guidance, subject.strength, subject.schedule), []).append(record)
+    return groups
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean and, over two or more seeds, sample standard deviation."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+NAMES = {"unguided": "unguided", "cfg": "CFG", "beta": "GFT"}
+
+
+def table(records: Sequence[ScoreRecord], real: Scores) -> str:
+    """The Markdown table; the best distance of CFG and of GFT is bold."""
+    groups = grouped(records)
+    unguided = {r.subject.seed: r.seconds_per_image or 0.0 for r in groups["unguided", None, "constant"]}
+    lines = [
+        "| guidance | strength | FID (features of a small classifier) | accuracy % | IS-like | precision | recall "
+        "| forwards per step | ms per image | time, unguided = 1 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    best = {kind: min((k for k in groups if k[0] == kind), key=lambda k: mean_fd(groups[k])) for kind in ("cfg", "beta")}
+    for key, group in groups.items():
+        kind, strength, schedule = key
+        shown = "" if strength is None else f"{'w' if kind == 'cfg' else 'beta'} = {strength:g}"
+        distance = spread([r.scores.frechet for r in group])
+        ratios = [(r.seconds_per_image or 0.0) / unguided[r.subject.seed] for r in group]
+        lines.append(
+            f"| {NAMES[kind]} | {shown}{'' if schedule == 'constant' else f' ({schedule})'} "
+            f"| {f'**{distance}**' if key in best.values() else distance} "
+            f"| {spread([100 * (r.scores.accuracy or 0) for r in group], 1)} "
+            f"| {spread([r.scores.inception_score or 0 for r in group])} "
+            f"| {spread([r.scores.precision or 0 for r in group])} | {spread([r.scores.recall or 0 for r in group])} "
+            f"| {group[0].passes} | {statistics.fmean([1000 * (r.seconds_per_image or 0) for r in group]):.1f} "
+            f"| {spread(ratios)} |"
+        )
+    lines.append(
+        f"| real images | train split | {real.frechet:.2f} | {100 * (real.accuracy or 0):.1f} "
+        f"| {real.inception_score or 0:.2f} | {real.precision or 0:.2f} | {real.recall or 0:.2f} | | | |"
+    )
+    return "\n".join(lines)
+
+
+def mean_fd(group: Sequence[ScoreRecord]) -> float:
+    return statistics.fmean(record.scores.frechet for record in group)
+
+
+def curve(records: Sequence[ScoreRecord], objective: str, seed: int, schedule: str) -> list[ScoreRecord]:
+    """One seed's curve, from no guidance to the strongest."""
+    return [
+        r
+        for r in records
+        if (r.subject.objective, r.subject.seed) == (objective, seed)
+        and (r.subject.schedule == schedule or r.subject.strength in (None, 1.0))
+    ]
+
+
+def equal_accuracy(records: Sequence[ScoreRecord], seed: int, schedule: str) -> Comparison | None:
+    """GFT's distance minus CFG's at equal classifier accuracy, over the range that both curves cover."""
+
+    def points(objective: str) -> list[Point]:
+        return [(r.scores.accuracy or 0.0, r.scores.frechet) for r in curve(records, objective, seed, schedule)]
+
+    return compare_at_equal_x(points("gft"), points("conditional"))
+
+
+def claims(records: Sequence[ScoreRecord], seeds: Sequence[int], schedules: Sequence[str]) -> list[str]:
+    """What the table shows, in sentences that say so too where it does not."""
+    groups = grouped(records)
+    unguided = mean_fd(groups["unguided", None, "constant"])
+    best_cfg = min(mean_fd(group) for key, group in groups.items() if key[0] == "cfg")
+    best_gft = min(mean_fd(group) for key, group in groups.items() if key[0] == "beta")
+    lines = [
+        f"Best GFT {best_gft:.2f} against best CFG {best_cfg:.2f}: GFT is "
+        f"{'not above' if best_gft <= best_cfg else 'ABOVE'} CFG, with one forward per step for two.",
+        f"Best GFT is {best_gft / unguided:.2f}x the unguided {unguided:.2f}.",
+    ]
+    for schedule in schedules:
+        for seed in seeds:
+            found = equal_accuracy(records, seed, schedule)
+            if found is None:
+                lines.append(f"Equal accuracy, seed {seed}, {schedule}: the two curves share no accuracy.")
+                continue
+            lines.append(
+                f"Equal accuracy, seed {seed}, {schedule} ({100 * found.at[0]:.1f} to {100 * found.at[-1]:.1f} %): GFT "
+                f"minus CFG is {found.mean:+.2f} on average, at most {max(found.gaps):+.2f}; GFT is not above CFG at "
+                f"{100 * found.share_not_above:.0f} % of the range."
+            )
+    return lines
+
+
+def plot(records: Sequence[ScoreRecord], real: Scores, job: Job) -> None:
+    """Distance against accuracy, both curves, every seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axis = figure.subplots()
+    for objective, name, colour in (("conditional", "CFG", "tab:blue"), ("gft", "GFT", "tab:orange")):
+        for schedule in job.schedules:
+            for seed in job.seeds:
+                shown = f"{name} {schedule}" if len(job.schedules) > 1 else name
+                name_once = shown if seed == job.seeds[0] else f"_{shown} {seed}"
+                draw_curve(axis, curve(records, objective, seed, schedule), "accuracy", "frechet", name_once)
+                axis.lines[-1].set(color=colour, linestyle="-" if schedule == "constant" else "--", markersize=4)
+    axis.axhline(real.frechet, color="grey", linestyle=":", label="real images")
+    axis.set(xlabel="classifier accuracy", ylabel=records[0].measure.distance_name, title=f"{job.model}: guidance curves")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(job.out / "curves.png", dpi=130)
+
+
+def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft: Model) -> None:
+    job.out.mkdir(parents=True, exist_ok=True)
+    write_csv(records, job.out / "table.csv")
+    measure, sampler = records[0].measure, records[0].subject.sampler
+    entries = sorted({record.subject.entry or "raw" for record in records})
+    notes = [
+        f"{job.model}, {len(job.seeds)} seeds (mean ± standard deviation), {measure.images} images per row, "
+        f"{measure.class_plan}; weights: {', '.join(entries)}; sampler: {sampler}. Feature network: {measure.features}, "
+        f"trained on the train split; reference: {measure.reference}.",
+        *claims(records, job.seeds, job.schedules),
+    ]
+    text = table(records, real) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    (job.out / "table.md").write_text(text, encoding="utf-8")
+    print(text)
+    plot(records, real, job)
+    classes = list(range(min(10, plain.card.classes)))
+    settings = dict(pair.split("=", 1) for pair in job.sampler)
+    for model, name in ((plain, "strip-cfg.png"), (gft, "strip.png")):
+        objective = "gft" if model.card.temperature else "conditional"
+        save(strip(model, guidances(objective, job.schedules[:1]), classes, **settings), job.out / name)
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    job = read_arguments()
+    try:
+        write(job, *collect(job))
+    except GftzooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
