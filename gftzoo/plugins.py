@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -143,26 +144,36 @@ def load_family(name: str) -> Family:
     from gftzoo.family import Defaults, Family
 
     plugin = find_family(name)
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(GenerativeFamily)
+    manager = new_manager()
     manager.register(Defaults(), "gftzoo defaults")
-    register(manager, plugin)
+    register(manager, plugin, instantiate(plugin))
     missing = [hook for hook in REQUIRED_HOOKS if not getattr(manager.hook, hook).get_hookimpls()]
     if missing:
         raise PluginError(f"plugin {plugin.label} lacks the required hook {missing[0]!r}.")
     for wrapper in active(WRAPPERS):
-        register(manager, wrapper)
+        try:
+            instance = instantiate(wrapper)
+            register(new_manager(), wrapper, instance)  # on trial, so that a broken one leaves no hook behind
+        except PluginError as error:
+            warnings.warn(f"{error} It is left out.", stacklevel=2)
+        else:
+            register(manager, wrapper, instance)
     return Family(name, manager)
 
 
-def register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
+def new_manager() -> pluggy.PluginManager:
+    """A plugin manager that knows the contract."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(GenerativeFamily)
+    return manager
+
+
+def register(manager: pluggy.PluginManager, plugin: Plugin, instance: Any) -> None:
     """Adds the plugin's object; PluginError names plugin, distribution and what it breaks."""
-    instance = instantiate(plugin)
     try:
         manager.register(instance, f"{plugin.group}:{plugin.name}")
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
-        manager.unregister(instance)
         reason = " ".join(str(error).split())
         raise PluginError(f"plugin {plugin.label} does not fit the contract: {reason}.") from error
 
