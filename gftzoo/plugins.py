@@ -223,7 +223,7 @@ def report(plugin: Plugin) -> PluginReport:
         if plugin.group == FAMILIES:
             load_family(plugin.name)
         else:
-            instantiate(plugin)
+            register(new_manager(), plugin, instantiate(plugin))
     except GftzooError as error:
         return PluginReport(plugin, "broken", str(error))
     listed = {**zoo_registry().models, **(shipped.models if shipped else {})}
