@@ -1,0 +1,202 @@
+"""Runs: configuration, exact resume, checkpoints that survive, and what stops them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from nano import NANO
+from safetensors.torch import load_file
+
+import gftzoo
+from gftzoo.engine import TrainConfig, checkpoint, parse_options, resolve, train
+from gftzoo.engine.ema import EMA
+from gftzoo.engine.hooks import FiniteHook
+from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.zoo import LearningRate
+
+SMALL = {"batch_size": 8, "log_every": 2, "sample_every": 1000, "ema_decay": 0.9}
+
+
+def small(name: str, steps: int, **options: object) -> TrainConfig:
+    return resolve(name, objective="gft", steps=steps, options={**SMALL, **options})
+
+
+def final(run: Path, kind: str = "raw") -> dict[str, torch.Tensor]:
+    newest = checkpoint.newest(run)
+    assert newest is not None
+    return load_file(newest / f"{kind}.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class Cut(Exception):
+    """Stands for a power cut."""
+
+
+def interrupted(config: TrainConfig, run: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains until the checkpoint of step `at` is written and then stops as if the process had been killed."""
+    write = checkpoint.write
+
+    def cutting(*arguments: object) -> Path:
+        folder = write(*arguments)  # type: ignore[arg-type]
+        if folder.name == f"step-{at:08d}":
+            raise Cut
+        return folder
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(checkpoint, "write", cutting)
+        train(config, run)
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_resumed_equals_uninterrupted_to_the_bit(name: str, tmp_path: Path, monkeypatch) -> None:
+    config = small(name, 6, accumulate=2, checkpoint_every=3)
+    train(config, tmp_path / "whole")
+    interrupted(config, tmp_path / "parts", 3, monkeypatch)
+    train(TrainConfig.read(tmp_path / "parts"), tmp_path / "parts", resume=True)
+    for kind in ("raw", "ema", "optimizer"):
+        assert same(final(tmp_path / "whole", kind), final(tmp_path / "parts", kind)), kind
+
+
+def test_a_run_folder_is_what_it_says(tmp_path: Path) -> None:
+    run = train(small("dit-nano", 4), tmp_path / "run")
+    assert {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints", "samples"} <= {p.name for p in run.iterdir()}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(math.isfinite(row["loss"]) and row["images_per_second"] > 0 for row in rows)
+    assert (run / "samples" / "final.png").is_file() and (run / "samples" / "beta-strip.png").is_file()
+    model = gftzoo.load(run)
+    assert model.provenance["entry"] == "ema" and model.card.temperature
+    assert gftzoo.load(run, entry="raw").provenance["entry"] == "raw"
+    assert model.sample([0, 1], beta=0.5, steps=3).shape == (2, 3, 8, 8)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(small("dit-nano", 2, seed=seed), tmp_path / name)
+    assert same(final(tmp_path / "a"), final(tmp_path / "b"))
+    assert not same(final(tmp_path / "a"), final(tmp_path / "c"))
+
+
+def test_accumulation_keeps_the_global_batch(tmp_path: Path) -> None:
+    for parts in (1, 4):
+        train(small("dit-nano", 3, accumulate=parts), tmp_path / str(parts))
+    one, four = final(tmp_path / "1"), final(tmp_path / "4")
+    for key, value in one.items():
+        torch.testing.assert_close(four[key], value, rtol=0, atol=1e-5)
+
+
+def test_old_checkpoints_go_when_newer_ones_are_safe(tmp_path: Path) -> None:
+    run = train(small("dit-nano", 8, checkpoint_every=1, keep_last=2, keep_every=4), tmp_path / "run")
+    assert [p.name for p in checkpoint.all_checkpoints(run)] == [f"step-{n:08d}" for n in (4, 7, 8)]
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path, monkeypatch) -> None:
+    config = small("dit-nano", 4, checkpoint_every=2)
+    run = tmp_path / "run"
+
+    def failing(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    interrupted(config, run, 2, monkeypatch)
+    with monkeypatch.context() as patch, pytest.raises(GftzooError, match=r"No space left.*go on from step-00000002"):
+        patch.setattr(checkpoint, "save_file", failing)
+        train(config, run, resume=True)
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-00000002"]
+    train(config, run, resume=True)
+    assert checkpoint.newest(run) == run / "checkpoints" / "step-00000004"
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    config = small("dit-nano", 4, checkpoint_every=2)
+    interrupted(config, tmp_path / "run", 2, monkeypatch)
+    file = tmp_path / "run" / "checkpoints" / "step-00000002" / "optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(GftzooError, match="is damaged"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    run = train(small("dit-nano", 1), tmp_path / "run")
+    before = final(run)
+    with pytest.raises(UsageError, match="exists already"):
+        train(small("dit-nano", 2), run)
+    assert same(before, final(run))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(GftzooError, match=r"the loss became \w+ at step \d+ \(samples at positions"):
+        train(small("dit-nano", 50, lr=1e18, clip_norm=None), tmp_path / "run")
+    hook = FiniteHook()
+    hook.check()
+
+
+def test_a_run_that_does_not_fit_is_refused_with_the_numbers(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("gftzoo.engine.estimate.available_bytes", lambda device: 2.0**30)
+    with pytest.raises(GftzooError, match=r"needs about \d+\.\d GiB .* 1\.0 GiB are free"):
+        train(resolve("dit-xl", objective="gft"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_demonstration_keeps_the_full_network() -> None:
+    config = resolve("dit-xl", objective="gft")
+    assert config.data == "digits" and config.card.tokenizer.id == "pixels-grey" and config.card.classes == 10
+    assert config.card.network == gftzoo.get_card("dit-xl").network
+
+
+def test_options_reach_their_places() -> None:
+    options = parse_options(["lr=1e-3", "objective.p_drop=0.2", "learning_rate.warmup=5", "betas=[0.9, 0.95]"])
+    config = resolve("dit-nano", objective="gft", options=options)
+    assert (config.lr, config.betas) == (1e-3, (0.9, 0.95))
+    assert config.objective_options["p_drop"] == 0.2 and config.learning_rate.warmup == 5
+
+
+def test_the_configuration_round_trips(tmp_path: Path) -> None:
+    config = small("dit-nano", 3)
+    config.write(tmp_path)
+    assert TrainConfig.read(tmp_path) == config
+
+
+def test_the_cosine_is_torchs() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=2.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20, eta_min=0.2)
+    schedule = LearningRate(kind="cosine", horizon=20, final=0.1)
+    for step in range(20):
+        assert 2.0 * learning_rate_factor(schedule, step, 100) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+
+
+def test_warmup_tail_and_weight_decay() -> None:
+    schedule = LearningRate(kind="linear-tail", warmup=10, warmup_from=0.005, horizon=110, final=0.1, hold=0.05)
+    assert learning_rate_factor(schedule, 9, 110) == pytest.approx(1.0)
+    assert learning_rate_factor(schedule, 0, 110) == pytest.approx(0.005 + 0.995 / 10)
+    assert learning_rate_factor(schedule, 14, 110) == 1.0
+    assert learning_rate_factor(schedule, 110, 110) == pytest.approx(0.1)
+    assert weight_decay_at(0.05, None, 3, 10) == 0.05
+    assert weight_decay_at(0.05, 0.08, 0, 10) == pytest.approx(0.05)
+    assert weight_decay_at(0.05, 0.08, 9, 10) == pytest.approx(0.08)
+
+
+def test_the_average_is_the_closed_form() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    ema = EMA(network, decay=0.75)
+    values = [float(network.weight.detach())]
+    for step in range(4):
+        with torch.no_grad():
+            network.weight.fill_(step + 1.0)
+        ema.update(step)
+        values.append(0.75 * values[-1] + 0.25 * (step + 1.0))
+    assert float(ema.shadow["weight"]) == pytest.approx(values[-1])
+    with ema.swapped_in():
+        assert float(network.weight.detach()) == pytest.approx(values[-1])
+    assert float(network.weight.detach()) == 4.0
+    assert EMA(network, 0.9999, warmup=True).decay_at(0) == pytest.approx(0.1)
