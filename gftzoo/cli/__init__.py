@@ -13,6 +13,7 @@ from gftzoo import __version__
 from gftzoo.cli.browse import info_command, list_command, plugins_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
+from gftzoo.cli.transfer import import_command
 from gftzoo.errors import GftzooError, nearest
 
 
@@ -34,7 +35,7 @@ def gftzoo(debug: bool) -> None:
     """Train, sample and browse visual generators without guidance (Guidance-Free Training)."""
 
 
-for command in (list_command, info_command, plugins_command, train_command, sample_command):
+for command in (list_command, info_command, plugins_command, train_command, sample_command, import_command):
     gftzoo.add_command(command)
 
 

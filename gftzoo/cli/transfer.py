@@ -1,0 +1,33 @@
+"""`gftzoo import`: official weights into a gftzoo folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from gftzoo.errors import UsageError
+
+
+@click.command("import")
+@click.argument("model")
+@click.argument("weights")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, where the file has both (default ema).")
+def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "ema"] | None) -> None:
+    """Read the official WEIGHTS of MODEL (a file, or a checkpoint name of its card) and write the folder OUT.
+
+    The file is never executed. OUT holds safetensors and the card; `gftzoo sample OUT` and --weights take it.
+    """
+    from gftzoo.weights import import_model, resolve_weights, save_model
+    from gftzoo.zoo import get_card
+
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UsageError(f"{str(out)!r} exists already; name a new folder.")
+    card = get_card(model)
+    path, objective = resolve_weights(card, weights)
+    imported = import_model(card.change(temperature=objective == "gft"), path, entry)
+    save_model(imported, out)
+    kind = "a temperature input (GFT)" if imported.card.temperature else "no temperature input (plain)"
+    click.echo(f"{out}: {model} from {path.name}, entry {imported.provenance['entry']!r}, with {kind}.", err=True)
