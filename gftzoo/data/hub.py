@@ -1,0 +1,82 @@
+"""`hf:NAME[#SPLIT]`: a data set of the datasets library, by hub name, local folder or local parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gftzoo.data.folder import center_crop
+from gftzoo.data.sources import Source, Split, without_held_out
+from gftzoo.errors import GftzooError, UsageError
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "png")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
+CAPTION_COLUMNS = ("caption", "text", "txt", "prompt")
+
+
+class HubSource(Source):
+    """A memory-mapped table with an image column and a label or caption column."""
+
+    def __init__(self, name: str, table: Any) -> None:
+        super().__init__()
+        self.name, self.table = name, table
+        self.image_column = _column(name, table, IMAGE_COLUMNS, "image")
+        labels = [c for c in LABEL_COLUMNS if c in table.column_names]
+        self.condition = "class" if labels else "text"
+        self.condition_column = labels[0] if labels else _column(name, table, CAPTION_COLUMNS, "label or caption")
+        self.class_names = _class_names(table, labels[0]) if labels else ()
+        self.conditions = table.select_columns([self.condition_column])  # without decoding an image
+        self.fingerprint = str(table._fingerprint)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def condition_of(self, row: int) -> int | str:
+        value = self.conditions[row][self.condition_column]
+        return int(value) if self.condition == "class" else str(value)
+
+    def image(self, row: int, resolution: int, channels: int) -> Tensor:
+        picture = self.table[row][self.image_column].convert("L" if channels == 1 else "RGB")
+        pixels = np.array(center_crop(picture, resolution))
+        return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
+
+
+def open_hub(argument: str, split: Split) -> Source:
+    """Loads through the datasets library; local files need no network."""
+    import datasets
+
+    without_held_out(f"hf:{argument}", split)
+    place, _, part = argument.partition("#")
+    try:
+        table = _load(datasets, place, part or "train")
+    except Exception as error:
+        raise GftzooError(
+            f"data 'hf:{argument}' could not be loaded ({type(error).__name__}: {str(error).splitlines()[0][:120]}); "
+            "check the name, or give a local folder."
+        ) from error
+    return HubSource(f"hf:{argument}", table)
+
+
+def _load(datasets: Any, place: str, part: str) -> Any:
+    path = Path(place)
+    if (path / "dataset_info.json").is_file() or (path / "state.json").is_file():
+        return datasets.load_from_disk(place)
+    if (path / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(place)[part]
+    return datasets.load_dataset(place, split=part)
+
+
+def _column(name: str, table: Any, wanted: tuple[str, ...], what: str) -> str:
+    found = next((column for column in wanted if column in table.column_names), None)
+    if found is None:
+        raise UsageError(f"data {name!r} has no {what} column; it has {', '.join(table.column_names)}.")
+    return found
+
+
+def _class_names(table: Any, column: str) -> tuple[str, ...]:
+    names = getattr(table.features[column], "names", None)
+    return tuple(names) if names else tuple(str(i) for i in range(max(table[column]) + 1))

@@ -1,0 +1,55 @@
+"""A look at the data before a run starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from gftzoo.data.sources import Source
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a source holds, and what a run will make of it."""
+
+    name: str
+    count: int
+    channels: int
+    size: int | None
+    resolution: int
+    classes: int
+    smallest_class: tuple[str, int] | None
+    largest_class: tuple[str, int] | None
+    problems: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """Counts, sizes and classes in a line; a second one for files that cannot be read."""
+        kind = "grey" if self.channels == 1 else "colour"
+        native = "of various sizes" if self.size is None else f"of {self.size}x{self.size}"
+        line = f"Data {self.name}: {self.count:,} {kind} images {native}, used at {self.resolution}x{self.resolution}"
+        if self.smallest_class is not None and self.largest_class is not None:
+            small, large = self.smallest_class, self.largest_class
+            line += f"; {self.classes} classes of {small[1]:,} ({small[0]}) to {large[1]:,} ({large[0]})"
+        if self.problems:
+            line += f".\n{len(self.problems)} cannot be read and are replaced by others, e.g. {self.problems[0]}"
+        return line + "."
+
+
+def preflight(source: Source, resolution: int) -> Preflight:
+    """Counts a source's images per class."""
+    smallest = largest = None
+    if source.condition == "class":
+        counts = Counter(source.condition_of(row) for row in range(len(source)))
+        per_class = [(name, counts.get(index, 0)) for index, name in enumerate(source.class_names)]
+        smallest, largest = min(per_class, key=lambda c: c[1]), max(per_class, key=lambda c: c[1])
+    return Preflight(
+        source.name,
+        len(source),
+        source.channels,
+        source.size,
+        resolution,
+        len(source.class_names),
+        smallest,
+        largest,
+        tuple(source.problems),
+    )

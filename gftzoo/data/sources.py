@@ -1,0 +1,107 @@
+"""What a data source is, and how a name on the command line becomes one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gftzoo.errors import UsageError, nearest
+
+Split = Literal["train", "held-out", "all"]
+
+
+class Source(ABC):
+    """Images with a class or a caption each, in a fixed order.
+
+    Attributes:
+        name: as given on the command line.
+        channels: 1 (grey) or 3.
+        size: native side of the square images; None where sizes differ.
+        condition: what comes with an image, a class index or a caption.
+        class_names: one per class; empty for captions.
+        mirrorable: whether a horizontal flip of an image is still such an image.
+        problems: sentences about what could not be read and was replaced.
+        fingerprint: changes when the content does.
+    """
+
+    name: str
+    channels: Literal[1, 3] = 3
+    size: int | None = None
+    condition: Literal["class", "text"] = "class"
+    class_names: tuple[str, ...] = ()
+    mirrorable: bool = True
+    fingerprint: str = ""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def condition_of(self, row: int) -> int | str:
+        """The class index or the caption of an image."""
+
+    @abstractmethod
+    def image(self, row: int, resolution: int, channels: int) -> Tensor:
+        """One image, uint8, (channels, resolution, resolution)."""
+
+    def images(self, rows: Sequence[int], resolution: int, channels: int) -> Tensor:
+        """Images at `rows`, uint8, (B, channels, resolution, resolution)."""
+        return torch.stack([self.image(row, resolution, channels) for row in rows])
+
+
+def open_source(spec: str, split: Split = "train") -> Source:
+    """The source of a name such as `digits`, `imagefolder:PATH` or `hf:NAME`.
+
+    Sources that are embedded have a fixed held-out part, which training never sees; others have none, and `train` and
+    `all` are the same.
+
+    Raises:
+        UsageError: an unknown name, or a split the source does not have.
+        GftzooError: nothing readable there.
+    """
+    kind, colon, argument = spec.partition(":")
+    openers = _openers()
+    if kind not in openers:
+        raise UsageError(f"unknown data {spec!r}{nearest(kind, openers)}; valid are {', '.join(_forms())}.")
+    takes_argument = kind in _WITH_ARGUMENT
+    if takes_argument != bool(colon and argument):
+        form = f"{kind}:{_WITH_ARGUMENT[kind]}" if takes_argument else kind
+        raise UsageError(f"data {spec!r} is not complete or has too much; write {form}.")
+    return openers[kind](argument, split)
+
+
+_WITH_ARGUMENT = {"imagefolder": "PATH", "hf": "NAME", "jsonl": "PATH", "cache": "PATH"}
+
+
+def _forms() -> list[str]:
+    return [f"{kind}:{_WITH_ARGUMENT[kind]}" if kind in _WITH_ARGUMENT else kind for kind in _openers()]
+
+
+def _openers() -> dict[str, Callable[[str, Split], Source]]:
+    from gftzoo.data.digits import open_digits
+    from gftzoo.data.emoji import open_emoji, open_emoji_captions
+    from gftzoo.data.fashion import open_fashion
+    from gftzoo.data.folder import open_captions, open_folder
+    from gftzoo.data.hub import open_hub
+
+    return {
+        "digits": open_digits,
+        "fashion-mnist": open_fashion,
+        "emoji": open_emoji,
+        "emoji-captions": open_emoji_captions,
+        "imagefolder": open_folder,
+        "jsonl": open_captions,
+        "hf": open_hub,
+    }
+
+
+def without_held_out(spec: str, split: Split) -> None:
+    """UsageError where a source without a held-out part is asked for it."""
+    if split == "held-out":
+        raise UsageError(f"data {spec!r} has no held-out part; give a second source for it.")
