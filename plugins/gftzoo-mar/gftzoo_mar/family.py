@@ -1,5 +1,160 @@
-"""The family and its hooks."""
+"""The family and its hooks.
+
+Suffixes: B batch, L tokens of an image, V visible ones, M masked ones, C channels of a token, K draws of timestep and
+noise for each token. "Autoregressive Image Generation without Vector Quantization" (arXiv 2406.11838).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.errors import UsageError
+from gftzoo.family import FamilyOptions, Problem
+from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import Guidance
+from gftzoo.hookspecs import hookimpl
+from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
+from gftzoo.zoo import ModelCard, TokenizerSpec
+from gftzoo_mar import checkpoints, sampler
+from gftzoo_mar.network import MAR, NetworkOptions, patchify
+from gftzoo_mar.sampler import SamplerOptions, learned_variance
+from gftzoo_mar.schedule import TRAIN_STEPS, training_schedule
+from gftzoo_mar.tokenizer import load_kl16
+
+RATIO_STD = 0.25  # of the normal distribution around 1 whose part in [mask_ratio_min, 1] the ratios are drawn from
+
+
+@dataclass(frozen=True)
+class MARProblem(Problem):
+    """Masked tokens to be denoised given the visible ones. Both passes of GFT see all of it, noise included.
+
+    Where samples have different numbers of masked tokens, rows are padded: `real_BV` and `weight_BM` tell which count.
+    """
+
+    tokens_BVC: Tensor
+    visible_BV: Tensor
+    real_BV: Tensor | None
+    masked_BM: Tensor
+    weight_BM: Tensor
+    target_BMC: Tensor
+    t_BMK: Tensor
+    noise_BMKC: Tensor
+
+
+def pose(tokens_BLC: Tensor, mask_BL: Tensor, t_BLK: Tensor, noise_BLKC: Tensor) -> MARProblem:
+    """The problem of denoising the tokens where the boolean `mask_BL` is true."""
+    hidden_B = mask_BL.sum(1)
+    most, least = int(hidden_B.max()), int(hidden_B.min())
+    visible_BV = mask_BL.int().argsort(dim=1, stable=True)[:, : mask_BL.shape[1] - least]
+    masked_BM = (~mask_BL).int().argsort(dim=1, stable=True)[:, :most]
+    rows_B1 = torch.arange(len(mask_BL), device=mask_BL.device)[:, None]
+    return MARProblem(
+        tokens_BVC=tokens_BLC[rows_B1, visible_BV],
+        visible_BV=visible_BV,
+        real_BV=None if most == least else ~mask_BL.gather(1, visible_BV),
+        masked_BM=masked_BM,
+        weight_BM=mask_BL.gather(1, masked_BM).float(),
+        target_BMC=tokens_BLC[rows_B1, masked_BM],
+        t_BMK=t_BLK[rows_B1, masked_BM],
+        noise_BMKC=noise_BLKC[rows_B1, masked_BM],
+    )
+
+
+def mask_ratio(uniform: Tensor, lowest: float) -> Tensor:
+    """A normal distribution with mean 1 cut to [lowest, 1], by its inverse distribution function."""
+    below = torch.special.ndtr(torch.tensor((lowest - 1) / RATIO_STD))
+    return (1 + RATIO_STD * torch.special.ndtri(below + uniform * (0.5 - below))).clamp(lowest, 1)
 
 
 class MARFamily:
-    """Placeholder."""
+    """Masked autoregression with a diffusion head."""
+
+    @hookimpl
+    def options(self) -> FamilyOptions:
+        return FamilyOptions(network=NetworkOptions, sampler=SamplerOptions)
+
+    @hookimpl
+    def build_network(self, card: ModelCard) -> nn.Module:
+        options = NetworkOptions.model_validate(card.network)
+        side, rest = divmod(card.grid, options.patch_size)
+        if rest:
+            raise UsageError(
+                f"patch_size={options.patch_size} does not divide the latent side {card.grid} of {card.name} at "
+                f"resolution {card.resolution}; use -o network.patch_size=1."
+            )
+        channels = card.tokenizer.channels * options.patch_size**2
+        return MAR(options, side * side, channels, card.classes, card.temperature)
+
+    @hookimpl
+    def draw_problem(self, model: Any, latents: Tensor, generator: SampleGenerator) -> Problem:
+        options = model.network.options
+        tokens_BLC = patchify(latents, options.patch_size)
+        tokens, channels = tokens_BLC.shape[1:]
+        order_BL = generator.permutation(tokens)
+        uniform_B = generator.uniform()
+        if options.mask_ratio == "batch":  # the first sample draws for all, so that no row has to be padded
+            uniform_B = uniform_B[:1].expand_as(uniform_B)
+        hidden_B1 = (tokens * mask_ratio(uniform_B, options.mask_ratio_min)).ceil()[:, None]
+        mask_BL = order_BL.argsort(1) < hidden_B1
+        t_BLK = generator.integers(TRAIN_STEPS, tokens, options.head_repeats)
+        return pose(tokens_BLC, mask_BL, t_BLK, generator.normal(tokens, options.head_repeats, channels))
+
+    @hookimpl
+    def predict(self, model: Any, problem: MARProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
+        network: MAR = model.network
+        p = problem
+        z_BMW = network(p.tokens_BVC, p.visible_BV, p.masked_BM, condition, beta, p.real_BV)
+        noisy_BMKC = training_schedule(model.device).corrupt(p.target_BMC.unsqueeze(2), p.t_BMK, p.noise_BMKC)
+        beta_B11 = None if beta is None else beta[:, None, None]
+        out_BMKX = network.diffloss.net(noisy_BMKC, p.t_BMK, z_BMW.unsqueeze(2), beta_B11)
+        return out_BMKX if learned_variance(model) else out_BMKX[..., : network.channels]
+
+    @hookimpl
+    def loss_term(self, model: Any, prediction: Tensor, problem: MARProblem) -> Tensor:
+        channels = model.network.channels
+        eps_BMKC, share_BMKC = prediction[..., :channels], prediction[..., channels:]
+        loss_BMK = (eps_BMKC - problem.noise_BMKC).square().mean(-1)
+        if share_BMKC.shape[-1]:
+            schedule, x0_BMKC = training_schedule(model.device), problem.target_BMC.unsqueeze(2)
+            noisy_BMKC = schedule.corrupt(x0_BMKC, problem.t_BMK, problem.noise_BMKC)
+            loss_BMK = loss_BMK + schedule.bound(x0_BMKC, noisy_BMKC, problem.t_BMK, eps_BMKC, share_BMKC)
+        return (loss_BMK.mean(-1) * problem.weight_BM).sum(1) / problem.weight_BM.sum(1)
+
+    @hookimpl
+    def condition_drop(self, model: Any, condition: Tensor, dropped: Tensor) -> Tensor:
+        return torch.where(dropped, model.card.classes, condition)
+
+    @hookimpl
+    def temperature_sampler(
+        self, model: Any, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
+    ) -> Tensor:
+        return sampler.sample(model, condition, guidance, settings, generator)
+
+    @hookimpl
+    def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
+        return load_kl16(spec, weights) if spec.kind == "kl-16" else build_core_tokenizer(spec, weights)
+
+    @hookimpl
+    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        with torch.device("meta"):
+            network = self.build_network(card)
+        return checkpoints.import_weights(card, tensors, network)
+
+    @hookimpl
+    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """Weight decay on matrices and embeddings of the backbone; none on vectors, biases and the diffusion head."""
+        decayed, plain = [], []
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                spared = parameter.ndim <= 1 or name.endswith(".bias") or "diffloss" in name
+                (plain if spared else decayed).append(parameter)
+        return [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
+
+    @hookimpl
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        return [*network.encoder_blocks, *network.decoder_blocks, *network.diffloss.net.res_blocks]

@@ -1,0 +1,118 @@
+"""The diffusion head: an MLP that denoises one token given the backbone's vector for it.
+
+Suffixes: X any leading dimensions, C channels of a token, W width of the backbone, H width of the head.
+"Autoregressive Image Generation without Vector Quantization" (arXiv 2406.11838), section 3; module names are those of
+LTH14/mar, models/diffloss.py, so that its state dict loads as it is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gftzoo_mar.schedule import TRAIN_STEPS
+
+FREQUENCIES = 256
+
+
+class SinusoidMLP(nn.Module):
+    """A number in [0, 1000], timestep or 1000 beta, to a vector: sinusoids (cosines first), then a two-layer MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, value_X: Tensor) -> Tensor:
+        half = FREQUENCIES // 2
+        rate_F = torch.exp(-math.log(10000) * torch.arange(half, device=value_X.device) / half)
+        angle_XF = value_X.float().unsqueeze(-1) * rate_F
+        return self.mlp(torch.cat([angle_XF.cos(), angle_XF.sin()], -1).to(self.mlp[0].weight.dtype))
+
+
+class ResBlock(nn.Module):
+    """A residual MLP, modulated by the condition (AdaLN)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.in_ln = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
+
+    def forward(self, x_XH: Tensor, y_XH: Tensor) -> Tensor:
+        shift_XH, scale_XH, gate_XH = self.adaLN_modulation(y_XH).chunk(3, -1)
+        return x_XH + gate_XH * self.mlp(self.in_ln(x_XH) * (1 + scale_XH) + shift_XH)
+
+
+class FinalLayer(nn.Module):
+    """The modulated projection to noise and variance."""
+
+    def __init__(self, width: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.linear = nn.Linear(width, out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x_XH: Tensor, y_XH: Tensor) -> Tensor:
+        shift_XH, scale_XH = self.adaLN_modulation(y_XH).chunk(2, -1)
+        return self.linear(self.norm_final(x_XH) * (1 + scale_XH) + shift_XH)
+
+
+class HeadMLP(nn.Module):
+    """Noise and variance share (X, 2C) of noisy tokens (X, C)."""
+
+    def __init__(self, channels: int, condition_width: int, width: int, depth: int, temperature: bool) -> None:
+        super().__init__()
+        self.time_embed = SinusoidMLP(width)
+        self.cond_embed = nn.Linear(condition_width, width)
+        self.input_proj = nn.Linear(channels, width)
+        self.res_blocks = nn.ModuleList(ResBlock(width) for _ in range(depth))
+        self.final_layer = FinalLayer(width, 2 * channels)
+        self.beta_embed = SinusoidMLP(width) if temperature else None
+
+    def initialise(self) -> None:
+        """Xavier for the linear layers, small timestep embedding, identity blocks and a zero output."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        small = [self.time_embed, self.beta_embed] if self.beta_embed else [self.time_embed]
+        for embedding in small:
+            nn.init.normal_(embedding.mlp[0].weight, std=0.02)
+            nn.init.normal_(embedding.mlp[2].weight, std=0.02)
+        for block in [*self.res_blocks, self.final_layer]:
+            nn.init.zeros_(block.adaLN_modulation[1].weight)
+        nn.init.zeros_(self.final_layer.linear.weight)
+
+    def embed_time(self, t_X: Tensor) -> Tensor:
+        """The embedding (X, H) of integer timesteps; each of the 1000 is computed once where there are more tokens."""
+        if t_X.numel() <= TRAIN_STEPS:
+            return self.time_embed(t_X)
+        return F.embedding(t_X, self.time_embed(torch.arange(TRAIN_STEPS, device=t_X.device)))
+
+    def embed_condition(self, z_XW: Tensor, beta_X: Tensor | None = None) -> Tensor:
+        """What a token's denoising keeps over all its timesteps, (X, H)."""
+        condition_XH = self.cond_embed(z_XW)
+        if self.beta_embed is not None and beta_X is not None:
+            condition_XH = condition_XH + self.beta_embed(1000 * beta_X)
+        return condition_XH
+
+    def denoise(self, x_XC: Tensor, y_XH: Tensor) -> Tensor:
+        """Noise and variance share (X, 2C), given the sum of timestep and condition embedding."""
+        x_XH = self.input_proj(x_XC)
+        for block in self.res_blocks:
+            x_XH = block(x_XH, y_XH)
+        return self.final_layer(x_XH, y_XH)
+
+    def forward(self, x_XC: Tensor, t_X: Tensor, z_XW: Tensor, beta_X: Tensor | None = None) -> Tensor:
+        return self.denoise(x_XC, self.embed_time(t_X) + self.embed_condition(z_XW, beta_X))
+
+
+class DiffusionHead(nn.Module):
+    """The head under its official name, `diffloss.net`."""
+
+    def __init__(self, channels: int, condition_width: int, width: int, depth: int, temperature: bool) -> None:
+        super().__init__()
+        self.net = HeadMLP(channels, condition_width, width, depth, temperature)

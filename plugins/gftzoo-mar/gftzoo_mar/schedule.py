@@ -1,0 +1,158 @@
+"""The diffusion of one token: the cosine schedule, its respaced subset, the reverse step and the variational bound.
+
+Suffixes: X any leading dimensions (tokens, batches of tokens), C channels of a token, K steps of a schedule.
+Tables are computed in float64 and used in float32. "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239) and
+"Improved DDPM" (arXiv 2102.09672), as MAR's diffusion head uses them (LTH14/mar, diffusion/gaussian_diffusion.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gftzoo.errors import UsageError
+
+TRAIN_STEPS = 1000
+Spacing = Literal["even", "stride"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Tables (K,) of a discrete diffusion; `timestep_K` is what the network is told at each of the K steps."""
+
+    timestep_K: Tensor
+    beta_K: Tensor
+    alpha_bar_K: Tensor
+    log_small_K: Tensor
+    log_large_K: Tensor
+    mean_x0_K: Tensor
+    mean_xt_K: Tensor
+    reverse_xt_K: Tensor
+    reverse_eps_K: Tensor
+
+    @classmethod
+    def from_betas(cls, beta_K: Tensor, timestep_K: Tensor) -> Schedule:
+        """The tables that follow from the betas (K,), float64."""
+        alpha_bar_K = torch.cumprod(1 - beta_K, 0)
+        before_K = torch.cat([alpha_bar_K.new_ones(1), alpha_bar_K[:-1]])
+        posterior_K = beta_K * (1 - before_K) / (1 - alpha_bar_K)  # DDPM eq. 7
+        return cls(
+            timestep_K=timestep_K,
+            beta_K=beta_K,
+            alpha_bar_K=alpha_bar_K,
+            # The posterior variance of the last reverse step is zero; its neighbour's stands in.
+            log_small_K=torch.cat([posterior_K[1:2], posterior_K[1:]]).log(),
+            log_large_K=beta_K.log(),
+            mean_x0_K=beta_K * before_K.sqrt() / (1 - alpha_bar_K),
+            mean_xt_K=(1 - before_K) * (1 - beta_K).sqrt() / (1 - alpha_bar_K),
+            reverse_xt_K=(1 - beta_K).rsqrt(),
+            reverse_eps_K=beta_K / ((1 - alpha_bar_K) * (1 - beta_K)).sqrt(),
+        )
+
+    def to(self, device: torch.device) -> Schedule:
+        """The tables on `device`, in float32 (timesteps stay integers)."""
+        tables = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Schedule(**{k: v.to(device, v.dtype if k == "timestep_K" else torch.float32) for k, v in tables.items()})
+
+    def corrupt(self, x0_XC: Tensor, t_X: Tensor, noise_XC: Tensor) -> Tensor:
+        """x_t, the tokens with noise added (DDPM eq. 4)."""
+        alpha_bar_X1 = self.alpha_bar_K[t_X, None]
+        return alpha_bar_X1.sqrt() * x0_XC + (1 - alpha_bar_X1).sqrt() * noise_XC
+
+    def reverse_mean(self, x_XC: Tensor, t: Tensor | int, eps_XC: Tensor) -> Tensor:
+        """Mean of p(x_{t-1} | x_t) where the network predicts `eps_XC`; x_0 is not clipped (DDPM eq. 11)."""
+        return self.reverse_xt_K[t, None] * x_XC - self.reverse_eps_K[t, None] * eps_XC
+
+    def log_variance(self, t: Tensor | int, share_XC: Tensor | float) -> Tensor:
+        """Between the lower bound (share -1) and the upper one (share 1), in the log (Improved DDPM eq. 15)."""
+        fraction = (share_XC + 1) / 2
+        return fraction * self.log_large_K[t, None] + (1 - fraction) * self.log_small_K[t, None]
+
+    def step(self, x_XC: Tensor, k: int, eps_XC: Tensor, share_XC: Tensor | float, noise_XC: Tensor) -> Tensor:
+        """x_{k-1} given x_k; `noise_XC` carries the temperature; the last step (k = 0) adds none."""
+        mean_XC = self.reverse_mean(x_XC, k, eps_XC)
+        return mean_XC if k == 0 else mean_XC + (0.5 * self.log_variance(k, share_XC)).exp() * noise_XC
+
+    def bound(self, x0_XC: Tensor, x_XC: Tensor, t_X: Tensor, eps_XC: Tensor, share_XC: Tensor) -> Tensor:
+        """The variational bound's term of step t in bits per channel, (X,); it trains `share_XC` only."""
+        mean_XC = self.reverse_mean(x_XC, t_X, eps_XC.detach())
+        log_variance_XC = self.log_variance(t_X, share_XC)
+        true_XC = self.mean_x0_K[t_X, None] * x0_XC + self.mean_xt_K[t_X, None] * x_XC
+        true_log_X1 = self.log_small_K[t_X, None]
+        kl_XC = 0.5 * (
+            log_variance_XC
+            - true_log_X1
+            - 1
+            + (true_log_X1 - log_variance_XC).exp()
+            + (true_XC - mean_XC) ** 2 * (-log_variance_XC).exp()
+        )
+        decoder_XC = -binned_log_likelihood(x0_XC, mean_XC, 0.5 * log_variance_XC)
+        return torch.where(t_X == 0, decoder_XC.mean(-1), kl_XC.mean(-1)) / math.log(2)
+
+
+def binned_log_likelihood(x_XC: Tensor, mean_XC: Tensor, log_std_XC: Tensor) -> Tensor:
+    """Log probability of x under a Gaussian integrated over bins of width 2/255 in [-1, 1] (DDPM eq. 13)."""
+    scale_XC = (-log_std_XC).exp()
+    upper_XC = _normal_cdf(scale_XC * (x_XC - mean_XC + 1 / 255))
+    lower_XC = _normal_cdf(scale_XC * (x_XC - mean_XC - 1 / 255))
+    inner_XC = torch.where(x_XC > 0.999, 1 - lower_XC, upper_XC - lower_XC)
+    return torch.where(x_XC < -0.999, upper_XC, inner_XC).clamp(min=1e-12).log()
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    """The tanh approximation of the normal distribution function that the official code uses."""
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def cosine_betas() -> Tensor:
+    """The squared-cosine schedule (TRAIN_STEPS,), float64, capped at 0.999 (Improved DDPM eq. 17)."""
+    x_K = torch.arange(TRAIN_STEPS + 1, dtype=torch.float64) / TRAIN_STEPS
+    alpha_bar_K = torch.cos((x_K + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - alpha_bar_K[1:] / alpha_bar_K[:-1]).clamp(max=0.999)
+
+
+def chosen_steps(count: int, spacing: Spacing) -> list[int]:
+    """`count` of the training steps, ascending: `even` from first to last, `stride` by a whole number from 0 on.
+
+    Raises UsageError where no whole stride gives that many.
+    """
+    if not 2 <= count <= TRAIN_STEPS:
+        raise UsageError(f"head_steps must lie in 2 to {TRAIN_STEPS} and is {count}.")
+    if spacing == "even":
+        return [round(k * (TRAIN_STEPS - 1) / (count - 1)) for k in range(count)]
+    for stride in range(1, TRAIN_STEPS):
+        if len(range(0, TRAIN_STEPS, stride)) == count:
+            return list(range(0, TRAIN_STEPS, stride))
+    raise UsageError(f"head_steps={count} is not reached by a whole stride of {TRAIN_STEPS} steps; try 10, 50 or 100.")
+
+
+@cache
+def training_tables() -> Schedule:
+    """All steps, float64, on the CPU."""
+    return Schedule.from_betas(cosine_betas(), torch.arange(TRAIN_STEPS))
+
+
+@cache
+def sampling_tables(count: int, spacing: Spacing) -> Schedule:
+    """The respaced schedule, float64, on the CPU: the betas that keep alpha_bar at the chosen steps."""
+    timestep_K = torch.tensor(chosen_steps(count, spacing))
+    alpha_bar_K = training_tables().alpha_bar_K[timestep_K]
+    before_K = torch.cat([alpha_bar_K.new_ones(1), alpha_bar_K[:-1]])
+    return Schedule.from_betas(1 - alpha_bar_K / before_K, timestep_K)
+
+
+@cache
+def training_schedule(device: torch.device) -> Schedule:
+    """All TRAIN_STEPS steps, on `device`."""
+    return training_tables().to(device)
+
+
+@cache
+def sampling_schedule(count: int, spacing: Spacing, device: torch.device) -> Schedule:
+    """`count` steps, on `device`."""
+    return sampling_tables(count, spacing).to(device)

@@ -1,0 +1,75 @@
+"""Numbers that the official code (LTH14/mar @fe470ac) computed, and the card of its tiny networks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from gftzoo.model import Model
+from gftzoo.weights import import_model
+from gftzoo.zoo import ModelCard, TokenizerSpec
+
+
+@dataclass
+class Golden:
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+def read_golden(name: str) -> Golden:
+    with safe_open(Path(__file__).parent / "goldens" / f"{name}.safetensors", "pt") as file:
+        config = json.loads(file.metadata()["golden"])["config"]
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
+        for key in file.keys():  # noqa: SIM118 (no mapping)
+            part, _, rest = key.partition("/")
+            parts[part][rest] = file.get_tensor(key)
+    return Golden(config, **parts)
+
+
+def tiny_card(arch: dict[str, Any], **network: Any) -> ModelCard:
+    """The card of a golden's network; dropout is zero there."""
+    spec = TokenizerSpec(id="tiny", kind="kl-16", channels=arch["vae_embed_dim"], downsample=arch["vae_stride"])
+    options = {
+        "width": arch["encoder_embed_dim"],
+        "depth": arch["encoder_depth"],
+        "heads": arch["encoder_num_heads"],
+        "patch_size": arch["patch_size"],
+        "buffer": arch["buffer_size"],
+        "head_depth": arch["diffloss_d"],
+        "head_width": arch["diffloss_w"],
+        "head_repeats": arch["diffusion_batch_mul"],
+        "dropout": 0.0,
+    }
+    return ModelCard(
+        name="tiny",
+        family="mar",
+        parameters=1,
+        resolution=arch["img_size"],
+        tokenizer=spec,
+        classes=arch["class_num"],
+        network={**options, **network},
+    )
+
+
+def official_model(golden: Golden, folder: Path, **card: Any) -> Model:
+    """The golden's network, loaded from an official container with other numbers under `model`."""
+    path = folder / "checkpoint-last.pth"
+    raw = {key: torch.zeros_like(value) for key, value in golden.weights.items()}
+    torch.save({"model": raw, "model_ema": golden.weights, "epoch": 800}, path)
+    model = import_model(tiny_card(golden.config["arch"]).change(**card), path)
+    model.network.eval()
+    return model
+
+
+def near(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:
+    """Within `tolerance` of the larger of 1 and the expected tensor's largest value."""
+    scale = max(1.0, float(expected.abs().max()))
+    return actual.shape == expected.shape and float((actual - expected).detach().abs().max()) <= tolerance * scale
