@@ -21,7 +21,7 @@ WITHOUT = "Component"  # skin tones and hair on their own
 
 def open_emoji(_: str, split: Split) -> Source:
     """Base emoji (no skin-tone variants, which are near-copies) by their nine categories."""
-    pixels, categories, _ = load()
+    pixels, categories = load()[:2]
     names = tuple(sorted(set(categories)))
     labels = [names.index(category) for category in categories]
     rows = stratified(labels, split)
