@@ -169,7 +169,9 @@ def table(records: Sequence[ScoreRecord], real: Scores) -> str:
         "| forwards per step | ms per image | time, unguided = 1 |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    best = {kind: min((k for k in groups if k[0] == kind), key=lambda k: mean_fd(groups[k])) for kind in ("cfg", "beta")}
+    best = {
+        kind: min((k for k in groups if k[0] == kind), key=lambda k: mean_fd(groups[k])) for kind in ("cfg", "beta")
+    }
     for key, group in groups.items():
         kind, strength, schedule = key
         shown = "" if strength is None else f"{'w' if kind == 'cfg' else 'beta'} = {strength:g}"
@@ -253,7 +255,9 @@ def plot(records: Sequence[ScoreRecord], real: Scores, job: Job) -> None:
                 draw_curve(axis, curve(records, objective, seed, schedule), "accuracy", "frechet", name_once)
                 axis.lines[-1].set(color=colour, linestyle="-" if schedule == "constant" else "--", markersize=4)
     axis.axhline(real.frechet, color="grey", linestyle=":", label="real images")
-    axis.set(xlabel="classifier accuracy", ylabel=records[0].measure.distance_name, title=f"{job.model}: guidance curves")
+    axis.set(
+        xlabel="classifier accuracy", ylabel=records[0].measure.distance_name, title=f"{job.model}: guidance curves"
+    )
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(job.out / "curves.png", dpi=130)
@@ -266,8 +270,8 @@ def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft:
     entries = sorted({record.subject.entry or "raw" for record in records})
     notes = [
         f"{job.model}, {len(job.seeds)} seeds (mean ± standard deviation), {measure.images} images per row, "
-        f"{measure.class_plan}; weights: {', '.join(entries)}; sampler: {sampler}. Feature network: {measure.features}, "
-        f"trained on the train split; reference: {measure.reference}.",
+        f"{measure.class_plan}; weights: {', '.join(entries)}; sampler: {sampler}.",
+        f"Feature network: {measure.features}, trained on the train split; reference: {measure.reference}.",
         *claims(records, job.seeds, job.schedules),
     ]
     text = table(records, real) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"

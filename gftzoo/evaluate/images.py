@@ -1,0 +1,106 @@
+"""Images on their way to a feature network: uint8 RGB in batches, from a data source, a folder or an npz.
+
+Suffixes: B batch, N all images; uint8 images are (B, 3, H, W) in 0..255.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from gftzoo.data import Source
+from gftzoo.errors import GftzooError, UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+BATCH = 64
+
+
+def to_uint8(images_BCHW: Tensor) -> Tensor:
+    """Images in [0, 1], (B, 1 or 3, H, W), to uint8 RGB, rounded to nearest as a PNG of them would be."""
+    return (images_BCHW.expand(-1, 3, -1, -1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+
+
+def image_count(path: Path) -> int:
+    """Number of images in a folder or an npz; GftzooError if there is none."""
+    count = len(_image_paths(path)) if path.is_dir() else _npz_header(path)[0]
+    if not count:
+        raise GftzooError(f"{str(path)!r} holds no images ({', '.join(SUFFIXES)}, or an npz with arr_0).")
+    return count
+
+
+def file_batches(path: Path) -> Iterator[tuple[Tensor, Sequence[int] | None]]:
+    """Batches of (uint8 images, None) of a folder or npz, in constant memory; a batch ends where the size changes."""
+    yield from _folder_batches(path) if path.is_dir() else _npz_batches(path)
+
+
+def _image_paths(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _folder_batches(folder: Path) -> Iterator[tuple[Tensor, None]]:
+    batch: list[Tensor] = []
+    for path in _image_paths(folder):
+        try:
+            with Image.open(path) as picture:
+                pixels_HWC = np.array(picture.convert("RGB"))
+        except (OSError, UnidentifiedImageError, ValueError) as error:
+            raise GftzooError(f"{str(path)!r} is damaged or no image ({error}); remove it and score again.") from error
+        image_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
+        if batch and (len(batch) == BATCH or batch[0].shape != image_CHW.shape):
+            yield torch.stack(batch), None
+            batch = []
+        batch.append(image_CHW)
+    if batch:
+        yield torch.stack(batch), None
+
+
+def _npz_header(path: Path) -> tuple[int, int, int, int]:
+    """The shape (N, H, W, 3) of arr_0; reads no pixels."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
+            shape, fortran, dtype = _read_header(member)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise GftzooError(f"{str(path)!r} is no npz of images in ADM's layout ({error}).") from error
+    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or fortran:
+        raise GftzooError(f"arr_0 of {str(path)!r} is {dtype} of shape {shape}; ADM's layout is uint8 (N, H, W, 3).")
+    return shape[0], shape[1], shape[2], shape[3]
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(member)
+    return shape, fortran, dtype
+
+
+def _npz_batches(path: Path) -> Iterator[tuple[Tensor, None]]:
+    """The array is read through, as it is in the archive, and never held as a whole."""
+    total, height, width, _ = _npz_header(path)
+    size = height * width * 3
+    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
+        _read_header(member)
+        for start in range(0, total, BATCH):
+            rows = min(BATCH, total - start)
+            raw = member.read(rows * size)
+            if len(raw) != rows * size:
+                raise GftzooError(f"{str(path)!r} is truncated at image {start + len(raw) // size} of {total}.")
+            pixels_BHWC = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(rows, height, width, 3)
+            yield pixels_BHWC.permute(0, 3, 1, 2), None
+
+
+def source_batches(source: Source, resolution: int | None = None) -> Iterator[tuple[Tensor, Sequence[int] | None]]:
+    """Batches of (uint8 images, labels) of a data source; no labels where it has captions."""
+    side = resolution or source.size
+    if side is None:
+        raise UsageError(f"the images of data {source.name!r} differ in size; give the resolution to score them at.")
+    for start in range(0, len(source), BATCH):
+        rows = range(start, min(start + BATCH, len(source)))
+        labels = [int(source.condition_of(row)) for row in rows] if source.condition == "class" else None
+        yield source.images(rows, side, 3), labels

@@ -1,0 +1,113 @@
+"""What generated images are compared with: a statistics file, a folder of images, or a data source's held-out split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gftzoo.data import Split, open_source
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.evaluate.features import FeatureNetwork, Inception
+from gftzoo.evaluate.images import file_batches, image_count, source_batches
+from gftzoo.evaluate.metrics import Gaussian
+from gftzoo.evaluate.scoring import FeatureSummary, summarize
+from gftzoo.weights import sha256
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The summary of real images, with a name and a hash of what it was made from."""
+
+    name: str
+    sha256: str
+    summary: FeatureSummary
+
+
+def open_reference(
+    spec: str, network: FeatureNetwork, resolution: int | None = None, keep: int = 10_000, split: Split = "held-out"
+) -> Reference:
+    """The reference that `spec` names.
+
+    Args:
+        spec: an `.npz` with ADM's statistics (mu, sigma, and mu_s, sigma_s for sFID) or images (arr_0) or both, a
+            folder of images, or `data:SOURCE` (its `split`).
+        network: for the features of images; precomputed statistics are InceptionV3's and refuse any other network.
+        resolution: side to which the images of a data source are brought.
+        keep: features kept for kernel distance, precision and recall.
+    """
+    if spec.startswith("data:"):
+        return _from_source(spec.removeprefix("data:"), network, resolution, keep, split)
+    path = Path(spec)
+    if path.is_dir():
+        return _from_folder(path, network, keep)
+    if path.suffix == ".npz" and path.is_file():
+        return _from_npz(path, network, keep)
+    raise UsageError(f"there is no reference {spec!r}; give an ADM .npz, a folder of images, or data:SOURCE.")
+
+
+def _from_source(spec: str, network: FeatureNetwork, resolution: int | None, keep: int, split: Split) -> Reference:
+    source = open_source(spec, split)
+    digest = hashlib.sha256()
+    summary = summarize(network, _hashed(source_batches(source, resolution), digest), len(source), keep=keep, shuffle=0)
+    return Reference(f"{spec} {split} ({len(source)} images)", digest.hexdigest(), summary)
+
+
+def _from_folder(path: Path, network: FeatureNetwork, keep: int) -> Reference:
+    digest = hashlib.sha256()
+    total = image_count(path)
+    summary = summarize(network, _hashed(file_batches(path), digest), total, keep=keep, shuffle=0)
+    return Reference(f"{path.name} ({total} images)", digest.hexdigest(), summary)
+
+
+def _hashed(
+    batches: Iterable[tuple[Tensor, Sequence[int] | None]], digest: hashlib._Hash
+) -> Iterator[tuple[Tensor, Sequence[int] | None]]:
+    for images_BCHW, labels in batches:
+        digest.update(images_BCHW.contiguous().numpy().data)
+        yield images_BCHW, labels
+
+
+def _from_npz(path: Path, network: FeatureNetwork, keep: int) -> Reference:
+    with _open(path) as held:
+        names = set(held.files)
+        statistics = {k: torch.from_numpy(held[k]).double() for k in ("mu", "sigma", "mu_s", "sigma_s") if k in names}
+    if not {"mu", "sigma"} <= names and "arr_0" not in names:
+        raise GftzooError(f"{str(path)!r} holds neither mu and sigma nor arr_0 (it has {', '.join(sorted(names))}).")
+    summary = None
+    if "arr_0" in names:
+        total = image_count(path)
+        summary = summarize(network, file_batches(path), total, keep=keep)
+    if {"mu", "sigma"} <= names:
+        _refuse_foreign(path, network)
+        # The count of a statistics file is not recorded: ADM's come from the whole training set, arr_0 is a part of it.
+        pooled = Gaussian(statistics["mu"], statistics["sigma"], 0)
+        has_spatial = {"mu_s", "sigma_s"} <= names
+        spatial = Gaussian(statistics["mu_s"], statistics["sigma_s"], 0) if has_spatial else None
+        summary = FeatureSummary(pooled, spatial, summary.sample_MD if summary else None)
+    assert summary is not None
+    return Reference(path.name, sha256(path), summary)
+
+
+def _open(path: Path) -> np.lib.npyio.NpzFile:
+    try:
+        held = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise GftzooError(f"{str(path)!r} is truncated or no npz file ({error}).") from error
+    if not isinstance(held, np.lib.npyio.NpzFile):
+        raise GftzooError(f"{str(path)!r} is a bare array and not an npz file.")
+    return held
+
+
+def _refuse_foreign(path: Path, network: FeatureNetwork) -> None:
+    if not isinstance(network, Inception):
+        raise UsageError(
+            f"the statistics in {str(path)!r} are InceptionV3's and the feature network is {network.name}; "
+            "use --features inception, or a reference with images."
+        )

@@ -1,0 +1,181 @@
+"""Guidance curves: one model scored at many temperatures or CFG scales, as records, CSV and plots. Resumable."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.evaluate.protocol import Evaluator, conditions_for, subject_of
+from gftzoo.evaluate.records import ScoreRecord, score_names
+from gftzoo.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.model import Model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def parse_values(text: str) -> list[float]:
+    """Numbers of a sweep: `1:0.2:9` is 9 values from 1 to 0.2, evenly spaced; `1,0.8,0.5` is those.
+
+    Raises UsageError for anything else.
+    """
+    try:
+        if ":" not in text:
+            values = [float(part) for part in text.split(",")]
+        else:
+            first, last, count = text.split(":")
+            number = int(count)
+            step = (float(last) - float(first)) / (number - 1) if number > 1 else 0.0
+            values = [round(float(first) + i * step, 10) for i in range(number)]
+        if not values or not all(math.isfinite(value) for value in values):
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no list of values; write first:last:count as in 1:0.2:9, or values as in 1,0.8,0.5."
+        ) from None
+    return values
+
+
+def label(guidance: Guidance) -> str:
+    """A short name for rows and files: `unguided`, `beta=0.5`, `cfg=2`, `cfg=2-linear`."""
+    if not isinstance(guidance, Temperature | ClassifierFree):
+        return "unguided"
+    text = f"beta={guidance.value:g}" if isinstance(guidance, Temperature) else f"cfg={guidance.scale:g}"
+    return text if guidance.schedule == "constant" else f"{text}-{guidance.schedule}"
+
+
+def sweep(
+    evaluator: Evaluator,
+    model: Model,
+    guidances: Sequence[Guidance],
+    folder: Path,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    settings: Mapping[str, Any] | None = None,
+    objective: str | None = None,
+) -> list[ScoreRecord]:
+    """Scores the model at every guidance, one record file each in `folder`; a record that is there is not redone.
+
+    A file counts only if it is the same measurement of the same weights, sampler and seed.
+    """
+    records = []
+    conditions_plan = conditions_for(model.card, evaluator.protocol.images, evaluator.protocol.reference)[1]
+    measure = evaluator.measure(evaluator.protocol.images, conditions_plan)
+    for guidance in guidances:
+        path = folder / f"{label(guidance)}-seed{seed}.json"
+        subject = subject_of(model, guidance, settings or {}, seed, objective)
+        record = _existing(path)
+        if record is None or record.measure != measure or record.subject != subject:
+            record = evaluator.score_model(
+                model, guidance, seed=seed, batch_size=batch_size, settings=settings, objective=objective
+            )
+            record.write(path)
+        records.append(record)
+    return records
+
+
+def _existing(path: Path) -> ScoreRecord | None:
+    try:
+        return ScoreRecord.read(path)
+    except GftzooError:
+        return None
+
+
+def rows(records: Sequence[ScoreRecord]) -> list[dict[str, Any]]:
+    """One flat row per record, for a CSV."""
+    return [
+        {
+            "model": record.subject.model,
+            "objective": record.subject.objective or "",
+            "guidance": record.subject.guidance,
+            "strength": record.subject.strength,
+            "schedule": record.subject.schedule,
+            "seed": record.subject.seed,
+            "passes": record.passes,
+            "seconds_per_image": record.seconds_per_image,
+            **record.scores.model_dump(),
+            "images": record.measure.images,
+            "features": record.measure.features,
+            "reference": record.measure.reference,
+            "weights_sha256": (record.subject.weights_sha256 or "")[:12],
+        }
+        for record in records
+    ]
+
+
+def write_csv(records: Sequence[ScoreRecord], path: Path) -> None:
+    """Writes `rows(records)`; GftzooError if the place cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = rows(records)
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    except OSError as error:
+        raise GftzooError(f"{str(path)!r} could not be written ({error.strerror}).") from error
+
+
+def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None:
+    """The diversity-fidelity curves of several runs in one figure, a PNG.
+
+    Frechet distance against Inception Score, precision against recall, and Frechet distance against seconds per image.
+    """
+    from matplotlib.figure import Figure
+
+    from gftzoo.evaluate.records import compare
+
+    everything = [record for records in curves.values() for record in records]
+    compare(everything)  # refuses to draw unlike scores into one figure
+    names = score_names(everything[0])
+    figure = Figure(figsize=(13.5, 4.2), layout="constrained")
+    axes = figure.subplots(1, 3)
+    panels = (
+        ("inception_score", "frechet", names["inception_score"], names["frechet"]),
+        ("recall", "precision", "recall", "precision"),
+        ("seconds_per_image", "frechet", "seconds per image", names["frechet"]),
+    )
+    for axis, (x, y, x_name, y_name) in zip(axes, panels, strict=True):
+        for name, records in curves.items():
+            draw_curve(axis, records, x, y, name)
+        axis.set(xlabel=x_name, ylabel=y_name)
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def draw_curve(axis: Any, records: Sequence[ScoreRecord], x: str, y: str, name: str) -> None:
+    """One line through the points of a sweep, each with its strength beside it."""
+    points = [(_value(record, x), _value(record, y), record.subject.strength) for record in records]
+    drawn = [(a, b, strength) for a, b, strength in points if a is not None and b is not None]
+    axis.plot([a for a, _, _ in drawn], [b for _, b, _ in drawn], "o-", label=name)
+    for a, b, strength in drawn:
+        axis.annotate(
+            "1" if strength is None else f"{strength:g}", (a, b), fontsize=7, xytext=(3, 3), textcoords="offset points"
+        )
+
+
+def _value(record: ScoreRecord, name: str) -> float | None:
+    return record.seconds_per_image if name == "seconds_per_image" else getattr(record.scores, name)
+
+
+def strip(
+    model: Model, guidances: Sequence[Guidance], conditions: Sequence[int | str], seed: int = 0, **settings: Any
+) -> Image:
+    """The same seeds at every guidance, one row each."""
+    import torch
+
+    from gftzoo.pictures import labelled_rows
+    from gftzoo.sampling import image_seeds, sample_batches
+
+    seeds = image_seeds(seed, range(len(conditions)))
+    pictures = [
+        (label(g), torch.cat(list(sample_batches(model, conditions, g, seeds, 64, **settings)))) for g in guidances
+    ]
+    return labelled_rows(pictures, len(conditions))
