@@ -28,7 +28,7 @@ class SampleGenerator:
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     @classmethod
     def for_samples(
@@ -38,7 +38,7 @@ class SampleGenerator:
         return cls([seed_for(purpose, seed, int(position)) for position in positions], device)
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self.streams)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, float32, shape (B, *shape)."""
@@ -57,5 +57,5 @@ class SampleGenerator:
         return self._stack(lambda stream: torch.randperm(n, generator=stream))
 
     def _stack(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        rows_BX = torch.stack([draw(stream) for stream in self._streams])
+        rows_BX = torch.stack([draw(stream) for stream in self.streams])
         return rows_BX.to(self.device, non_blocking=True)
