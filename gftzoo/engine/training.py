@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +46,10 @@ class TrainingModel(nn.Module):
         loss_B = self.objective.loss(model, problem, encoded, generator)
         return loss_B.mean()
 
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """mmengine's Runner insists that a model has this; `StepLoop.micro_step` does its work."""
+        raise NotImplementedError
+
     def _latents(self, images: Tensor | None, generator: SampleGenerator) -> Tensor:
         assert images is not None, "a batch has images or latents"
         tokenizer = self.zoo_model.require_tokenizer()
@@ -53,3 +59,10 @@ class TrainingModel(nn.Module):
         if isinstance(condition, Tensor):
             return condition.to(self.zoo_model.device)
         return self.zoo_model.encode_condition(condition)
+
+    def train_step(self, data: Mapping[str, Any], optim_wrapper: Any, wrapped: nn.Module) -> Tensor:
+        """Forward through `wrapped` (this module, or DDP around it) and backward; returns the loss, detached."""
+        with optim_wrapper.optim_context(wrapped):
+            loss: Tensor = wrapped(**data)
+        optim_wrapper.update_params(loss)
+        return loss.detach()
