@@ -112,21 +112,18 @@ def test_inceptions_features_are_torch_fidelitys(inception: Inception) -> None:
     assert torch.equal(found.spatial_BS.view(2, 17, 17, 7), kept[0][:, :7].permute(0, 2, 3, 1))
 
 
-def test_reference_statistics_give_fid_and_sfid(inception: Inception, tmp_path: Path) -> None:
-    from gftzoo.evaluate.scoring import score, summarize
+def test_reference_statistics_are_those_of_the_file(inception: Inception, tmp_path: Path) -> None:
+    from gftzoo.evaluate.scoring import FeatureSummary, score, summarize
 
-    images = grey_images(range(0, 60, 12), side=32)
-    generated = summarize(inception, [(images, None)], 5)
-    mean, spatial_mean = generated.pooled.mean_D.numpy(), generated.spatial.mean_D.numpy()
-    np.savez(
-        tmp_path / "stats.npz",
-        mu=mean + 1, sigma=generated.pooled.covariance_DD.numpy(),
-        mu_s=spatial_mean, sigma_s=generated.spatial.covariance_DD.numpy(),
-    )  # fmt: skip
-    reference = open_reference(str(tmp_path / "stats.npz"), inception)
-    found = score(generated, reference.summary)
-    assert found.frechet == pytest.approx(2048, rel=1e-4)
-    assert found.frechet_spatial == pytest.approx(0, abs=1e-3)
+    generated = summarize(inception, [(grey_images(range(0, 60, 12), side=32), None)], 5)
+    mean, covariance = generated.spatial.mean_D.numpy() + 0.1, generated.spatial.covariance_DD.numpy()
+    np.savez(tmp_path / "stats.npz", mu=np.full(2048, 2.0), sigma=np.eye(2048), mu_s=mean, sigma_s=covariance)
+    reference = open_reference(str(tmp_path / "stats.npz"), inception).summary
+    assert torch.equal(reference.pooled.mean_D, torch.full((2048,), 2.0, dtype=torch.float64))
+    assert torch.equal(reference.pooled.covariance_DD, torch.eye(2048, dtype=torch.float64))
+    one = gaussian(torch.zeros(2, 1))  # leaves the spatial statistics as the only large ones
+    found = score(FeatureSummary(one, generated.spatial, None), FeatureSummary(one, reference.spatial, None))
+    assert found.frechet_spatial == pytest.approx(2023 * 0.01, rel=1e-4)
     assert found.precision is None and found.kernel is None  # a statistics file has no features to compare with
 
 
@@ -149,3 +146,14 @@ def test_efflite0_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(features, "_efflite0_path", lambda: tmp_path / "w.pth")
     with pytest.raises(GftzooError, match="not the known"):
         EfficientLite0()
+
+
+def test_fid_of_few_images_is_refused_unless_asked_for(inception: Inception, tmp_path: Path) -> None:
+    from gftzoo.evaluate import Evaluator, Protocol
+
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    protocol = Protocol(name="adm", features="inception", reference=str(tmp_path / "stats.npz"))
+    with pytest.raises(UsageError, match="FID of 100 images is mostly bias; use at least 2048"):
+        Evaluator(protocol, network=inception).measure(100, "")
+    allowed = protocol.model_copy(update={"few": True})
+    assert Evaluator(allowed, network=inception).measure(100, "").distance_name == "FID"

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from gftzoo import pictures
 from gftzoo.data import Source
 from gftzoo.errors import GftzooError, UsageError
 
@@ -23,8 +24,8 @@ BATCH = 64
 
 
 def to_uint8(images_BCHW: Tensor) -> Tensor:
-    """Images in [0, 1], (B, 1 or 3, H, W), to uint8 RGB, rounded to nearest as a PNG of them would be."""
-    return (images_BCHW.expand(-1, 3, -1, -1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+    """Images in [0, 1], (B, 1 or 3, H, W), to uint8 RGB on the CPU, with the very pixels that a PNG of them has."""
+    return pictures.to_uint8(images_BCHW.expand(-1, 3, -1, -1)).permute(0, 3, 1, 2)
 
 
 def image_count(path: Path) -> int:

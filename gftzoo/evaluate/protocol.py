@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gftzoo.data import open_source
 from gftzoo.errors import UsageError, nearest
-from gftzoo.evaluate.features import FeatureNetwork, feature_network
+from gftzoo.evaluate.features import FeatureNetwork, Inception, feature_network
 from gftzoo.evaluate.images import file_batches, image_count, to_uint8
 from gftzoo.evaluate.records import (
     Measure,
@@ -46,6 +46,7 @@ class Protocol(Frozen):
     splits: int = 10
     neighbours: int = 3
     keep: int = Field(10_000, description="features kept for kernel distance, precision and recall")
+    few: bool = Field(False, description="score even fewer images than statistics of InceptionV3 need")
 
 
 def choose_protocol(
@@ -56,6 +57,7 @@ def choose_protocol(
     features: str | None = None,
     reference: str | None = None,
     images: int | None = None,
+    few: bool = False,
 ) -> Protocol:
     """The named protocol, with what the user changed.
 
@@ -64,29 +66,24 @@ def choose_protocol(
     split (class-conditional models) or EfficientNet-Lite0 (text). It needs no network and no files.
 
     Raises:
-        UsageError: unknown name; no reference; fewer images than statistics of InceptionV3 need.
+        UsageError: unknown name, or no reference.
     """
     if name not in ("adm", "embedded"):
         raise UsageError(f"unknown protocol {name!r}{nearest(name, ('adm', 'embedded'))}; valid are adm, embedded.")
+    size = {"images": images} if images is not None else {}
     if name == "adm":
         if reference is None:
             raise UsageError(
                 "protocol adm compares with a statistics file; give ADM's npz of the data set with "
                 "--reference VIRTUAL_imagenet256_labeled.npz."
             )
-        chosen = Protocol(name=name, features=features or "inception", reference=reference, images=images or 50_000)
-    else:
-        source = data or (card.data if card else None)
-        if source is None and not (features and reference):
-            raise UsageError("protocol embedded needs the data the model was trained on; name it with --data SOURCE.")
-        network = features or (f"embedded:{source}" if card is None or card.condition == "class" else "efflite0")
-        against = reference or f"data:{source}"
-        chosen = Protocol(name=name, features=network, reference=against, images=images or 2000)
-    if chosen.features == "inception" and chosen.images < SMALLEST:
-        raise UsageError(
-            f"FID of {chosen.images} images is mostly bias; use at least {SMALLEST}, or another feature network."
-        )
-    return chosen
+        return Protocol(name=name, features=features or "inception", reference=reference, few=few, **size)
+    source = data or (card.data if card else None)
+    if source is None and not (features and reference):
+        raise UsageError("protocol embedded needs the data the model was trained on; name it with --data SOURCE.")
+    network = features or (f"embedded:{source}" if card is None or card.condition == "class" else "efflite0")
+    against = reference or f"data:{source}"
+    return Protocol(name=name, features=network, reference=against, few=few, **{"images": 2000, **size})
 
 
 @dataclass
@@ -124,7 +121,11 @@ class Evaluator:
         self.reference: Reference = open_reference(protocol.reference, self.network, resolution, protocol.keep)
 
     def measure(self, images: int, class_plan: str) -> Measure:
-        """The measure of a set of `images` images."""
+        """The measure of a set of `images` images; UsageError if they are too few for the feature network."""
+        if isinstance(self.network, Inception) and images < SMALLEST and not self.protocol.few:
+            raise UsageError(
+                f"FID of {images} images is mostly bias; use at least {SMALLEST}, another feature network, or --few."
+            )
         return Measure(
             protocol=self.protocol.name,
             distance_name=self.network.distance_name,
@@ -156,6 +157,7 @@ class Evaluator:
         """
         total = self.protocol.images
         conditions, plan = conditions_for(model.card, total, self.protocol.reference)
+        measure = self.measure(total, plan)
         stream = FeatureStream(self.network, total, self.protocol.splits, None, self.protocol.keep)
         positions = rank_positions(total)
         timing = Timing()
@@ -166,13 +168,13 @@ class Evaluator:
         start, started = 0, time.perf_counter()
         for images_BCHW in batches:
             rows = slice(start, start + len(images_BCHW))
-            uint8_BCHW = to_uint8(images_BCHW).cpu()  # waits for the device
+            uint8_BCHW = to_uint8(images_BCHW)  # waits for the device
             timing.lap(started, len(images_BCHW))
             labels = [int(c) for c in chosen[rows]] if model.card.condition == "class" else None
             stream.add(uint8_BCHW, positions[rows], labels)
             start, started = rows.stop, time.perf_counter()
         return ScoreRecord(
-            measure=self.measure(total, plan),
+            measure=measure,
             subject=subject_of(model, guidance, settings or {}, seed, objective),
             scores=score(stream.summary(), self.reference.summary, self.protocol.neighbours),
             passes=guidance.passes,
@@ -184,10 +186,11 @@ class Evaluator:
         """Scores images that are there already: a folder, or an npz in ADM's layout."""
         path = Path(path)
         total = image_count(path)
+        measure = self.measure(total, "as in the files")
         shuffle = SHUFFLE if path.is_dir() else None  # folders are often sorted by class
         summary = summarize(self.network, file_batches(path), total, self.protocol.splits, shuffle, self.protocol.keep)
         return ScoreRecord(
-            measure=self.measure(total, "as in the files"),
+            measure=measure,
             subject=Subject(model=path.name),
             scores=score(summary, self.reference.summary, self.protocol.neighbours),
             versions=library_versions(),
@@ -203,6 +206,7 @@ def evaluate(
     features: str | None = None,
     reference: str | None = None,
     images: int | None = None,
+    few: bool = False,
     feature_weights: str | Path | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -212,7 +216,7 @@ def evaluate(
     """Scores a model, or images in a folder or npz, by a protocol; see `choose_protocol` and `Evaluator`."""
     model = subject if isinstance(subject, Model) else None
     card = model.card if model else None
-    chosen = choose_protocol(protocol, card, data=data, features=features, reference=reference, images=images)
+    chosen = choose_protocol(protocol, card, data=data, features=features, reference=reference, images=images, few=few)
     where = device or (model.device if model else "cpu")
     resolution = card.resolution if card else None
     evaluator = Evaluator(chosen, feature_weights=feature_weights, device=where, resolution=resolution)

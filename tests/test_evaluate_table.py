@@ -1,0 +1,104 @@
+"""The guidance table's reading of its records: rows, best values and claims, also where they fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gftzoo.evaluate import ScoreRecord
+from gftzoo.evaluate.records import Measure, Subject
+from gftzoo.evaluate.scoring import Scores
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    path = Path(__file__).parents[1] / "tools" / "guidance_table.py"
+    spec = importlib.util.spec_from_file_location("guidance_table", path)
+    assert spec and spec.loader
+    module = sys.modules["guidance_table"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MEASURE = Measure(
+    protocol="embedded", distance_name="FD-x", features="x", features_sha256="", reference="held-out",
+    reference_sha256="", images=100, class_plan="balanced", kept_features=100,
+)  # fmt: skip
+REAL = Scores(frechet=1.0, accuracy=0.99, inception_score=9.0, precision=0.9, recall=0.9)
+
+
+def record(
+    objective: str, guidance: str, strength: float | None, frechet: float, accuracy: float, seed: int
+) -> ScoreRecord:
+    return ScoreRecord(
+        measure=MEASURE,
+        subject=Subject(model="m", objective=objective, guidance=guidance, strength=strength, seed=seed, entry="ema"),
+        scores=Scores(frechet=frechet, accuracy=accuracy, inception_score=8.0, precision=0.8, recall=0.7),
+        passes=2 if guidance == "cfg" else 1,
+        seconds_per_image=0.02 if guidance == "cfg" else 0.01,
+    )
+
+
+def records(gft_offset: float) -> list[ScoreRecord]:
+    """CFG has 10, 8 and 12 at 80, 90 and 95 % accuracy; GFT has that plus the offset; seeds differ by 2."""
+    points = ((0.80, 10.0), (0.90, 8.0), (0.95, 12.0))
+    found = []
+    for seed in (0, 1):
+        for (accuracy, frechet), scale, beta in zip(points, (None, 2.0, 4.0), (1.0, 0.5, 0.25), strict=True):
+            kind = "unguided" if scale is None else "cfg"
+            shifted = frechet + 2 * seed
+            found.append(record("conditional", kind, scale, shifted, accuracy, seed))
+            found.append(record("gft", "beta", beta, shifted + gft_offset, accuracy, seed))
+    return found
+
+
+def test_rows_hold_mean_and_spread_and_the_best_is_bold(tool: ModuleType) -> None:
+    lines = tool.table(records(-3), REAL).splitlines()
+    assert len(lines) == 2 + 6 + 1
+    by_label = {tuple(cell.strip() for cell in line.split("|")[1:3]): line for line in lines[2:]}
+    assert "| 11.00 ± 1.41 " in by_label["unguided", ""]
+    assert "| **9.00 ± 1.41** | 90.0 ± 0.0 " in by_label["CFG", "w = 2"]
+    assert by_label["CFG", "w = 2"].endswith("| 2 | 20.0 | 2.00 ± 0.00 |")
+    assert "| **6.00 ± 1.41** " in by_label["GFT", "beta = 0.5"]
+    assert sum("**" in line for line in lines) == 2
+    assert "| 1.00 | 99.0 " in by_label["real images", "train split"]
+
+
+def test_claims_that_hold(tool: ModuleType) -> None:
+    said = "\n".join(tool.claims(records(-3), [0, 1], ["constant"]))
+    assert "Best GFT 6.00 against best CFG 9.00: GFT is not above CFG" in said
+    assert "0.55x the unguided 11.00" in said
+    assert "seed 1, constant (80.0 to 95.0 %): GFT minus CFG is -3.00 on average" in said
+    assert "at 100 % of the range" in said
+
+
+def test_claims_that_fail_say_so(tool: ModuleType) -> None:
+    said = "\n".join(tool.claims(records(+1), [0, 1], ["constant"]))
+    assert "GFT is ABOVE CFG" in said
+    assert "GFT minus CFG is +1.00 on average, at most +1.00; GFT is not above CFG at 0 % of the range" in said
+
+
+def test_every_row_of_an_objective(tool: ModuleType) -> None:
+    from gftzoo.evaluate.sweep import label
+
+    plain = [label(g) for g in tool.guidances("conditional", ["constant"])]
+    assert plain == ["unguided", "cfg=1.25", "cfg=1.5", "cfg=2", "cfg=3", "cfg=4"]
+    steered = [label(g) for g in tool.guidances("gft", ["constant", "linear"])]
+    assert steered[:6] == ["beta=1", "beta=0.8", "beta=0.66", "beta=0.5", "beta=0.4", "beta=0.33"]
+    assert steered[6:] == [
+        "beta=0.8-linear",
+        "beta=0.66-linear",
+        "beta=0.5-linear",
+        "beta=0.4-linear",
+        "beta=0.33-linear",
+    ]
+
+
+def test_plot_is_written(tool: ModuleType, tmp_path: Path) -> None:
+    job = tool.Job("m", None, [0, 1], None, 100, ["constant"], [], [], tmp_path, tmp_path)
+    tool.plot(records(-3), REAL, job)
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
