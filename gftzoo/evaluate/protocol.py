@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,18 @@ class Evaluator:
         batch_size: int = 64,
         settings: Mapping[str, Any] | None = None,
         objective: str | None = None,
+        on_batch: Callable[[int], None] | None = None,
     ) -> ScoreRecord:
         """Samples the protocol's images, batch after batch, each rank its share, and scores them.
+
+        Args:
+            model: with its tokenizer, on its device.
+            guidance: how it is steered.
+            seed: image i is a function of (seed, i), whatever batch size and ranks.
+            batch_size: images a forward pass.
+            settings: of the family's sampler.
+            objective: what the model was trained for, kept in the record.
+            on_batch: called with the number of images drawn by this rank after each batch, for progress.
 
         Raises:
             GftzooError: the model produced a non-finite number, or does not take the guidance or a setting.
@@ -172,6 +182,8 @@ class Evaluator:
             timing.lap(started, len(images_BCHW))
             labels = [int(c) for c in chosen[rows]] if model.card.condition == "class" else None
             stream.add(uint8_BCHW, positions[rows], labels)
+            if on_batch is not None:
+                on_batch(len(images_BCHW))
             start, started = rows.stop, time.perf_counter()
         return ScoreRecord(
             measure=measure,

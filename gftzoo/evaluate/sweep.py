@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ def sweep(
     batch_size: int = 64,
     settings: Mapping[str, Any] | None = None,
     objective: str | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> list[ScoreRecord]:
     """Scores the model at every guidance, one record file each in `folder`; a record that is there is not redone.
 
@@ -72,7 +73,13 @@ def sweep(
         record = _existing(path)
         if record is None or record.measure != measure or record.subject != subject:
             record = evaluator.score_model(
-                model, guidance, seed=seed, batch_size=batch_size, settings=settings, objective=objective
+                model,
+                guidance,
+                seed=seed,
+                batch_size=batch_size,
+                settings=settings,
+                objective=objective,
+                on_batch=on_batch,
             )
             record.write(path)
         records.append(record)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,22 +63,15 @@ def write_npz(
     job = _Job(out.with_name(f"{out.name}.partial"), len(conditions), side * side * 3)
     identity = _identity(model, conditions, guidance, seed, batch_size, settings or {})
     try:
-        chunk = job.start(identity)
-        missing = job.missing(chunk)
-        for index in (missing[i] for i in rank_positions(len(missing))):
-            positions = range(index * chunk, min((index + 1) * chunk, len(conditions)))
-            rows = [conditions[position] for position in positions]
-            batches = sample_batches(
-                model, rows, guidance, image_seeds(seed, positions), len(rows), **dict(settings or {})
-            )
-            images_BCHW = next(iter(batches))
-            job.put(index, positions.start, to_uint8(images_BCHW).permute(0, 2, 3, 1).contiguous().cpu())
+        for index, positions in job.share(identity):
+            rows, seeds = [conditions[position] for position in positions], image_seeds(seed, positions)
+            images_BCHW = next(sample_batches(model, rows, guidance, seeds, len(rows), **dict(settings or {})))
+            job.put(index, positions.start, to_uint8(images_BCHW).permute(0, 2, 3, 1).contiguous())
             if on_batch is not None:
                 on_batch(len(rows))
         _barrier()
         if _rank() == 0:
-            labels = _labels(model, conditions)
-            job.finish(out, (len(conditions), side, side, 3), labels)
+            job.finish(out, (len(conditions), side, side, 3), _labels(model, conditions))
         _barrier()
     except OSError as error:
         raise GftzooError(
@@ -95,7 +88,14 @@ class _Job:
         self.folder, self.images, self.image_bytes = folder, images, image_bytes
         self.pixels, self.done = folder / "images.u8", folder / "done"
 
-    def start(self, identity: dict[str, Any]) -> int:
+    def share(self, identity: dict[str, Any]) -> Iterator[tuple[int, range]]:
+        """The chunks that this rank is to draw, with their positions, of those that are missing."""
+        chunk = self._start(identity)
+        missing = self._missing(chunk)
+        for index in (missing[i] for i in rank_positions(len(missing))):
+            yield index, range(index * chunk, min((index + 1) * chunk, self.images))
+
+    def _start(self, identity: dict[str, Any]) -> int:
         """Creates the folder or takes up the one there is; returns the chunk size. UsageError for another job's."""
         if _rank() == 0 and not (self.folder / "job.json").is_file():
             self.done.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class _Job:
                 )
         return chunk
 
-    def missing(self, chunk: int) -> list[int]:
+    def _missing(self, chunk: int) -> list[int]:
         """The chunks that are not drawn yet; the same on every rank."""
         finished = {int(path.name) for path in self.done.iterdir()}
         _barrier()  # nobody marks a chunk before everybody has looked
