@@ -88,11 +88,9 @@ class StepLoop(BaseLoop):
 
     def micro_step(self, batch: Any) -> torch.Tensor:
         """Forward and backward of one micro-batch; the optimizer steps after the last of a step."""
-        optim_wrapper = self.runner.optim_wrapper
-        with optim_wrapper.optim_context(self.runner.model):
-            loss: torch.Tensor = self.runner.model(**batch)
-        optim_wrapper.update_params(loss)
-        return loss.detach()
+        model = self.runner.model
+        loss: torch.Tensor = getattr(model, "module", model).train_step(batch, self.runner.optim_wrapper, model)
+        return loss
 
 
 class MixedPrecision(OptimWrapper):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +44,6 @@ class TrainingModel(nn.Module):
         problem = model.family.draw_problem(model, latents, generator)
         loss_B = self.objective.loss(model, problem, encoded, generator)
         return loss_B.mean()
-
-    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """mmengine's Runner insists that a model has this; `StepLoop.micro_step` does its work."""
-        raise NotImplementedError
 
     def _latents(self, images: Tensor | None, generator: SampleGenerator) -> Tensor:
         assert images is not None, "a batch has images or latents"
