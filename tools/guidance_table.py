@@ -24,7 +24,7 @@ from gftzoo.engine import TrainConfig, resolve, train
 from gftzoo.engine.checkpoint import newest
 from gftzoo.errors import GftzooError
 from gftzoo.evaluate.frontier import Comparison, Point, compare_at_equal_x
-from gftzoo.evaluate.protocol import Evaluator, choose_protocol
+from gftzoo.evaluate.protocol import Evaluator, choose_protocol, conditions_for
 from gftzoo.evaluate.records import ScoreRecord
 from gftzoo.evaluate.references import open_reference
 from gftzoo.evaluate.scoring import Scores, score
@@ -129,7 +129,17 @@ def collect(job: Job) -> tuple[list[ScoreRecord], Scores, Model, Model]:
 
 def summary(record: ScoreRecord) -> str:
     scores = record.scores
-    return f"FD {scores.frechet:7.3f}  accuracy {scores.accuracy:6.1%}  {record.seconds_per_image or 0:.4f} s/image"
+    axis = axis_of([record])
+    return f"FD {scores.frechet:7.3f}  {axis} {value(record, axis):6.1%}  {record.seconds_per_image or 0:.4f} s/image"
+
+
+def axis_of(records: Sequence[ScoreRecord]) -> str:
+    """What curves are drawn over: the classifier's accuracy, or precision where no classifier knows the conditions."""
+    return "accuracy" if records[0].scores.accuracy is not None else "precision"
+
+
+def value(record: ScoreRecord, name: str) -> float:
+    return getattr(record.scores, name) or 0.0
 
 
 def floor(evaluator: Evaluator, model: Model) -> Scores:
@@ -165,7 +175,7 @@ def table(records: Sequence[ScoreRecord], real: Scores) -> str:
     groups = grouped(records)
     unguided = {r.subject.seed: r.seconds_per_image or 0.0 for r in groups["unguided", None, "constant"]}
     lines = [
-        "| guidance | strength | FID (features of a small classifier) | accuracy % | IS-like | precision | recall "
+        f"| guidance | strength | {distance_title(records[0])} | accuracy % | IS-like | precision | recall "
         "| forwards per step | ms per image | time, unguided = 1 |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -180,17 +190,26 @@ def table(records: Sequence[ScoreRecord], real: Scores) -> str:
         lines.append(
             f"| {NAMES[kind]} | {shown}{'' if schedule == 'constant' else f' ({schedule})'} "
             f"| {f'**{distance}**' if key in best.values() else distance} "
-            f"| {spread([100 * (r.scores.accuracy or 0) for r in group], 1)} "
-            f"| {spread([r.scores.inception_score or 0 for r in group])} "
-            f"| {spread([r.scores.precision or 0 for r in group])} | {spread([r.scores.recall or 0 for r in group])} "
+            f"| {score_cells([r.scores for r in group])} "
             f"| {group[0].passes} | {statistics.fmean([1000 * (r.seconds_per_image or 0) for r in group]):.1f} "
             f"| {spread(ratios)} |"
         )
-    lines.append(
-        f"| real images | train split | {real.frechet:.2f} | {100 * (real.accuracy or 0):.1f} "
-        f"| {real.inception_score or 0:.2f} | {real.precision or 0:.2f} | {real.recall or 0:.2f} | | | |"
-    )
+    lines.append(f"| real images | train split | {real.frechet:.2f} | {score_cells([real])} | | | |")
     return "\n".join(lines)
+
+
+def score_cells(group: Sequence[Scores]) -> str:
+    """Accuracy, IS-like, precision and recall; a score that there is not leaves its cell empty."""
+    cells = []
+    for name, scale, digits in (("accuracy", 100, 1), ("inception_score", 1, 2), ("precision", 1, 2), ("recall", 1, 2)):
+        found = [getattr(scores, name) for scores in group]
+        cells.append("" if None in found else spread([scale * score for score in found], digits))
+    return " | ".join(cells)
+
+
+def distance_title(record: ScoreRecord) -> str:
+    known = record.scores.accuracy is not None
+    return "FID (features of a small classifier)" if known else record.measure.distance_name
 
 
 def mean_fd(group: Sequence[ScoreRecord]) -> float:
@@ -208,10 +227,11 @@ def curve(records: Sequence[ScoreRecord], objective: str, seed: int, schedule: s
 
 
 def equal_accuracy(records: Sequence[ScoreRecord], seed: int, schedule: str) -> Comparison | None:
-    """GFT's distance minus CFG's at equal classifier accuracy, over the range that both curves cover."""
+    """GFT's distance minus CFG's at equal accuracy (or precision), over the range that both curves cover."""
+    axis = axis_of(records)
 
     def points(objective: str) -> list[Point]:
-        return [(r.scores.accuracy or 0.0, r.scores.frechet) for r in curve(records, objective, seed, schedule)]
+        return [(value(r, axis), r.scores.frechet) for r in curve(records, objective, seed, schedule)]
 
     return compare_at_equal_x(points("gft"), points("conditional"))
 
@@ -219,6 +239,7 @@ def equal_accuracy(records: Sequence[ScoreRecord], seed: int, schedule: str) -> 
 def claims(records: Sequence[ScoreRecord], seeds: Sequence[int], schedules: Sequence[str]) -> list[str]:
     """What the table shows, in sentences that say so too where it does not."""
     groups = grouped(records)
+    axis = axis_of(records)
     unguided = mean_fd(groups["unguided", None, "constant"])
     best_cfg = min(mean_fd(group) for key, group in groups.items() if key[0] == "cfg")
     best_gft = min(mean_fd(group) for key, group in groups.items() if key[0] == "beta")
@@ -231,10 +252,10 @@ def claims(records: Sequence[ScoreRecord], seeds: Sequence[int], schedules: Sequ
         for seed in seeds:
             found = equal_accuracy(records, seed, schedule)
             if found is None:
-                lines.append(f"Equal accuracy, seed {seed}, {schedule}: the two curves share no accuracy.")
+                lines.append(f"Equal {axis}, seed {seed}, {schedule}: the two curves share no {axis}.")
                 continue
             lines.append(
-                f"Equal accuracy, seed {seed}, {schedule} ({100 * found.at[0]:.1f} to {100 * found.at[-1]:.1f} %): GFT "
+                f"Equal {axis}, seed {seed}, {schedule} ({100 * found.at[0]:.1f} to {100 * found.at[-1]:.1f} %): GFT "
                 f"minus CFG is {found.mean:+.2f} on average, at most {max(found.gaps):+.2f}; GFT is not above CFG at "
                 f"{100 * found.share_not_above:.0f} % of the range."
             )
@@ -242,9 +263,10 @@ def claims(records: Sequence[ScoreRecord], seeds: Sequence[int], schedules: Sequ
 
 
 def plot(records: Sequence[ScoreRecord], real: Scores, job: Job) -> None:
-    """Distance against accuracy, both curves, every seed."""
+    """Distance against accuracy (or precision), both curves, every seed."""
     from matplotlib.figure import Figure
 
+    axis_name = axis_of(records)
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axis = figure.subplots()
     for objective, name, colour in (("conditional", "CFG", "tab:blue"), ("gft", "GFT", "tab:orange")):
@@ -252,12 +274,10 @@ def plot(records: Sequence[ScoreRecord], real: Scores, job: Job) -> None:
             for seed in job.seeds:
                 shown = f"{name} {schedule}" if len(job.schedules) > 1 else name
                 name_once = shown if seed == job.seeds[0] else f"_{shown} {seed}"
-                draw_curve(axis, curve(records, objective, seed, schedule), "accuracy", "frechet", name_once)
+                draw_curve(axis, curve(records, objective, seed, schedule), axis_name, "frechet", name_once)
                 axis.lines[-1].set(color=colour, linestyle="-" if schedule == "constant" else "--", markersize=4)
     axis.axhline(real.frechet, color="grey", linestyle=":", label="real images")
-    axis.set(
-        xlabel="classifier accuracy", ylabel=records[0].measure.distance_name, title=f"{job.model}: guidance curves"
-    )
+    axis.set(xlabel=axis_name, ylabel=records[0].measure.distance_name, title=f"{job.model}: guidance curves")
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(job.out / "curves.png", dpi=130)
@@ -271,18 +291,18 @@ def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft:
     notes = [
         f"{job.model}, {len(job.seeds)} seeds (mean ± standard deviation), {measure.images} images per row, "
         f"{measure.class_plan}; weights: {', '.join(entries)}; sampler: {sampler}.",
-        f"Feature network: {measure.features}, trained on the train split; reference: {measure.reference}.",
+        f"Feature network: {measure.features}; reference: {measure.reference}.",
         *claims(records, job.seeds, job.schedules),
     ]
     text = table(records, real) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
     (job.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
     plot(records, real, job)
-    classes = list(range(min(10, plain.card.classes)))
+    shown, _ = conditions_for(plain.card, min(10, plain.card.classes or 10), f"data:{job.data or plain.card.data}")
     settings = dict(pair.split("=", 1) for pair in job.sampler)
     for model, name in ((plain, "strip-cfg.png"), (gft, "strip.png")):
         objective = "gft" if model.card.temperature else "conditional"
-        save(strip(model, guidances(objective, job.schedules[:1]), classes, **settings), job.out / name)
+        save(strip(model, guidances(objective, job.schedules[:1]), shown, **settings), job.out / name)
 
 
 def main() -> int:
