@@ -62,6 +62,8 @@ def choose_protocol(
     """The named protocol, with what the user changed.
 
     `adm`: InceptionV3, 50,000 class-balanced images, against the statistics file of the data (give `reference`).
+    Like ADM's evaluator except for precision and recall, which use 10,000 kept features where that has all in half
+    precision; the number is in the record.
     `embedded`: 2,000 images against the held-out split of the model's own data, with a classifier trained on its train
     split (class-conditional models) or EfficientNet-Lite0 (text). It needs no network and no files.
 
