@@ -1,0 +1,46 @@
+"""Official LlamaGen and released GFT weights: their keys are ours, but for what sampling leaves in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gftzoo.zoo import ModelCard
+from gftzoo_llamagen.conditions import SINUSOID
+from gftzoo_llamagen.network import INIT_STD, NetworkOptions
+
+LABELS = "cls_embedding.embedding_table.weight"
+TEMPERATURE = "t_embedder."
+
+
+def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor], options: NetworkOptions) -> dict[str, Tensor]:
+    """The file's tensors for the network of `card`.
+
+    Tables of positions and filled caches are left out. Base weights for a card with a temperature get its fine-tune
+    initialisation (the last layer zero, so that the network starts as the base model); another number of classes gets
+    rows that start at the null class, which is kept.
+    """
+    fitted = {key: value for key, value in tensors.items() if not left_by_sampling(key)}
+    if card.temperature and not any(key.startswith(TEMPERATURE) for key in fitted):
+        fitted |= new_temperature_input(options.width)
+    table = fitted.get(LABELS)
+    if table is not None and len(table) != card.classes + 1:
+        fitted[LABELS] = table[-1:].expand(card.classes + 1, -1).clone()
+    return fitted
+
+
+def left_by_sampling(key: str) -> bool:
+    """Whether a tensor is no weight: the table of rotary positions, masks, cached keys and values."""
+    return key in ("freqs_cis", "causal_mask") or ".kv_cache." in key
+
+
+def new_temperature_input(width: int) -> dict[str, Tensor]:
+    """A temperature input without effect: its last layer is zero."""
+    return {
+        f"{TEMPERATURE}mlp.0.weight": torch.randn(width, SINUSOID) * INIT_STD,
+        f"{TEMPERATURE}mlp.0.bias": torch.zeros(width),
+        f"{TEMPERATURE}mlp.2.weight": torch.zeros(width, width),
+        f"{TEMPERATURE}mlp.2.bias": torch.zeros(width),
+    }

@@ -1,0 +1,131 @@
+"""The transformer's layers; the names of modules are those of the official files.
+
+Suffixes: B batch, L positions, D width, H heads, K width of a head, P = K / 2 pairs that the rotary embedding turns,
+S slots of the cache. FoundationVision/LlamaGen, autoregressive/models/gpt.py.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ROPE_BASE = 10_000.0
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean x^2 + eps), computed in float32, cast back, and only then scaled."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        exact = x.float()
+        return (exact * (exact.square().mean(-1, keepdim=True) + self.eps).rsqrt()).type_as(x) * self.weight
+
+
+@cache
+def rotations(grid: int, head_width: int, prefix: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (L, P) of the two-dimensional rotary embedding, for `prefix` condition tokens and grid^2 codes.
+
+    The first half of the pairs turns with a code's row, the second with its column. Condition tokens get zero for both:
+    their queries and keys vanish, so that they are attended to with logit 0 and attend uniformly themselves.
+    """
+    with torch.inference_mode(False):  # the cached table also serves training
+        frequency_J = ROPE_BASE ** (-torch.arange(0, head_width // 2, 2, device=device).float() / (head_width // 2))
+        angle_GJ = torch.outer(torch.arange(grid, device=device).float(), frequency_J)
+        row_LJ, column_LJ = angle_GJ.repeat_interleave(grid, 0), angle_GJ.repeat(grid, 1)
+        angle_LP = torch.cat([row_LJ, column_LJ], 1)
+        zero_TP = angle_LP.new_zeros(prefix, angle_LP.shape[1])
+        return torch.cat([zero_TP, angle_LP.cos()]), torch.cat([zero_TP, angle_LP.sin()])
+
+
+def rotate(x_BHLK: Tensor, cos_LP: Tensor, sin_LP: Tensor) -> Tensor:
+    """Turns pairs of neighbouring elements, in float32."""
+    a, b = x_BHLK.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([a * cos_LP - b * sin_LP, b * cos_LP + a * sin_LP], -1).flatten(-2).type_as(x_BHLK)
+
+
+class Cache:
+    """Keys and values of one layer, written in place; the length never changes, so that a step can be compiled."""
+
+    def __init__(self, batch: int, heads: int, slots: int, head_width: int, like: Tensor, dtype: torch.dtype) -> None:
+        self.k_BHSK = torch.zeros(batch, heads, slots, head_width, device=like.device, dtype=dtype)
+        self.v_BHSK = torch.zeros_like(self.k_BHSK)
+
+    def write(self, position_L: Tensor, k_BHLK: Tensor, v_BHLK: Tensor) -> tuple[Tensor, Tensor]:
+        """Keeps the keys and values of the given positions; returns all of them."""
+        return self.k_BHSK.index_copy_(2, position_L, k_BHLK), self.v_BHSK.index_copy_(2, position_L, v_BHLK)
+
+    def keep(self, rows: int) -> None:
+        """Forgets all but the first rows of the batch."""
+        self.k_BHSK, self.v_BHSK = self.k_BHSK[:rows], self.v_BHSK[:rows]
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions, over the sequence or over a cache."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.wqkv = nn.Linear(width, 3 * width, bias=False)
+        self.wo = nn.Linear(width, width, bias=False)
+        self.resid_dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        cos_LP: Tensor,
+        sin_LP: Tensor,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        position_L: Tensor | None = None,
+    ) -> Tensor:
+        q, k, v = self.wqkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, cos_LP, sin_LP), rotate(k, cos_LP, sin_LP)
+        if cache is not None:
+            assert position_L is not None
+            k, v = cache.write(position_L, k, v)
+        y_BHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        return self.resid_dropout(self.wo(y_BHLK.transpose(1, 2).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU without biases."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(width, hidden, bias=False)
+        self.w3 = nn.Linear(width, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, width, bias=False)
+        self.ffn_dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ffn_dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normalised before and added after."""
+
+    def __init__(self, width: int, heads: int, hidden: int, residual_dropout: float, ffn_dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, residual_dropout)
+        self.feed_forward = FeedForward(width, hidden, ffn_dropout)
+        self.attention_norm = RMSNorm(width)
+        self.ffn_norm = RMSNorm(width)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        cos_LP: Tensor,
+        sin_LP: Tensor,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        position_L: Tensor | None = None,
+    ) -> Tensor:
+        h_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cos_LP, sin_LP, mask, cache, position_L)
+        return h_BLD + self.feed_forward(self.ffn_norm(h_BLD))

@@ -1,0 +1,184 @@
+"""LlamaGen's transformer, as a sequence model for training and a step at a time for sampling.
+
+Suffixes: B batch, N codes of an image, V codebook, T condition tokens, L = T + N - 1 positions, D width, S slots of the
+cache. "Autoregressive Model Beats Diffusion" (arXiv 2406.06525); state-dict keys are the official ones.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gftzoo.zoo import Frozen, ModelCard
+from gftzoo_llamagen.conditions import CaptionEmbedding, ClassEmbedding, TemperatureEmbedding, present
+from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
+
+INIT_STD = 0.02
+
+
+class NetworkOptions(Frozen):
+    """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
+
+    depth: int = Field(gt=0, description="transformer blocks")
+    width: int = Field(gt=0, description="width of the residual stream")
+    heads: int = Field(gt=0, description="attention heads; their width must be a multiple of 4")
+    hidden_multiple: int = Field(256, gt=0, description="the feed-forward width 8/3 width is rounded up to this")
+    token_dropout: float = Field(0.1, ge=0, lt=1, description="on the embedded condition and codes")
+    residual_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of attention")
+    ffn_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of the feed-forward")
+    caption_tokens: int = Field(120, gt=0, description="tokens of a caption, for a model conditioned on text")
+    caption_features: int = Field(2048, gt=0, description="width of the text encoder's features")
+    text_encoder: str = Field("google/flan-t5-xl", description="T5 encoder of captions: a hub repository or a folder")
+    beta_precision: Literal["fp32", "bf16"] = Field("fp32", description="in which the sinusoid of beta is computed")
+    decay: Literal["matrices", "all-but-norms"] = Field("matrices", description="which parameters decay")
+
+    @property
+    def hidden(self) -> int:
+        """Width of the feed-forward: two thirds of 4 width, rounded up to the multiple."""
+        return -(-int(2 * 4 * self.width / 3) // self.hidden_multiple) * self.hidden_multiple
+
+
+class Transformer(nn.Module):
+    """Logits of an image's codes, each given the condition and the codes before it, row by row.
+
+    Args:
+        options: sizes.
+        card: gives grid, codebook, condition and classes, and whether there is a temperature input.
+    """
+
+    def __init__(self, options: NetworkOptions, card: ModelCard) -> None:
+        super().__init__()
+        assert card.tokenizer.codebook is not None
+        self.options, self.grid = options, card.grid
+        self.codes = card.grid**2
+        text, width = card.condition == "text", options.width
+        self.prefix = options.caption_tokens if text else 1
+        self.cls_embedding: ClassEmbedding | CaptionEmbedding
+        if text:
+            self.cls_embedding = CaptionEmbedding(self.prefix, options.caption_features, width)
+        else:
+            self.cls_embedding = ClassEmbedding(card.classes, width)
+        self.tok_embeddings = nn.Embedding(card.tokenizer.codebook, width)
+        self.tok_dropout = nn.Dropout(options.token_dropout)
+        shape = (width, options.heads, options.hidden, options.residual_dropout, options.ffn_dropout)
+        self.layers = nn.ModuleList(Block(*shape) for _ in range(options.depth))
+        self.norm = RMSNorm(width)
+        self.output = nn.Linear(width, card.tokenizer.codebook, bias=False)
+        self.t_embedder: TemperatureEmbedding | None = None
+        if card.temperature:
+            precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.beta_precision]
+            self.t_embedder = TemperatureEmbedding(width, precision)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Normal weights; the output starts at zero, and so does what the temperature adds."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=INIT_STD)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.output.weight)
+        if self.t_embedder is not None:
+            nn.init.zeros_(self.t_embedder.mlp[2].weight)
+
+    @property
+    def head_width(self) -> int:
+        """Width of an attention head."""
+        return self.options.width // self.options.heads
+
+    def rotations(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of every position."""
+        return rotations(self.grid, self.head_width, self.prefix, device)
+
+    def embed_condition(self, condition: Tensor, beta_B: Tensor | None) -> Tensor:
+        """The condition's tokens (B, T, D); the temperature is added to each, or nothing where it is None."""
+        tokens_BTD = self.cls_embedding(condition)
+        if beta_B is not None and self.t_embedder is not None:
+            tokens_BTD = tokens_BTD + self.t_embedder(beta_B).unsqueeze(1)
+        return tokens_BTD
+
+    def attendable(self, condition: Tensor, length: int) -> Tensor | None:
+        """Which positions may be attended to at all (B, length): all but a caption's padding; None for all."""
+        if condition.ndim == 1:
+            return None
+        padding_free = present(condition)
+        return torch.cat([padding_free, padding_free.new_ones(len(condition), length - self.prefix)], 1)
+
+    def forward(self, codes_BN: Tensor, condition: Tensor, beta_B: Tensor | None = None) -> Tensor:
+        """Logits (B, N, V), float32, of all codes.
+
+        Args:
+            codes_BN: int64 codes; the last one is predicted and not read.
+            condition: class indices (B,) or text features (B, T, F), padding zero.
+            beta_B: the temperature; None adds nothing.
+        """
+        prefix_BTD = self.embed_condition(condition, beta_B)
+        x_BLD = self.tok_dropout(torch.cat([prefix_BTD, self.tok_embeddings(codes_BN[:, :-1])], 1))
+        length = x_BLD.shape[1]
+        cos_LP, sin_LP = (table[:length] for table in self.rotations(x_BLD.device))
+        columns = self.attendable(condition, length)
+        mask = None if columns is None else causal_mask(columns)
+        for block in self.layers:
+            x_BLD = block(x_BLD, cos_LP, sin_LP, mask)
+        return self.output(self.norm(x_BLD[:, self.prefix - 1 :])).float()
+
+    def new_decoder(self, condition: Tensor, beta_B: Tensor | None) -> Decoder:
+        """An empty cache for the given conditions."""
+        return Decoder(self, condition, beta_B)
+
+
+class Decoder:
+    """One image after the other, code by code: `prefill` once, then `step` for every code.
+
+    Its state is the cache alone, of fixed size (the positions rounded up to a multiple of 8).
+    """
+
+    def __init__(self, network: Transformer, condition: Tensor, beta_B: Tensor | None) -> None:
+        weight = network.layers[0].attention.wqkv.weight
+        kind = weight.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        self.network, self.condition, self.beta_B = network, condition, beta_B
+        slots = -(-(network.prefix + network.codes) // 8) * 8
+        shape = (len(condition), network.options.heads, slots, network.head_width)
+        self.caches = [Cache(*shape, weight, dtype) for _ in network.layers]
+        self.columns_BS = network.attendable(condition, slots)
+        self.slot_S = torch.arange(slots, device=weight.device)
+        self.cos_LP, self.sin_LP = network.rotations(weight.device)
+
+    def prefill(self) -> Tensor:
+        """Reads the condition; logits (B, V) of the first code."""
+        network = self.network
+        x_BTD = network.embed_condition(self.condition, self.beta_B)
+        return self._advance(x_BTD, self.slot_S[: network.prefix])
+
+    def step(self, code_B: Tensor, position_1: Tensor) -> Tensor:
+        """Reads the code at a position (1,) of the sequence; logits (B, V) of the next."""
+        return self._advance(self.network.tok_embeddings(code_B).unsqueeze(1), position_1)
+
+    def keep(self, rows: int) -> None:
+        """Goes on with the first rows of the batch only."""
+        for cache in self.caches:
+            cache.keep(rows)
+        self.columns_BS = None if self.columns_BS is None else self.columns_BS[:rows]
+
+    def _advance(self, x_BLD: Tensor, position_L: Tensor) -> Tensor:
+        past_LS = self.slot_S <= position_L[:, None]
+        mask = past_LS[None, None]
+        if self.columns_BS is not None:
+            own_LS = self.slot_S == position_L[:, None]
+            mask = (past_LS & self.columns_BS[:, None] | own_LS)[:, None]
+        cos_LP, sin_LP = self.cos_LP[position_L], self.sin_LP[position_L]
+        for block, cache in zip(self.network.layers, self.caches, strict=True):
+            x_BLD = block(x_BLD, cos_LP, sin_LP, mask, cache, position_L)
+        return self.network.output(self.network.norm(x_BLD[:, -1])).float()
+
+
+def causal_mask(columns_BL: Tensor) -> Tensor:
+    """Earlier positions that may be attended to, and always the own one (B, 1, L, L)."""
+    length = columns_BL.shape[1]
+    past_LL = torch.ones(length, length, dtype=torch.bool, device=columns_BL.device).tril()
+    own_LL = torch.eye(length, dtype=torch.bool, device=columns_BL.device)
+    return (past_LL & columns_BL[:, None] | own_LL)[:, None]

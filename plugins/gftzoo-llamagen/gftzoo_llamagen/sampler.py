@@ -1,0 +1,99 @@
+"""LlamaGen's sampler: one code after the other, with cached keys and values.
+
+Suffixes: B images, G rows of the network's batch (B for each pass of the guidance), N codes of an image, V codebook.
+Official loop: FoundationVision/LlamaGen, autoregressive/models/generate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import Guidance, Temperature
+from gftzoo.zoo import Frozen
+from gftzoo_llamagen.network import Decoder, Transformer
+
+
+class SamplerOptions(Frozen):
+    """Settings of the sampler; the defaults are those the published scores were computed with."""
+
+    temperature: float = Field(1.0, ge=0, description="of the softmax over codes; beta, GFT's, is another")
+    top_k: int = Field(0, ge=0, description="draw from the k most likely codes; 0 draws from all, 1 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="draw from the smallest set of codes with this probability")
+    cfg_interval: int | None = Field(
+        None, ge=0, description="CFG acts on the first code and this many + 1 after it; null: on all"
+    )
+    compile: bool = Field(False, description="torch.compile the decoding step")
+
+
+@torch.no_grad()
+def sample(
+    model: Any, condition_B: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
+) -> Tensor:
+    """Codes (B, N) int64; each code takes one uniform number of its image's own stream.
+
+    Raises UsageError for a temperature that changes on the way: the network reads beta once, with the condition.
+    """
+    if isinstance(guidance, Temperature) and guidance.schedule != "constant":
+        raise UsageError(
+            f"{model.card.name} reads beta once, before the first code, and cannot follow schedule "
+            f"{guidance.schedule!r}; valid is 'constant' (leave --schedule out)."
+        )
+    network: Transformer = model.network
+    condition_G = guidance.expand(condition_B, model.null_condition(condition_B))
+    decoder = network.new_decoder(condition_G, guidance.beta(len(condition_G), device=model.device))
+    step = compiled(decoder) if settings.compile else decoder.step
+    uniform_BN = generator.uniform(network.codes)
+    steered, codes = True, []
+    logits_GV = decoder.prefill()
+    for n in range(network.codes):
+        if n > 0:
+            if steered and settings.cfg_interval is not None and n > settings.cfg_interval + 1:
+                decoder.keep(len(condition_B))  # the conditional rows come first
+                steered = False
+            code_G = guidance.repeat(codes[-1]) if steered else codes[-1]
+            logits_GV = step(code_G, decoder.slot_S[network.prefix + n - 1 :][:1])
+        progress = n / max(network.codes - 1, 1)
+        logits_BV = guidance.combine(logits_GV, progress) if steered else logits_GV
+        codes.append(draw(logits_BV, uniform_BN[:, n], settings))
+    return torch.stack(codes, 1)
+
+
+def compiled(decoder: Decoder) -> Callable[[Tensor, Tensor], Tensor]:
+    """The decoding step as one graph; on a GPU it is recorded once and replayed."""
+    on_gpu = decoder.slot_S.is_cuda
+    for cache in decoder.caches if on_gpu else ():
+        torch._dynamo.mark_static_address(cache.k_BHSK)  # or CUDA graphs would refuse to write to them
+        torch._dynamo.mark_static_address(cache.v_BHSK)
+    return torch.compile(decoder.step, fullgraph=True, mode="reduce-overhead" if on_gpu else None)
+
+
+def draw(logits_BV: Tensor, uniform_B: Tensor, settings: SamplerOptions) -> Tensor:
+    """One code (B,) for each row, by the inverse of its cumulative distribution at `uniform_B` in [0, 1).
+
+    A row's code depends on its own logits and number only.
+    """
+    logits_BV = logits_BV / max(settings.temperature, 1e-5)
+    logits_BV = keep_likely(logits_BV, settings.top_k, settings.top_p)
+    mass_BV = logits_BV.double().softmax(-1).cumsum(-1)
+    target_B1 = uniform_B.double().unsqueeze(-1) * mass_BV[:, -1:]
+    return torch.searchsorted(mass_BV, target_B1, right=True).squeeze(-1)
+
+
+def keep_likely(logits_BV: Tensor, top_k: int, top_p: float) -> Tensor:
+    """-inf for all but the `top_k` largest (0: all), then all but the fewest that reach probability `top_p`."""
+    if 0 < top_k < logits_BV.shape[-1]:
+        least_B1 = logits_BV.topk(top_k).values[:, -1:]
+        logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
+    if top_p < 1:
+        sorted_BV, order_BV = logits_BV.sort(descending=True)
+        before_BV = sorted_BV.softmax(-1).cumsum(-1) - sorted_BV.softmax(-1)
+        surplus_BV = torch.zeros_like(logits_BV, dtype=torch.bool).scatter(1, order_BV, before_BV > top_p)
+        logits_BV = logits_BV.masked_fill(surplus_BV, -torch.inf)
+    return logits_BV

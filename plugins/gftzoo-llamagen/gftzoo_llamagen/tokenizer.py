@@ -1,0 +1,135 @@
+"""LlamaGen's image tokenizer, and an exact one for grey images of few levels.
+
+Suffixes: B batch, N = h * w codes, E width of a code vector, V codebook. FoundationVision/LlamaGen,
+tokenizer/tokenizer_image/vq_model.py; state-dict keys are the official ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.tokenizers import Tokenizer
+from gftzoo.weights import load_weights, read_tensors
+from gftzoo.zoo import Frozen, TokenizerSpec, validation_sentence
+from gftzoo_llamagen.autoencoder import Decoder, Encoder
+
+USAGE_WINDOW = 65_536  # codes that the official training remembers in a buffer of the file
+
+
+class VQOptions(Frozen):
+    """Options of the vector-quantised autoencoder."""
+
+    width: int = Field(128, gt=0, description="channels at full resolution")
+    multipliers: tuple[int, ...] = Field((1, 1, 2, 2, 4), description="of the width, one for each resolution")
+    blocks: int = Field(2, gt=0, description="residual blocks of a resolution; the decoder has one more")
+    z_channels: int = Field(256, gt=0, description="channels before the projection to code vectors")
+
+
+class Codebook(nn.Module):
+    """Code vectors; they and what is looked up are compared at unit length."""
+
+    def __init__(self, codes: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(codes, width)
+        self.register_buffer("codebook_used", torch.zeros(USAGE_WINDOW))
+
+    def nearest(self, z_BEhw: Tensor) -> Tensor:
+        """The index of the nearest code (B, h * w), row by row."""
+        z_BNE = F.normalize(z_BEhw.flatten(2).transpose(1, 2), dim=-1)
+        codes_VE = F.normalize(self.embedding.weight, dim=-1)
+        distance_BNV = z_BNE.square().sum(-1, keepdim=True) + codes_VE.square().sum(-1) - 2 * z_BNE @ codes_VE.T
+        return distance_BNV.argmin(-1)
+
+    def look_up(self, codes_BN: Tensor, grid: int) -> Tensor:
+        """Code vectors of unit length (B, E, h, w)."""
+        codes_VE = F.normalize(self.embedding.weight, dim=-1)
+        return codes_VE[codes_BN].transpose(1, 2).unflatten(-1, (-1, grid))
+
+
+class VQ(Tokenizer):
+    """Images to codes (B, N) and back by a convolutional autoencoder (VQ-16, VQ-8)."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        super().__init__(spec)
+        assert spec.codebook is not None
+        options = VQOptions.model_validate(spec.options)
+        shape = (options.width, options.multipliers, options.blocks, options.z_channels)
+        self.encoder, self.decoder = Encoder(3, *shape), Decoder(3, *shape)
+        self.quantize = Codebook(spec.codebook, spec.channels)
+        self.quant_conv = nn.Conv2d(options.z_channels, spec.channels, 1)
+        self.post_quant_conv = nn.Conv2d(spec.channels, options.z_channels, 1)
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
+        return self.quantize.nearest(self.quant_conv(self.encoder(images)))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        quantised_BEhw = self.quantize.look_up(latents, square_side(latents))
+        return self.decoder(self.post_quant_conv(quantised_BEhw))
+
+
+class PixelCode(Tokenizer):
+    """Grey pixels as codes 0 (black) to V - 1 (white): exact for images that have no more than V even levels."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        super().__init__(spec)
+        if spec.codebook is None or spec.codebook < 2 or spec.image_channels != 1:
+            raise UsageError(
+                f"tokenizer {spec.id!r} of kind 'pixel-code' needs image_channels=1 and a codebook of at least 2 "
+                f"levels and has image_channels={spec.image_channels}, codebook={spec.codebook}."
+            )
+        self.top = spec.codebook - 1
+
+    def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
+        return ((images.clamp(-1, 1) + 1) * (self.top / 2)).round().long().flatten(1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        side = square_side(latents)
+        return (latents.float() * (2 / self.top) - 1).view(-1, 1, side, side)
+
+
+def square_side(codes_BN: Tensor) -> int:
+    """The side of the square map of codes."""
+    side = round(codes_BN.shape[1] ** 0.5)
+    assert side * side == codes_BN.shape[1]
+    return side
+
+
+def load_vq(spec: TokenizerSpec, weights: str | None) -> VQ:
+    """VQ-16 or VQ-8 with official weights: a local `vq_ds16_c2i.pt` (or `.safetensors`), or the hub file of the spec.
+
+    Raises:
+        UsageError: no file is named, or the spec's options are no autoencoder's.
+        GftzooError: the file cannot be fetched, is damaged or holds another autoencoder.
+    """
+    path = Path(weights) if weights is not None else _fetch(spec)
+    try:
+        tokenizer = VQ(spec)
+    except ValueError as error:
+        raise UsageError(validation_sentence(f"tokenizer {spec.id}", error, VQOptions)) from error
+    load_weights(tokenizer, read_tensors(path).tensors, str(path))
+    return tokenizer
+
+
+def _fetch(spec: TokenizerSpec) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    advice = "give a local file with -o tokenizer_path=PATH, or --tokenizer-path PATH to sample"
+    if spec.repo is None or spec.file is None:
+        raise UsageError(f"tokenizer {spec.id!r} names no weights; {advice}.")
+    try:
+        return Path(hf_hub_download(spec.repo, spec.file))
+    except Exception as error:  # the hub client raises many types
+        raise GftzooError(
+            f"{spec.file!r} could not be fetched from the hub repository {spec.repo!r} "
+            f"({type(error).__name__}); {advice}."
+        ) from error
