@@ -246,17 +246,26 @@ def _objective_of(card: ModelCard, path: Path) -> str:
 
 
 def _fetch(repo: str, file: str | None) -> Path:
+    """A file of a hub repository, or below an https address, in the library's cache."""
     from huggingface_hub import hf_hub_download
 
     if file is None:
         raise UsageError(f"the weights in {repo!r} are a folder; give its local path.")
     try:
-        return Path(hf_hub_download(repo, file))
+        return _download(f"{repo}/{file}") if repo.startswith("https://") else Path(hf_hub_download(repo, file))
     except Exception as error:
         raise GftzooError(
-            f"{file!r} could not be fetched from the hub repository {repo!r} ({type(error).__name__}); "
+            f"{file!r} could not be fetched from {repo!r} ({type(error).__name__}); "
             "download it where there is a network and give its path with --weights PATH."
         ) from error
+
+
+def _download(url: str) -> Path:
+    target = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if not target.is_file():  # it appears there only when it is complete
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(target))
+    return target
 
 
 def model_folder(folder: Path) -> Path:

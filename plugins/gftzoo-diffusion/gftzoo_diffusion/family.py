@@ -15,10 +15,10 @@ from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
 from gftzoo.model import Model
-from gftzoo.zoo import ModelCard, validation_sentence
+from gftzoo.zoo import ModelCard
 from gftzoo_diffusion import sampler
 from gftzoo_diffusion.checkpoints import fit_weights
-from gftzoo_diffusion.network import DiT, DiTNetwork
+from gftzoo_diffusion.network import DiT, DiTNetwork, read_network
 from gftzoo_diffusion.process import STEPS, Process
 
 training_process = cache(Process.full)
@@ -91,11 +91,3 @@ class DiffusionFamily:
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return fit_weights(card, tensors, read_network(card))
-
-
-def read_network(card: ModelCard) -> DiTNetwork:
-    """The card's network options, validated; UsageError with the nearest name for an unknown one."""
-    try:
-        return DiTNetwork.model_validate(card.network)
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"network of {card.name}", error, DiTNetwork)) from error

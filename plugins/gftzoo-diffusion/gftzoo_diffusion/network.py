@@ -9,10 +9,13 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
+
+from gftzoo.errors import UsageError
+from gftzoo.zoo import ModelCard, validation_sentence
 
 FREQUENCIES = 256  # width of the timestep sinusoid
 BetaEmbedding = Literal["linear", "mlp", "3-layer"]
@@ -33,12 +36,28 @@ class DiTNetwork(BaseModel):
         "linear", description="temperature input: a projection into the timestep's sinusoid, or an MLP of 2 or 3 layers"
     )
 
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("width", heads)
+        if width % heads or width % 4:
+            raise ValueError(f"the width, {width}, must be a multiple of the heads and of 4")
+        return heads
+
+
+def read_network(card: ModelCard) -> DiTNetwork:
+    """The card's network options, validated; UsageError with the nearest name for an unknown one."""
+    try:
+        return DiTNetwork.model_validate(card.network)
+    except ValueError as error:
+        raise UsageError(validation_sentence(f"network of {card.name}", error, DiTNetwork)) from error
+
 
 def sinusoid(values_B: Tensor, width: int) -> Tensor:
     """[cos | sin] of `values_B` at frequencies 10000^(-i / (width/2)), float32, (B, width)."""
     half = width // 2
-    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
-    angles_BF = values_B.float()[:, None] * frequencies.to(values_B.device)
+    exponents = torch.arange(half, dtype=torch.float32, device=values_B.device) / half
+    angles_BF = values_B.float()[:, None] * torch.exp(-math.log(10000) * exponents)
     return torch.cat([angles_BF.cos(), angles_BF.sin()], dim=1)
 
 
@@ -147,7 +166,7 @@ class DiT(nn.Module):
         self.initialise()
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None = None) -> Tensor:
-        """The prediction (B, C or 2C, H, W) at timesteps 0..999; `beta_B` None leaves the temperature out altogether."""
+        """The prediction (B, C or 2C, H, W) at timesteps 0..999; `beta_B` None leaves the temperature out."""
         x_BTD = self.x_embedder(x_BCHW) + self.pos_embed
         c_BD = self.condition(t_B, y_B, beta_B)
         for block in self.blocks:
@@ -189,8 +208,8 @@ class DiT(nn.Module):
 def sincos_positions(width: int, side: int) -> Tensor:
     """The fixed 2-D positions (1, side * side, D), rows first: D/2 features of the column, then D/2 of the row."""
     quarter = width // 4
-    frequencies = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64, device="cpu") / quarter)
-    angles_SQ = torch.arange(side, dtype=torch.float64, device="cpu")[:, None] * frequencies
+    frequencies = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    angles_SQ = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
     axis_SF = torch.cat([angles_SQ.sin(), angles_SQ.cos()], dim=1)
     column = axis_SF[None].expand(side, side, -1)
     row = axis_SF[:, None].expand(side, side, -1)

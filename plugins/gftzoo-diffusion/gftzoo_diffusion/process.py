@@ -80,7 +80,7 @@ class Process:
 
     def at(self, table: Tensor, t_B: Tensor, like: Tensor) -> Tensor:
         """A table's values at `t_B`, float32, shaped to multiply `like`."""
-        return table.to(like.device)[t_B].float().view(-1, *[1] * (like.ndim - 1))
+        return table.float().to(like.device)[t_B].view(-1, *[1] * (like.ndim - 1))
 
 
 def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_variance_q: Tensor) -> Tensor:
@@ -109,13 +109,16 @@ def spaced_timesteps(spacing: str) -> list[int]:
     `"50"`: 50 of them, evenly spaced and rounded, ends included; `"6,3,1"`: so many in each of three equal sections;
     `"ddim50"`: 50 with an integer stride from 0. Raises ValueError where that is not possible.
     """
+    counts = spacing.removeprefix("ddim").split(",")
+    if not all(count.strip().isdecimal() for count in counts) or (spacing.startswith("ddim") and len(counts) > 1):
+        raise ValueError("it must read like 50, 6,3,1 or ddim50")
+    sections = [int(count) for count in counts]
     if spacing.startswith("ddim"):
-        count = int(spacing.removeprefix("ddim"))
+        count = sections[0]
         for stride in range(1, STEPS):
             if len(range(0, STEPS, stride)) == count:
                 return list(range(0, STEPS, stride))
         raise ValueError(f"no integer stride gives {count} of {STEPS} steps")
-    sections = [int(part) for part in spacing.split(",")]
     taken, start = [], 0
     for index, count in enumerate(sections):
         size = STEPS // len(sections) + (index < STEPS % len(sections))

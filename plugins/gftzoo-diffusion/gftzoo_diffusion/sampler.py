@@ -6,45 +6,82 @@ network the timesteps those stand for, as OpenAI's code does. Suffixes: B images
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor
 
+from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.model import Model
+from gftzoo.zoo import ModelCard
+from gftzoo_diffusion.network import read_network
 from gftzoo_diffusion.process import STEPS, Process, spaced_timesteps
 
 Variance = Literal["auto", "learned", "fixed-small", "fixed-large"]
 VARIANCE_TYPES = {"learned": "learned_range", "fixed-small": "fixed_small", "fixed-large": "fixed_large"}
+RESPACED = ("ddpm", "ddim")
+SAMPLERS_WITH = {
+    "spacing": RESPACED,
+    "variance": ("ddpm",),
+    "eta": ("ddim",),
+    "clip": RESPACED,
+    "timestep_offset": ("dpm-solver++",),
+}
 
 
 class DiffusionSampler(BaseModel):
-    """Settings of the diffusion sampler."""
+    """Settings of the diffusion sampler. A setting that the chosen sampler does not have is refused, not ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = Field("dpm-solver++", description="ddpm, ddim or dpm-solver++")
     steps: int = Field(50, gt=0, le=STEPS, description="network evaluations (pairs of them with CFG)")
-    spacing: str | None = Field(None, description="ddpm and ddim: '6,3,1' sections or 'ddim50'; overrides steps")
+    spacing: str | None = Field(None, description="ddpm, ddim: sections like 6,3,1, or ddim50; overrides steps")
     variance: Variance = Field(
-        "auto", description="ddpm: learned, fixed-small or fixed-large; auto is learned where the weights have learned it"
+        "auto",
+        description="ddpm: learned, fixed-small or fixed-large; auto is learned where the weights have learned it",
     )
+    eta: float = Field(0.0, ge=0.0, le=1.0, description="ddim: share of DDPM's noise; 0 is deterministic")
+    clip: bool = Field(False, description="ddpm, ddim: clip the predicted latent to [-1, 1]")
     timestep_offset: int = Field(
-        0, ge=0, le=1, description="dpm-solver++: added to the timestep fed to the network; the released GFT code adds 1"
+        0,
+        ge=0,
+        le=1,
+        description="dpm-solver++: added to the timestep the network sees; the released GFT code adds 1",
     )
     guided_channels: Literal["all", "dit-3ch"] = Field(
         "all", description="CFG: all noise channels, or the first three only, as the official DiT sampler does"
     )
-    clip: bool = Field(False, description="ddpm and ddim: clip the predicted image to [-1, 1]")
 
-    @model_validator(mode="after")
-    def _spacing_is_possible(self) -> DiffusionSampler:
-        spaced_timesteps(self.spacing or str(self.steps))
-        return self
+    @field_validator("spacing", "variance", "eta", "clip", "timestep_offset")
+    @classmethod
+    def _belongs_to_the_sampler(cls, value: Any, info: ValidationInfo) -> Any:
+        name, sampler = str(info.field_name), info.data.get("sampler")
+        if sampler and sampler not in SAMPLERS_WITH[name] and value != cls.model_fields[name].default:
+            raise ValueError(f"{sampler} does not have it; choose sampler={' or '.join(SAMPLERS_WITH[name])}")
+        return value
+
+    @field_validator("spacing")
+    @classmethod
+    def _spacing_is_possible(cls, spacing: str | None) -> str | None:
+        if spacing is not None:
+            spaced_timesteps(spacing)
+        return spacing
+
+
+@dataclass(frozen=True)
+class Route:
+    """A scheduler and the way through it: pairs of the scheduler's step and the timestep that the network sees."""
+
+    scheduler: Any
+    steps: list[tuple[int, int]]
+    arguments: dict[str, Any]
+    learned_variance: bool = False
 
 
 def sample(
@@ -53,26 +90,13 @@ def sample(
     """Latents (B, C, h, w) of the conditions (B,)."""
     card = model.card
     x_BCHW = generator.normal(card.tokenizer.channels, card.grid, card.grid)
-    if settings.sampler == "dpm-solver++":
-        scheduler: Any = DPMSolverMultistepScheduler(
-            num_train_timesteps=STEPS, beta_start=1e-4, beta_end=0.02, beta_schedule="linear"
-        )
-        scheduler.set_timesteps(settings.steps)
-        plan = [(t, int(t) + settings.timestep_offset) for t in scheduler.timesteps]
-        options: dict[str, Any] = {}
-        variance = "none"
-    else:
-        process = Process.spaced(settings.spacing or str(settings.steps))
-        variance = choose_variance(model, settings)
-        scheduler = respaced_scheduler(process, settings, variance)
-        plan = [(i, process.timesteps[i]) for i in reversed(range(len(process.timesteps)))]
-        options = {"generator": generator.streams} if settings.sampler == "ddpm" else {}
-    for index, (step, timestep) in enumerate(plan):
-        progress = index / max(len(plan) - 1, 1)
+    route = solver_route(settings) if settings.sampler == "dpm-solver++" else respaced_route(card, settings, generator)
+    for index, (step, timestep) in enumerate(route.steps):
+        progress = index / max(len(route.steps) - 1, 1)
         output = guided(model, x_BCHW, timestep, condition, guidance, progress, settings)
-        if variance != "learned":
+        if not route.learned_variance:
             output = output[:, : x_BCHW.shape[1]]
-        x_BCHW = scheduler.step(output, step, x_BCHW, **options).prev_sample
+        x_BCHW = route.scheduler.step(output, step, x_BCHW, **route.arguments).prev_sample
     return x_BCHW
 
 
@@ -96,24 +120,45 @@ def guided(
     return torch.cat([guidance.combine(output_GC[:, :steered], progress), output_GC[:rows, steered:]], dim=1)
 
 
-def choose_variance(model: Model, settings: DiffusionSampler) -> str:
-    """`auto` trusts the variance channels only of weights that were trained with them: GFT trains the noise alone."""
-    if settings.variance != "auto":
-        return settings.variance
-    return "learned" if model.card.network.get("learn_sigma", True) and not model.card.temperature else "fixed-large"
+def solver_route(settings: DiffusionSampler) -> Route:
+    """DPM-Solver++ of second order on the training process, as GFT's evaluation uses it."""
+    scheduler = DPMSolverMultistepScheduler(
+        num_train_timesteps=STEPS, beta_start=1e-4, beta_end=0.02, beta_schedule="linear"
+    )
+    scheduler.set_timesteps(settings.steps)
+    return Route(scheduler, [(int(t), int(t) + settings.timestep_offset) for t in scheduler.timesteps], {})
 
 
-def respaced_scheduler(process: Process, settings: DiffusionSampler, variance: str) -> Any:
-    """diffusers' DDPM or DDIM scheduler on the respaced betas."""
+def respaced_route(card: ModelCard, settings: DiffusionSampler, generator: SampleGenerator) -> Route:
+    """DDPM or DDIM on the respaced process; step noise comes from the samples' own streams."""
+    process = Process.spaced(settings.spacing or str(settings.steps))
+    steps = [(i, process.timesteps[i]) for i in reversed(range(len(process.timesteps)))]
     shared: dict[str, Any] = {
         "num_train_timesteps": len(process.betas),
         "trained_betas": process.betas.tolist(),
         "clip_sample": settings.clip,
     }
+    arguments: dict[str, Any] = {"generator": generator.streams}
+    variance = choose_variance(card, settings)
     if settings.sampler == "ddpm":
         scheduler: Any = DDPMScheduler(variance_type=VARIANCE_TYPES[variance], **shared)
     else:
         scheduler = DDIMScheduler(**shared)
+        # After clipping, the direction must follow the clipped prediction, as in OpenAI's code.
+        arguments |= {"eta": settings.eta, "use_clipped_model_output": settings.clip}
     scheduler.alphas_cumprod = process.alphas_cumprod  # float64, where diffusers keeps float32
     scheduler.set_timesteps(len(process.betas))
-    return scheduler
+    return Route(scheduler, steps, arguments, settings.sampler == "ddpm" and variance == "learned")
+
+
+def choose_variance(card: ModelCard, settings: DiffusionSampler) -> str:
+    """`auto` trusts the variance channels only of weights that were trained with them: GFT trains the noise alone."""
+    has_channels = read_network(card).learn_sigma
+    if settings.variance == "auto":
+        return "learned" if has_channels and not card.temperature else "fixed-large"
+    if settings.variance == "learned" and not has_channels:
+        raise UsageError(
+            f"{card.name} has no variance channels (network.learn_sigma is false), so variance=learned is not "
+            "possible; valid are auto, fixed-small and fixed-large."
+        )
+    return settings.variance

@@ -1,0 +1,123 @@
+"""Numbers that the official code computed: facebookresearch/DiT @ed81ce2 and thu-ml/GFT @9bf5ee4."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gftzoo_diffusion.family import DiffusionProblem, training_process
+from safetensors import safe_open
+from torch import Tensor
+
+from gftzoo.generator import SampleGenerator
+from gftzoo.model import Model
+from gftzoo.weights import import_model
+from gftzoo.zoo import ModelCard, TokenizerSpec
+
+BETA_EMBEDDINGS = {"linear": "linear", "mlp": "mlp", "3_layer_mlp": "3-layer"}
+
+
+@dataclass
+class Golden:
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+def read_golden(name: str) -> Golden:
+    with safe_open(Path(__file__).parent / "goldens" / f"{name}.safetensors", "pt") as file:
+        config = json.loads(file.metadata()["golden"])["config"]
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
+        for key in file.keys():  # noqa: SIM118 (no mapping)
+            part, _, rest = key.partition("/")
+            # gradient norms stand beside inputs and outputs in some files
+            parts[part if part in parts else "outputs"][rest if part in parts else key] = file.get_tensor(key)
+    return Golden(config, **parts)
+
+
+def tiny_card(arch: dict[str, Any], **changes: Any) -> ModelCard:
+    """The card of a golden's network."""
+    options = {
+        "depth": arch["depth"],
+        "width": arch["hidden_size"],
+        "heads": arch["num_heads"],
+        "patch": arch["patch_size"],
+        "mlp_ratio": arch["mlp_ratio"],
+        "learn_sigma": arch["learn_sigma"],
+        "beta_embedding": BETA_EMBEDDINGS[arch.get("beta_in", "linear")],
+    }
+    card = ModelCard(
+        name="tiny",
+        family="diffusion",
+        parameters=1,
+        resolution=arch["input_size"],
+        tokenizer=TokenizerSpec(id="tiny", kind="pixels", channels=arch["in_channels"]),
+        classes=arch["num_classes"],
+        network=options,
+        temperature=arch.get("use_beta_embed", False),
+    )
+    return card.change(**changes)
+
+
+def official_model(golden: Golden, folder: Path) -> Model:
+    """The golden's network, imported from the container that the official trainer writes, other numbers as `model`."""
+    path = folder / "0140000.pt"
+    raw = {key: torch.zeros_like(value) for key, value in golden.weights.items()}
+    state = {"model": raw, "ema": golden.weights, "opt": {"state": {}, "param_groups": []}}
+    torch.save({**state, "args": Namespace(model="DiT", global_batch_size=256)}, path)
+    model = import_model(tiny_card(golden.config["arch"]), path)
+    model.network.eval()
+    return model
+
+
+def problem_of(x_0: Tensor, t: Tensor, noise: Tensor) -> DiffusionProblem:
+    return DiffusionProblem(x_0, training_process().noised(x_0, t, noise), t, noise)
+
+
+def gradient_norms(model: Model) -> dict[str, float]:
+    parameters = model.network.named_parameters()
+    return {name: float(p.grad.norm()) for name, p in parameters if p.grad is not None}
+
+
+def recorded_norms(golden: Golden) -> dict[str, Tensor]:
+    """The official gradient norms by parameter, without the fixed positions."""
+    found = {k.removeprefix("gradnorm/"): v for k, v in golden.outputs.items() if k.startswith("gradnorm/")}
+    assert found
+    return found
+
+
+def near(actual: Tensor, expected: Tensor, tolerance: float = 1e-4, scaled: bool = True) -> bool:
+    """Within `tolerance`, times the expected tensor's largest value where that is above 1 and `scaled` is true."""
+    scale = max(1.0, float(expected.abs().max())) if scaled else 1.0
+    return actual.shape == expected.shape and float((actual - expected).detach().abs().max()) <= tolerance * scale
+
+
+class Recorded(SampleGenerator):
+    """A generator whose initial noise is recorded."""
+
+    def __init__(self, noise: Tensor) -> None:
+        super().__init__(range(len(noise)))
+        self.noise = noise
+
+    def normal(self, *shape: int) -> Tensor:
+        assert self.noise.shape[1:] == shape
+        return self.noise
+
+
+def feed_step_noise(monkeypatch: pytest.MonkeyPatch, steps: Tensor) -> None:
+    """Schedulers get the recorded noise of the reverse steps, first one first."""
+    left = list(steps)
+
+    def recorded(shape: torch.Size, **_: Any) -> Tensor:
+        noise = left.pop(0)
+        assert noise.shape == shape
+        return noise
+
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", recorded)
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddim.randn_tensor", recorded)
