@@ -44,7 +44,7 @@ class DiffusionSampler(BaseModel):
     spacing: str | None = Field(None, description="ddpm, ddim: sections like 6,3,1, or ddim50; overrides steps")
     variance: Variance = Field(
         "auto",
-        description="ddpm: learned, fixed-small or fixed-large; auto is learned where the weights have learned it",
+        description="ddpm: learned, fixed-small or fixed-large; auto is learned where the weights have it",
     )
     eta: float = Field(0.0, ge=0.0, le=1.0, description="ddim: share of DDPM's noise; 0 is deterministic")
     clip: bool = Field(False, description="ddpm, ddim: clip the predicted latent to [-1, 1]")
