@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gftzoo.errors import UsageError
-
-Schedule = Literal["constant", "linear"]
+from gftzoo.zoo import Schedule
 
 
 class Guidance(ABC):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from gftzoo.errors import UsageError
 from gftzoo.family import Family
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import ClassifierFree, Guidance, Schedule, Temperature, Unguided
+from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.plugins import load_family
 from gftzoo.tokenizers import Tokenizer
-from gftzoo.zoo import ModelCard
+from gftzoo.zoo import ModelCard, Schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,9 +72,12 @@ class Model:
         return self.family.condition_drop(self, condition, everyone)
 
     def guidance(
-        self, beta: float | None = None, cfg: float | None = None, schedule: Schedule = "constant"
+        self, beta: float | None = None, cfg: float | None = None, schedule: Schedule | None = None
     ) -> Guidance:
-        """The guidance this model understands: beta for one trained with GFT, cfg for a plain one."""
+        """The guidance this model understands: beta for one trained with GFT, cfg for a plain one.
+
+        `schedule` None takes the card's. Raises UsageError for the other kind of guidance or a value out of range.
+        """
         if beta is not None and cfg is not None:
             raise UsageError("beta and cfg are two ways to steer a model; give one of them.")
         if self.card.temperature:
@@ -83,13 +86,13 @@ class Model:
                     f"{self.card.name} was trained with GFT and is steered by beta, not by CFG; "
                     f"for a CFG scale of {cfg:g} use --beta {1 / max(cfg, 1):.3g}."
                 )
-            return Temperature(1.0 if beta is None else beta, schedule)
+            return Temperature(1.0 if beta is None else beta, schedule or self.card.gft_schedule)
         if beta is not None:
             raise UsageError(
                 f"{self.card.name} has plain conditional weights and no temperature input; use --cfg "
                 f"{1 / beta if beta > 0 else 2:.3g}, or train it with `gftzoo train {self.card.name} --gft`."
             )
-        return Unguided() if cfg is None or cfg == 1.0 else ClassifierFree(cfg, schedule)
+        return Unguided() if cfg is None or cfg == 1.0 else ClassifierFree(cfg, schedule or self.card.cfg_schedule)
 
     @torch.no_grad()
     def sample_latents(
@@ -117,7 +120,7 @@ class Model:
         *,
         beta: float | None = None,
         cfg: float | None = None,
-        schedule: Schedule = "constant",
+        schedule: Schedule | None = None,
         seed: int = 0,
         batch_size: int = 64,
         **settings: Any,
@@ -128,7 +131,7 @@ class Model:
             conditions: class indices or names, or prompts.
             beta: temperature in (0, 1] of a GFT model; 1 (the default) is the plain conditional model.
             cfg: CFG scale >= 0 of a plain model; 1 (the default) is unguided.
-            schedule: `linear` ramps the guidance over the sampling (VAR, MAR).
+            schedule: `linear` ramps the guidance over the sampling, `constant` does not; None is the card's.
             seed: image i is a function of (seed, i).
             settings: of the family's sampler, see `gftzoo info MODEL`.
         """

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gftzoo.errors import GftzooError, UsageError, nearest
 
+Schedule = Literal["constant", "linear"]  # of the guidance over the sampling
 _yaml_loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser starts ten times faster
 
 
@@ -118,6 +119,8 @@ class ModelCard(Frozen):
     network: dict[str, Any] = {}
     temperature: bool = Field(False, description="whether the network has a temperature input")
     sampler: dict[str, Any] = {}
+    gft_schedule: Schedule = Field("constant", description="usual ramp of the temperature over the sampling")
+    cfg_schedule: Schedule = Field("constant", description="usual ramp of the CFG scale over the sampling")
     data: str | None = Field(None, description="the data source a model of this size is meant for, if embedded")
     checkpoints: dict[str, Checkpoint] = {}
     recipes: dict[str, Recipe] = {}

@@ -26,7 +26,7 @@ def nano_model(name: str, *, temperature: bool, seed: int = 0) -> Model:
     model = Model.fresh(card, load_family(card.family).build_tokenizer(card.tokenizer))
     with torch.no_grad():
         for parameter in model.network.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
     return model
 
 

@@ -36,7 +36,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-class Cut(Exception):
+class CutError(Exception):
     """Stands for a power cut."""
 
 
@@ -47,10 +47,10 @@ def interrupted(config: TrainConfig, run: Path, at: int, monkeypatch: pytest.Mon
     def cutting(*arguments: object) -> Path:
         folder = write(*arguments)  # type: ignore[arg-type]
         if folder.name == f"step-{at:08d}":
-            raise Cut
+            raise CutError
         return folder
 
-    with monkeypatch.context() as patch, pytest.raises(Cut):
+    with monkeypatch.context() as patch, pytest.raises(CutError):
         patch.setattr(checkpoint, "write", cutting)
         train(config, run)
 

@@ -29,7 +29,7 @@ def test_draws_are_distributed_as_they_say() -> None:
     generator = SampleGenerator.for_samples("d", 0, range(400))
     normal, uniform, integers = generator.normal(50), generator.uniform(50), generator.integers(5, 50)
     assert abs(normal.mean()) < 0.03 and abs(normal.std() - 1) < 0.03
-    assert 0 <= uniform.min() and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.02
+    assert uniform.min() >= 0 and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.02
     assert integers.min() == 0 and integers.max() == 4
     assert torch.equal(generator.permutation(6).sort(1).values, torch.arange(6).expand(400, 6))
 

@@ -40,7 +40,9 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def install(self, name: str, code: str, *, family: str | None = None, requires: str = "", registry: str = "") -> None:
+    def install(
+        self, name: str, code: str, *, family: str | None = None, requires: str = "", registry: str = ""
+    ) -> None:
         module = f"plugin_{name.replace('-', '_')}"
         package = self.folder / module
         package.mkdir()

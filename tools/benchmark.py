@@ -51,7 +51,9 @@ def build(config: TrainConfig, device: str) -> Model:
     return Model.fresh(config.card, family.build_tokenizer(config.card.tokenizer)).to(device)
 
 
-def straightforward_gft(model: Model, problem: Problem, condition: torch.Tensor, generator: SampleGenerator) -> torch.Tensor:
+def straightforward_gft(
+    model: Model, problem: Problem, condition: torch.Tensor, generator: SampleGenerator
+) -> torch.Tensor:
     """GFT as first written down: two full forwards for the whole batch, both with a graph, one detached."""
     beta_B, dropped_B = generator.uniform(), generator.uniform() < 0.1
     family = model.family

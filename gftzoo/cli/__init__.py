@@ -11,6 +11,7 @@ import click
 
 from gftzoo import __version__
 from gftzoo.cli.browse import info_command, list_command, plugins_command
+from gftzoo.cli.evaluate import evaluate_command, sweep_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import import_command
@@ -35,7 +36,17 @@ def gftzoo(debug: bool) -> None:
     """Train, sample and browse visual generators without guidance (Guidance-Free Training)."""
 
 
-for command in (list_command, info_command, plugins_command, train_command, sample_command, import_command):
+COMMANDS = (
+    list_command,
+    info_command,
+    plugins_command,
+    train_command,
+    sample_command,
+    evaluate_command,
+    sweep_command,
+    import_command,
+)
+for command in COMMANDS:
     gftzoo.add_command(command)
 
 

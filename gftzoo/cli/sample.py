@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,30 @@ import yaml
 from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from gftzoo.guidance import Guidance
     from gftzoo.model import Model
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of everything that samples a model: which weights, which sampler, which device."""
+    options = [
+        click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file."),
+        click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema)."),
+        click.option("--steps", type=click.IntRange(min=1), help="Sampling steps."),
+        click.option("--sampler", help="The family's sampler, e.g. ddpm, ddim, dpm-solver++."),
+        click.option("-s", "settings", multiple=True, metavar="KEY=VALUE", help="A sampler setting of `gftzoo info`."),
+        click.option("--seed", default=0, help="Image i is a function of (seed, i), whatever the batch size."),
+        click.option("--batch-size", default=64, type=click.IntRange(min=1), help="Images per forward pass."),
+        click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights."),
+        click.option("--device", default="auto", help="auto, cpu, cuda, ..."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command("sample")
 @click.argument("model")
-@click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file.")
-@click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, where there are both (default ema).")
 @click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
 @click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
 @click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
@@ -26,28 +45,15 @@ if TYPE_CHECKING:
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; repeatable.")
 @click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="A file with one prompt per line.")
 @click.option("-n", "count", type=click.IntRange(min=1), help="Number of images.")
-@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.")
-@click.option("--sampler", help="The family's sampler, e.g. ddpm, ddim, dpm-solver++.")
-@click.option(
-    "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Any sampler setting of `gftzoo info`; repeatable."
-)
-@click.option("--seed", default=0, help="Image i is a function of (seed, i), whatever the batch size.")
-@click.option("--batch-size", default=64, type=click.IntRange(min=1), help="Images per forward pass.")
-@click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, ...")
-@click.option(
-    "--out", default="samples.png", type=click.Path(path_type=Path), help="A .png grid, an .npz, or a folder."
-)
+@model_options
+@click.option("--out", default="samples.png", type=click.Path(path_type=Path), help="A .png, an .npz, or a folder.")
 def sample_command(model: str, out: Path, **options: Any) -> None:
     """Draw images from MODEL, a model's name with --weights or a run's folder."""
-    from gftzoo.sampling import image_seeds
-
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
     loaded = load_for_sampling(model, options)
     conditions = wanted_conditions(loaded, options)
     guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
-    seeds = image_seeds(options["seed"], range(len(conditions)))
-    write_images(loaded, conditions, guidance, seeds, options["batch_size"], settings, out)
+    write_images(loaded, conditions, guidance, out, options["seed"], options["batch_size"], settings)
     weights = loaded.provenance.get("entry", loaded.provenance.get("weights", ""))
     click.echo(f"{len(conditions)} images of {loaded.card.name} ({weights} weights) in {out}", err=True)
 
@@ -110,40 +116,46 @@ def _lines(path: Path | None) -> list[str]:
 def write_images(
     model: Model,
     conditions: list[int | str],
-    guidance: Any,
-    seeds: list[int],
+    guidance: Guidance,
+    out: Path,
+    seed: int,
     batch_size: int,
     settings: dict[str, Any],
-    out: Path,
 ) -> None:
-    """Draws batch after batch and writes a grid, a folder of PNGs or an ADM-style npz."""
+    """Draws batch after batch and writes a grid, a folder of PNGs or an ADM-style npz (resumable)."""
     import torch
 
     from gftzoo import pictures
-    from gftzoo.sampling import sample_batches
+    from gftzoo.evaluate.volume import write_npz
+    from gftzoo.sampling import image_seeds, sample_batches
 
-    batches = sample_batches(model, conditions, guidance, seeds, batch_size, **settings)
-    if out.suffix == ".png":
-        images = torch.cat(list(_counted(batches, len(conditions))))
-        pictures.save(pictures.grid(images, columns=min(len(images), 10)), out)
-    elif out.suffix == "":
-        start = 0
-        for images in _counted(batches, len(conditions)):
-            pictures.save_folder(images, out, start)
-            start += len(images)
-    else:
+    if out.suffix not in (".png", ".npz", ""):
         raise UsageError(f"--out {str(out)!r} must end in .png or .npz, or name a folder.")
+    with progress_bar("sampling", len(conditions)) as advance:
+        if out.suffix == ".npz":
+            common = {"seed": seed, "batch_size": batch_size}
+            write_npz(model, conditions, guidance, out, settings=settings, on_batch=advance, **common)
+            return
+        done: list[torch.Tensor] = []
+        start = 0
+        seeds = image_seeds(seed, range(len(conditions)))
+        for images in sample_batches(model, conditions, guidance, seeds, batch_size, **settings):
+            advance(len(images))
+            if out.suffix == ".png":
+                done.append(images)
+            else:
+                pictures.save_folder(images, out, start)
+            start += len(images)
+    if done:
+        pictures.save(pictures.grid(torch.cat(done), columns=min(len(conditions), 10)), out)
 
 
-def _counted(batches: Any, total: int) -> Any:
-    """A progress bar on a terminal."""
-    import sys
-
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere; yields the function that moves it on."""
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task("sampling", total=total)
-        for images in batches:
-            progress.advance(task, len(images))
-            yield images
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)

@@ -14,7 +14,7 @@ from gftzoo.errors import UsageError
 @click.argument("model")
 @click.argument("weights")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, where the file has both (default ema).")
+@click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
 def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "ema"] | None) -> None:
     """Read the official WEIGHTS of MODEL (a file, or a checkpoint name of its card) and write the folder OUT.
 

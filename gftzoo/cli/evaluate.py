@@ -1,0 +1,157 @@
+"""`gftzoo evaluate` and `gftzoo sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gftzoo.cli.browse import show, table
+from gftzoo.cli.sample import load_for_sampling, model_options, parse_settings, progress_bar
+from gftzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from gftzoo.evaluate import Evaluator, ScoreRecord
+    from gftzoo.model import Model
+
+
+def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how images are scored."""
+    options = [
+        click.option("--protocol", default="embedded", help="embedded (no network, no files) or adm."),
+        click.option("--data", help="Data source whose held-out split is the reference; default the model's own."),
+        click.option("--features", help="Feature network: inception, efflite0, embedded:SOURCE."),
+        click.option("--feature-weights", type=click.Path(path_type=Path), help="Its local weights."),
+        click.option("--reference", help="ADM .npz, a folder of images, or data:SOURCE."),
+        click.option("-n", "images", type=click.IntRange(min=2), help="Number of images."),
+        click.option("--few", is_flag=True, help="Score fewer images than the statistics need, knowing it."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("evaluate")
+@click.argument("subject")
+@click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
+@click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
+@click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
+@model_options
+@protocol_options
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the score record, a .json.")
+def evaluate_command(subject: str, out: Path | None, **options: Any) -> None:
+    """Score SUBJECT: a run, a model's name with --weights, a folder of images or an .npz."""
+    if is_images(subject):
+        record = evaluator_for(None, options).score_images(subject)
+    else:
+        model = load_for_sampling(subject, options)
+        guidance = model.guidance(options["beta"], options["cfg"], options["schedule"])
+        evaluator = evaluator_for(model, options)
+        settings = parse_settings(options["settings"], options["steps"], options["sampler"])
+        with progress_bar("scoring", evaluator.protocol.images) as advance:
+            record = evaluator.score_model(
+                model,
+                guidance,
+                seed=options["seed"],
+                batch_size=options["batch_size"],
+                settings=settings,
+                on_batch=advance,
+            )
+    show_record(record)
+    if out is not None:
+        record.write(out)
+        click.echo(f"record: {out}", err=True)
+
+
+def is_images(subject: str) -> bool:
+    """Whether the subject is a folder of images or an npz, and not a model."""
+    path = Path(subject)
+    if path.suffix == ".npz":
+        return True
+    return path.is_dir() and not any((path / name).exists() for name in ("card.json", "checkpoints", "config.yaml"))
+
+
+def evaluator_for(model: Model | None, options: dict[str, Any]) -> Evaluator:
+    """The evaluator of the chosen protocol, its reference scored."""
+    from gftzoo.engine.runner import choose_device
+    from gftzoo.evaluate import Evaluator, choose_protocol
+
+    card = model.card if model else None
+    names = ("data", "features", "reference", "images", "few")
+    protocol = choose_protocol(options["protocol"], card, **{name: options[name] for name in names})
+    device = choose_device(options["device"])
+    resolution = card.resolution if card else None
+    return Evaluator(protocol, feature_weights=options["feature_weights"], device=device, resolution=resolution)
+
+
+def show_record(record: ScoreRecord) -> None:
+    """Prints scores and what they depend on."""
+    from gftzoo.evaluate.records import score_names
+
+    names = score_names(record)
+    result = table("score", "value")
+    for key, value in record.scores.model_dump().items():
+        if value is not None:
+            result.add_row(names.get(key, key.replace("_", " ")), f"{value:.4f}")
+    show(result)
+    measure = record.measure
+    click.echo(
+        f"{measure.images} images ({measure.class_plan}), features {measure.features}, against {measure.reference}; "
+        f"protocol {measure.protocol}"
+    )
+
+
+@click.command("sweep")
+@click.argument("models", nargs=-1, required=True)
+@click.option("--beta", "betas", help="Temperatures: 1:0.2:9 is nine values from 1 to 0.2; 1,0.8,0.5 is those.")
+@click.option("--cfg", "scales", help="CFG scales, written the same way.")
+@click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
+@model_options
+@protocol_options
+@click.option("--out", default="sweep", type=click.Path(path_type=Path, file_okay=False), help="Folder of the results.")
+def sweep_command(models: tuple[str, ...], out: Path, **options: Any) -> None:
+    """Draw the diversity-fidelity curve of one or more MODELS (runs) over beta or CFG: CSV, plot and picture strips.
+
+    With --beta and --cfg together, GFT runs take the temperatures and plain runs the scales, in one figure.
+    """
+    from gftzoo.evaluate import parse_values, plot_curves, strip, sweep, write_csv
+    from gftzoo.pictures import save
+
+    if options["betas"] is None and options["scales"] is None:
+        raise UsageError("say what to sweep: --beta 1:0.2:9 for GFT models, --cfg 1:4:7 for plain ones.")
+    values = {key: parse_values(options[key]) for key in ("betas", "scales") if options[key] is not None}
+    settings = parse_settings(options["settings"], options["steps"], options["sampler"])
+    curves = {}
+    for name in models:
+        model = load_for_sampling(name, options)
+        kind, word = ("betas", "beta") if model.card.temperature else ("scales", "cfg")
+        if kind not in values:
+            raise UsageError(f"{name} is steered by {word}; give --{word} with the values to sweep.")
+        guidances = [model.guidance(**{word: v}, schedule=options["schedule"]) for v in values[kind]]
+        evaluator = evaluator_for(model, options)
+        with progress_bar(f"sweeping {name}", evaluator.protocol.images * len(guidances)) as advance:
+            records = sweep(
+                evaluator,
+                model,
+                guidances,
+                out / Path(name).name / "records",
+                seed=options["seed"],
+                batch_size=options["batch_size"],
+                settings=settings,
+                on_batch=advance,
+            )
+        write_csv(records, out / Path(name).name / "curve.csv")
+        conditions = strip_conditions(model, evaluator.protocol.reference)
+        save(strip(model, guidances, conditions, options["seed"], **settings), out / Path(name).name / "strip.png")
+        curves[Path(name).name] = records
+    plot_curves(curves, out / "curves.png")
+    click.echo(f"{out}: curves.png, and for each model curve.csv, strip.png and records/", err=True)
+
+
+def strip_conditions(model: Model, reference: str) -> list[int | str]:
+    """Ten conditions for a picture strip."""
+    from gftzoo.evaluate.protocol import conditions_for
+
+    return list(conditions_for(model.card, 10, reference)[0])
