@@ -80,6 +80,8 @@ def trained(job: Job, objective: str, seed: int) -> Model:
     run = job.work / f"{job.model}-{objective}-seed{seed}-{config.steps}"
     if not finished(run, config):
         train(config, run, resume=newest(run) is not None)
+        if not finished(run, config):  # asked to stop, it saves and returns
+            raise GftzooError(f"{run} was stopped; the same command goes on from there.")
     return gftzoo.load(run)
 
 
