@@ -44,9 +44,12 @@ def test_cfg_at_scale_one_is_unguided(nano_name: str) -> None:
 
 def test_guidance_and_temperature_have_an_effect(nano_name: str) -> None:
     plain, steered = nano_model(nano_name, temperature=False), nano_model(nano_name, temperature=True)
-    conditions = nano_conditions(plain, 3)
-    assert not torch.equal(plain.sample(conditions, cfg=4.0), plain.sample(conditions))
-    assert not torch.equal(steered.sample(conditions, beta=0.2), steered.sample(conditions, beta=1.0))
+    conditions, seeds = nano_conditions(plain, 3), image_seeds(0, range(3))
+    # Latents, because random weights drive pixels beyond [-1, 1] and images are clamped.
+    unguided, guided = (plain.sample_latents(conditions, plain.guidance(cfg=w), seeds) for w in (1.0, 4.0))
+    assert not torch.equal(guided, unguided)
+    warm, cold = (steered.sample_latents(conditions, steered.guidance(beta=b), seeds) for b in (1.0, 0.2))
+    assert not torch.equal(cold, warm)
 
 
 def test_sampling_leaves_the_training_mode_alone(nano_name: str) -> None:
