@@ -75,6 +75,7 @@ def test_a_run_folder_is_what_it_says(tmp_path: Path) -> None:
     model = gftzoo.load(run)
     assert model.provenance["entry"] == "ema" and model.card.temperature
     assert gftzoo.load(run, entry="raw").provenance["entry"] == "raw"
+    assert not same(final(run, "raw"), final(run, "ema"))
     assert model.sample([0, 1], beta=0.5, steps=3).shape == (2, 3, 8, 8)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,19 @@ def _like(parameter: Tensor, key: str, value: Tensor) -> Tensor:
     return value.to(parameter.device)
 
 
-def collect(model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> dict[str, dict[str, Tensor]]:
-    """All tensors of a checkpoint by file; every rank must call it."""
-    files = {
-        "raw": {name: full(value) for name, value in model.network.state_dict().items()},
-        "optimizer": optimizer_tensors(model.network, optimizer),
-    }
+def collect(model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The tensors of a checkpoint, one file after the other, so that memory holds one at a time; for every rank.
+
+    On a CPU they are the live tensors and not copies: a file must be written before the next is asked for.
+    """
+    yield "raw", {name: full(value) for name, value in model.network.state_dict().items()}
+    yield "optimizer", optimizer_tensors(model.network, optimizer)
     if ema is not None:
         with ema.swapped_in():
-            files["ema"] = {name: full(value) for name, value in model.network.state_dict().items()}
-    return files
+            yield "ema", {name: full(value) for name, value in model.network.state_dict().items()}
 
 
-def write(run: Path, model: Model, files: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+def write(run: Path, model: Model, files: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]) -> Path:
     """Writes one checkpoint; afterwards it is there whole, or the older ones are as they were.
 
     Raises GftzooError if the disk is full or the folder cannot be written.
@@ -85,7 +85,7 @@ def write(run: Path, model: Model, files: Mapping[str, Mapping[str, Tensor]], st
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for name, tensors in files.items():
+        for name, tensors in files:
             metadata = {"model": model.card.name, "entry": name, "step": str(state["step"])}
             save_file(_unshared(tensors), partial / f"{name}.safetensors", metadata=metadata)
         write_card(model.card, partial, {**model.provenance, "run": run.name, "step": state["step"]})

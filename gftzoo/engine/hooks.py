@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import signal
 from pathlib import Path
 from types import FrameType
@@ -120,7 +121,9 @@ class CheckpointHook(Hook):
         """Writes a checkpoint and removes what is older than the run keeps."""
         self.finite.check()
         files = checkpoint.collect(self.model, runner.optim_wrapper.optimizer, self.ema)
-        if is_main_process():
+        if not is_main_process():
+            collections.deque(files, maxlen=0)  # every rank takes part in gathering what is sharded
+        else:
             checkpoint.write(self.run, self.model, files, {"step": step, "seed": self.config.seed})
             checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
         if torch.distributed.is_initialized():
