@@ -41,8 +41,8 @@ class ResBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
 
-    def forward(self, x_XH: Tensor, y_XH: Tensor) -> Tensor:
-        shift_XH, scale_XH, gate_XH = self.adaLN_modulation(y_XH).chunk(3, -1)
+    def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
+        shift_XH, scale_XH, gate_XH = self.adaLN_modulation[1](active_XH).chunk(3, -1)
         return x_XH + gate_XH * self.mlp(self.in_ln(x_XH) * (1 + scale_XH) + shift_XH)
 
 
@@ -55,8 +55,8 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, out_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x_XH: Tensor, y_XH: Tensor) -> Tensor:
-        shift_XH, scale_XH = self.adaLN_modulation(y_XH).chunk(2, -1)
+    def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
+        shift_XH, scale_XH = self.adaLN_modulation[1](active_XH).chunk(2, -1)
         return self.linear(self.norm_final(x_XH) * (1 + scale_XH) + shift_XH)
 
 
@@ -102,9 +102,10 @@ class HeadMLP(nn.Module):
     def denoise(self, x_XC: Tensor, y_XH: Tensor) -> Tensor:
         """Noise and variance share (X, 2C), given the sum of timestep and condition embedding."""
         x_XH = self.input_proj(x_XC)
+        active_XH = F.silu(y_XH)  # every block starts with this activation of the same vector
         for block in self.res_blocks:
-            x_XH = block(x_XH, y_XH)
-        return self.final_layer(x_XH, y_XH)
+            x_XH = block(x_XH, active_XH)
+        return self.final_layer(x_XH, active_XH)
 
     def forward(self, x_XC: Tensor, t_X: Tensor, z_XW: Tensor, beta_X: Tensor | None = None) -> Tensor:
         return self.denoise(x_XC, self.embed_time(t_X) + self.embed_condition(z_XW, beta_X))
