@@ -24,7 +24,7 @@ from gftzoo_mar.schedule import Schedule, Spacing, sampling_schedule
 class SamplerOptions(Frozen):
     """Settings of the sampler; the defaults are the official ones."""
 
-    iterations: int = Field(64, gt=0, description="rounds in which tokens are revealed; at most one for each token")
+    steps: int = Field(64, gt=0, description="rounds in which tokens are revealed; at most one for each token")
     head_steps: int = Field(100, gt=1, description="diffusion steps of a token")
     head_spacing: Spacing = Field("even", description="which of the 1000 training steps: spread evenly, or by a stride")
     head_temperature: float = Field(1.0, ge=0, description="factor on the noise of the head's reverse steps")
@@ -91,7 +91,7 @@ def sample(
     order_BL = generator.permutation(tokens)
     tokens_BLC = torch.zeros(batch, tokens, network.channels, device=model.device)
     before = tokens
-    for after in masked_counts(tokens, settings.iterations):
+    for after in masked_counts(tokens, settings.steps):
         progress = 1 - max(after, 1) / tokens
         visible_BV, wanted_BM = order_BL[:, before:].sort().values, order_BL[:, after:before].sort().values
         beta_G = guidance.beta(len(class_G), progress, model.device)

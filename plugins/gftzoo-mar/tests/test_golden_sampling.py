@@ -45,7 +45,7 @@ CASES = [("mar-sample", "even"), ("mar-sample-ddim", "stride")]
 def test_sampling(name: str, spacing: str, run: str, tmp_path) -> None:
     golden = read_golden(name)
     model = official_model(golden, tmp_path)
-    settings = SamplerOptions(iterations=golden.config["num_iter"], head_steps=10, head_spacing=spacing)
+    settings = SamplerOptions(steps=golden.config["num_iter"], head_steps=10, head_spacing=spacing)
     latents = sample(model, golden.inputs["labels"], GUIDANCE[run], settings, Recorded(golden, run))
     assert near(latents, golden.outputs[f"{run}/latents"])
 
@@ -62,7 +62,7 @@ def test_vectors_and_guidance_of_each_iteration(run: str, tmp_path, monkeypatch)
         return draw(self, z, beta, noise, progress)
 
     monkeypatch.setattr(HeadSampler, "draw", recording)
-    settings = SamplerOptions(iterations=4, head_steps=10, head_spacing="stride")
+    settings = SamplerOptions(steps=4, head_steps=10, head_spacing="stride")
     sample(model, golden.inputs["labels"], GUIDANCE[run], settings, Recorded(golden, run))
     scale = golden.config["runs"][run][0]
     for k, (z, progress) in enumerate(seen):

@@ -18,7 +18,7 @@ from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.model import Model
 
-SETTINGS = SamplerOptions(iterations=5, head_steps=4, head_temperature=0.9, variance_share=-0.5)
+SETTINGS = SamplerOptions(steps=5, head_steps=4, head_temperature=0.9, variance_share=-0.5)
 LABELS = torch.tensor([3, 1, 4])
 GUIDANCE: list[Guidance] = [Unguided(), ClassifierFree(2.0), ClassifierFree(3.0, "linear")]
 TEMPERATURES: list[Guidance] = [Temperature(1.0), Temperature(0.5), Temperature(0.4, "linear")]
@@ -68,11 +68,11 @@ def straightforward(model: Model, labels: Tensor, guidance: Guidance, settings: 
     order = draws.permutation(count)
     tokens, masked = torch.zeros(batch, count, network.channels), torch.ones(batch, count, dtype=torch.bool)
     classes = guidance.expand(labels, torch.full_like(labels, model.card.classes))
-    for i in range(settings.iterations):
-        left = math.floor(count * math.cos(math.pi / 2 * (i + 1) / settings.iterations))
+    for i in range(settings.steps):
+        left = math.floor(count * math.cos(math.pi / 2 * (i + 1) / settings.steps))
         left = max(1, min(int(masked[0].sum()) - 1, left))
         after = torch.zeros_like(masked).scatter(1, order[:, :left], value=True)
-        reveal = masked if i == settings.iterations - 1 else masked & ~after
+        reveal = masked if i == settings.steps - 1 else masked & ~after
         progress = (count - left) / count
         beta = guidance.beta(len(classes), progress)
         z = every_vector(network, guidance.repeat(tokens), guidance.repeat(masked), classes, beta)
@@ -133,7 +133,7 @@ def test_guidance_at_strength_one_is_none(plain: Model, steered: Model) -> None:
 
 
 def test_more_iterations_than_tokens_reveal_one_at_a_time(plain: Model) -> None:
-    exact, more = (SETTINGS.model_copy(update={"iterations": n}) for n in (16, 64))
+    exact, more = (SETTINGS.model_copy(update={"steps": n}) for n in (16, 64))
     first, second = (sample(plain, LABELS, Unguided(), s, generator(0, 1, 2)) for s in (exact, more))
     assert torch.equal(first, second)
 
@@ -142,5 +142,5 @@ def test_impossible_settings_are_one_sentence(plain: Model) -> None:
     for settings in ({"head_steps": 1001}, {"head_steps": 600, "head_spacing": "stride"}):
         with pytest.raises(UsageError, match="head_steps"):
             plain.sample_latents([1], Unguided(), [0], **settings)
-    with pytest.raises(UsageError, match="did you mean 'iterations'"):
-        plain.sample_latents([1], Unguided(), [0], iteration=3)
+    with pytest.raises(UsageError, match="did you mean 'steps'"):
+        plain.sample_latents([1], Unguided(), [0], stepps=3)
