@@ -37,7 +37,7 @@ class NetworkOptions(Frozen):
         "batch", description="one share of masked tokens for a batch (official), or one for each sample"
     )
     head_repeats: int = Field(4, gt=0, description="timesteps and noises per token and training step")
-    beta_input: Literal["buffer", "head", "both"] = Field("both", description="where the temperature enters")
+    beta_input: Literal["buffer", "head", "both"] = Field("head", description="where the temperature enters")
     gft_variance: Literal["learned", "fixed"] = Field(
         "fixed", description="under GFT: learn the head's variance from the mixed prediction, or leave it out"
     )
