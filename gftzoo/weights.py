@@ -110,6 +110,12 @@ def _without_prefix(key: str) -> str:
 
 def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Strictly loads a state dict; GftzooError names the first tensor that is missing, unexpected or misshapen."""
+    check_fit(network, tensors, where)
+    network.load_state_dict(dict(tensors))
+
+
+def check_fit(network: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """GftzooError that names the first tensor that is missing, unexpected or misshapen."""
     own = network.state_dict()
     missing = sorted(own.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - own.keys())
@@ -122,7 +128,6 @@ def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], where:
     elif unexpected:
         fault = f"tensor {unexpected[0]!r} is not part of the model ({len(unexpected)} in all)"
     else:
-        network.load_state_dict(dict(tensors))
         return
     raise GftzooError(f"{where} does not fit this model: {fault}; check the model's name and resolution.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,12 @@ def train_command(
     finished(run, config)
 
 
+def say(text: str, err: bool = False) -> None:
+    """Prints once, however many ranks there are."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(text, err=err)
+
+
 def go_on(folder: Path, steps: int | None) -> None:
     """Resumes a run, possibly for more steps."""
     from gftzoo import engine
@@ -89,7 +96,7 @@ def go_on(folder: Path, steps: int | None) -> None:
     done = checkpoint.read_state(found)["step"]
     if done >= config.steps:
         raise UsageError(f"{str(folder)!r} has finished its {config.steps} steps; go on with --steps N, N > {done}.")
-    click.echo(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
+    say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
     engine.train(config, folder, resume=True)
     finished(folder, config)
 
@@ -100,14 +107,14 @@ def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
     from gftzoo.zoo import get_card
 
     card = config.card
-    click.echo(f"Training {config.model} ({config.objective}) for {config.steps} steps into {run}.", err=True)
+    say(f"Training {config.model} ({config.objective}) for {config.steps} steps into {run}.", err=True)
     if embedded and get_card(config.model).data is None:
-        click.echo(
+        say(
             f"No --data given: this is a short demonstration on the embedded {config.data!r}, with tokenizer "
             f"{card.tokenizer.id!r} at {card.resolution} px and {card.classes} classes; the network has its full size.",
             err=True,
         )
-    click.echo(preflight(open_source(config.data, split="train"), card.resolution).sentence(), err=True)
+    say(preflight(open_source(config.data, split="train"), card.resolution).sentence(), err=True)
 
 
 def show_cost(config: TrainConfig) -> None:
@@ -131,8 +138,8 @@ def show_cost(config: TrainConfig) -> None:
         "images": f"{config.steps * config.batch_size:,}",
     }
     for name, value in lines.items():
-        click.echo(f"{name:>40}  {value}")
-    click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        say(f"{name:>40}  {value}")
+    say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def finished(run: Path, config: TrainConfig) -> None:
@@ -142,7 +149,7 @@ def finished(run: Path, config: TrainConfig) -> None:
     found = checkpoint.newest(run)
     step = checkpoint.read_state(found)["step"] if found else 0
     if step < config.steps:
-        click.echo(f"Stopped at step {step}; go on with `gftzoo train --resume {run}`.", err=True)
+        say(f"Stopped at step {step}; go on with `gftzoo train --resume {run}`.", err=True)
         return
     steer = "--beta 0.5" if config.card.temperature else "--cfg 1.5"
-    click.echo(f"Done: {run}. Sample it with `gftzoo sample {run} {steer}`.", err=True)
+    say(f"Done: {run}. Sample it with `gftzoo sample {run} {steer}`.", err=True)

@@ -17,11 +17,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from gftzoo.engine.ema import EMA
+from gftzoo.engine.ema import EMA, local
+from gftzoo.engine.loop import whole
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
-from gftzoo.weights import load_weights, write_card
+from gftzoo.weights import check_fit, write_card
 
 STATE_FILE = "state.json"
 _NAME = re.compile(r"step-(\d+)$")
@@ -29,8 +32,7 @@ _NAME = re.compile(r"step-(\d+)$")
 
 def full(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor on the CPU (every rank must call it), or a CPU copy of the tensor."""
-    whole = getattr(tensor, "full_tensor", None)
-    return (whole() if whole is not None else tensor).detach().cpu().contiguous()
+    return whole(tensor).detach().cpu().contiguous()
 
 
 def optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -53,14 +55,15 @@ def load_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensors
 
 def _like(parameter: Tensor, key: str, value: Tensor) -> Tensor:
     """A step counter stays on the CPU; moments go to the parameter's device and, if it is sharded, are sharded too."""
-    if value.ndim == 0 and key == "step":
-        return value.clone()
-    mesh = getattr(parameter, "device_mesh", None)
-    if mesh is not None:
-        from torch.distributed.tensor import distribute_tensor
+    return value.clone() if value.ndim == 0 and key == "step" else distributed_like(parameter, value)
 
-        return distribute_tensor(value.to(parameter.device), mesh, parameter.placements)  # type: ignore[attr-defined]
-    return value.to(parameter.device)
+
+def distributed_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value`, a whole tensor, where and sharded as `parameter` is."""
+    value = value.to(parameter.device)
+    if not isinstance(parameter.data, DTensor):
+        return value
+    return distribute_tensor(value, parameter.data.device_mesh, parameter.data.placements)
 
 
 def collect(model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -155,10 +158,12 @@ def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: E
     """Loads a checkpoint into everything that trains; returns its step. GftzooError if a file is damaged."""
     state = read_state(folder)
     tensors = {name: _read(folder / f"{name}.safetensors") for name in ("raw", "optimizer")}
-    load_weights(model.network, tensors["raw"], str(folder))
+    check_fit(model.network, tensors["raw"], str(folder))
+    set_model_state_dict(model.network, dict[str, Any](tensors["raw"]), options=StateDictOptions(full_state_dict=True))
     load_optimizer(model.network, optimizer, tensors["optimizer"])
     if ema is not None:
-        ema.load(_read(folder / "ema.safetensors"))
+        saved = _read(folder / "ema.safetensors")
+        ema.load({n: local(distributed_like(p, saved[n])) for n, p in model.network.named_parameters()})
     return int(state["step"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,6 +93,12 @@ class StepLoop(BaseLoop):
         return loss
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A sharded tensor put together (every rank must call it); any other as it is."""
+    full_tensor: Callable[[], torch.Tensor] | None = getattr(tensor, "full_tensor", None)
+    return tensor if full_tensor is None else full_tensor()
+
+
 class MixedPrecision(OptimWrapper):
     """mmengine's optimizer wrapper with autocast on any device, an fp16 scaler, and a gradient norm for the log.
 
@@ -123,7 +129,8 @@ class MixedPrecision(OptimWrapper):
     def step(self, **kwargs: Any) -> None:
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm).detach()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm).detach()
+        self.grad_norm = whole(norm)
         self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.loop import choose_dtype
 from gftzoo.engine.training import TrainingModel
-from gftzoo.errors import UsageError
 
 
 def start_process_group(config: TrainConfig) -> None:
@@ -33,9 +35,22 @@ def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.devic
     if not torch.distributed.is_initialized():
         return trained
     if config.parallel == "fsdp":
-        raise UsageError("parallel=fsdp is not there yet; use parallel=ddp.")
+        shard(model.network, blocks, choose_dtype(config.precision, device), device)
+        return trained
     devices = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(trained, device_ids=devices)
+
+
+def shard(network: nn.Module, blocks: list[nn.Module], dtype: torch.dtype | None, device: torch.device) -> None:
+    """Shards parameters, gradients and optimizer state over all ranks, in place (FSDP2): block by block, then the rest.
+
+    The network and not the training module is the root, because GFT runs it twice per step.
+    """
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for block in blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh, mp_policy=policy)
 
 
 def checkpoint_blocks(blocks: list[nn.Module]) -> None:

@@ -27,6 +27,15 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / GIB
 
 
+def mean_over_ranks(value: torch.Tensor) -> float:
+    """The mean of a scalar over all ranks (every rank must call it)."""
+    if torch.distributed.is_initialized():
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        value /= torch.distributed.get_world_size()
+    return float(value)
+
+
 class ProgressHook(Hook):
     """Loss, rate, gradient norm, images/s, model FLOPs utilisation and peak memory, every `log_every` steps."""
 
@@ -48,18 +57,20 @@ class ProgressHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         step = runner.iter + 1
+        due = step % self.config.log_every == 0 or step == self.config.steps
+        loss = mean_over_ranks(outputs["loss"]) if due else 0.0
         if not is_main_process():
             return
-        if step % self.config.log_every == 0 or step == self.config.steps:
-            self._record(runner, step, outputs)
+        if due:
+            self._record(runner, step, loss)
         elif self.bar is not None:
             self.bar.update(self.task, completed=step)
 
-    def _record(self, runner: Any, step: int, outputs: Any) -> None:
+    def _record(self, runner: Any, step: int, loss: float) -> None:
         seconds = time.perf_counter() - self.since
         images = (step - self.since_step) * self.config.batch_size
         numbers = {
-            "loss": float(outputs["loss"]),
+            "loss": loss,
             "lr": runner.optim_wrapper.param_groups[0]["lr"],
             "grad_norm": float(runner.optim_wrapper.grad_norm),
             "images_per_second": images / max(seconds, 1e-9),

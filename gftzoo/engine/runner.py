@@ -211,7 +211,9 @@ def _hooks(
         ProgressHook(config, run, device, flops_per_image),
         CheckpointHook(config, run, model, ema, finite),
     ]
-    if model.tokenizer is not None:
+    # A sampler calls parts of the network, which only whole weights allow.
+    sharded = torch.distributed.is_initialized() and config.parallel == "fsdp"
+    if model.tokenizer is not None and not sharded:
         hooks.append(SampleHook(config, run, model, ema, grid_conditions(model, source)))
     return hooks
 

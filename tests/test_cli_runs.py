@@ -1,0 +1,170 @@
+"""The commands on a trained run: what they write, and bad input of the kind that comes late."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gftzoo.cli import main
+from gftzoo.engine import checkpoint
+
+
+def call(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return int(stop.value.code or 0)
+
+
+def train(folder: Path, *words: str) -> Path:
+    small = ("-o", "batch_size=8", "-o", "ema_decay=0.5", "--steps", "2")
+    assert call("train", "dit-nano", *words, *small, "--runs", str(folder), "--name", "run") == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def gft_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("gft"), "--gft")
+
+
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("plain"), "--objective", "conditional")
+
+
+def test_sample_writes_a_grid_a_folder_and_an_npz(gft_run: Path, tmp_path: Path) -> None:
+    common = ("sample", str(gft_run), "--beta", "0.5", "--class", "three,7", "-n", "5", "--steps", "3")
+    for name in ("grid.png", "folder", "images.npz"):
+        assert call(*common, "--out", str(tmp_path / name)) == 0
+    assert Image.open(tmp_path / "grid.png").width > 5 * 40
+    pngs = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "folder").iterdir())]
+    with np.load(tmp_path / "images.npz") as arrays:
+        assert arrays["arr_0"].shape == (5, 8, 8, 3) and arrays["arr_0"].dtype == np.uint8
+        assert np.array_equal(arrays["arr_0"], np.stack(pngs))
+
+
+def test_resume_goes_on(gft_run: Path, tmp_path: Path, capsys) -> None:
+    run = shutil.copytree(gft_run, tmp_path / "run")
+    assert call("train", "--resume", str(run)) == 2
+    assert "has finished its 2 steps" in capsys.readouterr().err
+    assert call("train", "--resume", str(run), "--steps", "4") == 0
+    newest = checkpoint.newest(run)
+    assert newest is not None and newest.name == "step-00000004"
+
+
+def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys) -> None:
+    assert call("train", "dit-b", "--gft", "--dry-run", "--runs", str(tmp_path / "runs")) == 0
+    out = capsys.readouterr().out
+    assert "129,671,176" in out and "GFLOPs" in out and "optimizer" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_import_makes_a_model_that_samples(gft_run: Path, tmp_path: Path) -> None:
+    newest = checkpoint.newest(gft_run)
+    assert newest is not None
+    assert call("import", "dit-nano", str(newest / "ema.safetensors"), str(tmp_path / "model")) == 0
+    out = str(tmp_path / "a.png")
+    assert call("sample", str(tmp_path / "model"), "--beta", "0.5", "--steps", "2", "--out", out) == 0
+
+
+LATE = {
+    "beta 0": (["--beta", "0"], 2, "beta must lie in (0, 1]"),
+    "beta 1.5": (["--beta", "1.5"], 2, "beta must lie in (0, 1]"),
+    "cfg for a GFT model": (["--cfg", "2"], 2, "use --beta 0.5"),
+    "beta and cfg": (["--beta", "0.5", "--cfg", "2"], 2, "one of them"),
+    "class out of range": (["--class", "10"], 2, "no class '10'; valid are 0 to 9"),
+    "misspelt class": (["--class", "thre"], 2, "did you mean 'three'"),
+    "prompt for a class model": (["--prompt", "a cat"], 2, "use --class"),
+    "unknown sampler": (["--sampler", "euler"], 2, "sampler = 'euler'"),
+    "misspelt setting": (["-s", "step=3"], 2, "did you mean 'steps'"),
+    "too many steps": (["--steps", "5000"], 2, "steps = 5000"),
+    "no images": (["-n", "0"], 2, "0"),
+    "unknown format": (["--out", "a.jpg"], 2, "must end in .png or .npz"),
+    "place below a file": (["--out", "file.txt/a.png"], 1, "could not be written"),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_bad_sampling_is_one_sentence(case: str, gft_run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").write_text("")
+    words, code, fragment = LATE[case]
+    before = fingerprint(gft_run)
+    assert call("sample", str(gft_run), "--steps", "2", *words) == code
+    error = capsys.readouterr().err
+    assert fragment in error and "Traceback" not in error and error.count("Error: ") == 1
+    assert fingerprint(gft_run) == before
+
+
+def fingerprint(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_plain_model_refuses_a_temperature(plain_run: Path, capsys) -> None:
+    assert call("sample", str(plain_run), "--beta", "0.5") == 2
+    assert "use --cfg 2" in capsys.readouterr().err
+
+
+def test_a_truncated_checkpoint_is_one_sentence(gft_run: Path, tmp_path: Path, capsys) -> None:
+    run = shutil.copytree(gft_run, tmp_path / "run")
+    for file in run.rglob("ema.safetensors"):
+        file.write_bytes(file.read_bytes()[:-64])
+    assert call("sample", str(run), "--beta", "0.5") == 1
+    assert "truncated" in capsys.readouterr().err
+
+
+def test_a_foreign_checkpoint_is_one_sentence(tmp_path: Path, capsys) -> None:
+    (tmp_path / "notes.pt").write_text("no weights")
+    assert call("sample", "dit-nano", "--weights", str(tmp_path / "notes.pt"), "--cfg", "2") == 1
+    assert "is truncated, or holds more" in capsys.readouterr().err
+
+
+def test_an_empty_folder_and_a_corrupt_image(tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    assert call("train", "dit-nano", "--gft", "--data", f"imagefolder:{tmp_path / 'empty'}") == 1
+    assert "holds no pictures" in capsys.readouterr().err
+    for name in ("cat", "dog"):
+        folder = tmp_path / "pets" / name
+        folder.mkdir(parents=True)
+        for index in range(3):
+            Image.new("RGB", (9, 12), (40 * index, 90, 10)).save(folder / f"{index}.png")
+    (tmp_path / "pets" / "dog" / "torn.png").write_bytes(b"\x89PNG torn")
+    words = ("train", "dit-nano", "--gft", "--data", f"imagefolder:{tmp_path / 'pets'}", "--steps", "2")
+    runs = ("-o", "batch_size=4", "-o", "ema_decay=0.5", "--runs", str(tmp_path / "runs"))
+    assert call(*words, *runs) == 0
+    error = capsys.readouterr().err
+    assert "2 classes" in error and "torn.png cannot be read" in error
+
+
+def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "gftzoo",
+        "train",
+        "dit-nano",
+        "--gft",
+        "-o",
+        "batch_size=4",
+        "--runs",
+        str(tmp_path),
+    ]
+    process = subprocess.Popen([*words, "-o", "log_every=1"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step 3/"):
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 0
+    assert "go on with `gftzoo train --resume" in rest
+    newest = checkpoint.newest(tmp_path / "dit-nano-gft")
+    assert newest is not None and int(newest.name[5:]) >= 3
+    assert time.time() - newest.stat().st_mtime < 60
