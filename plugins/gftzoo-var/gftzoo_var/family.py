@@ -1,5 +1,126 @@
-"""The family and its hooks."""
+"""The family and its hooks.
+
+Suffixes: B batch, L codes of all scales, T = L - 1, E width of a code vector, V codebook. "Visual Autoregressive
+Modeling: Scalable Image Generation via Next-Scale Prediction" (arXiv 2404.02905).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gftzoo.errors import UsageError
+from gftzoo.family import FamilyOptions, Problem
+from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import Guidance
+from gftzoo.hookspecs import hookimpl
+from gftzoo.model import Model
+from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
+from gftzoo.zoo import ModelCard, TokenizerSpec, validation_sentence
+from gftzoo_var import sampler
+from gftzoo_var.checkpoints import fit_weights
+from gftzoo_var.network import VAR, NetworkOptions
+from gftzoo_var.tokenizer import KIND, load_tokenizer
+
+UNDECAYED = ("pos_start", "pos_1LC", "lvl_embed", "ada_gss", "scale_mul", "beta_embed")
+
+
+@dataclass(frozen=True)
+class ScaleProblem(Problem):
+    """Predict the codes (B, L), int64, of every scale from the maps (B, T, E) of the scales before."""
+
+    codes_BL: Tensor
+    inputs_BTE: Tensor
 
 
 class VARFamily:
-    """Placeholder."""
+    """Next-scale prediction over the codes of a multi-scale tokenizer."""
+
+    contract_version = 1
+
+    @hookimpl
+    def options(self) -> FamilyOptions:
+        return FamilyOptions(network=NetworkOptions, sampler=sampler.SamplerOptions)
+
+    @hookimpl
+    def build_network(self, card: ModelCard) -> nn.Module:
+        options, spec = read_options(card), card.tokenizer
+        if spec.codebook is None or not spec.scales or spec.scales[-1] != card.grid:
+            raise UsageError(
+                f"{card.name} at {card.resolution} px predicts codes on a grid of {card.grid}x{card.grid}, and "
+                f"tokenizer {spec.id!r} has codebook={spec.codebook} and scales={spec.scales}; "
+                f"choose one whose last scale is {card.grid} with -o tokenizer=NAME, or another -o resolution."
+            )
+        if options.width % options.heads:
+            raise UsageError(
+                f"{card.name}: width {options.width} does not divide into {options.heads} heads; "
+                "change -o network.width or -o network.heads."
+            )
+        return VAR(options, card)
+
+    @hookimpl
+    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
+        codes_BL = latents.long().flatten(1)
+        if codes_BL.is_meta:  # an estimate of the cost reads shapes alone and brings no tokenizer
+            shape = (len(codes_BL), codes_BL.shape[1] - 1, model.card.tokenizer.channels)
+            return ScaleProblem(codes_BL, torch.empty(shape, device="meta"))
+        return ScaleProblem(codes_BL, model.require_tokenizer().teacher_inputs(codes_BL))
+
+    @hookimpl
+    def predict(self, model: Model, problem: ScaleProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
+        logits_BLV: Tensor = model.network(problem.inputs_BTE, condition, beta)
+        return logits_BLV
+
+    @hookimpl
+    def loss_term(self, model: Model, prediction: Tensor, problem: ScaleProblem) -> Tensor:
+        return F.cross_entropy(prediction.transpose(1, 2), problem.codes_BL, reduction="none").mean(1)
+
+    @hookimpl
+    def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
+        return torch.where(dropped, model.card.classes, condition)
+
+    @hookimpl
+    def temperature_sampler(
+        self,
+        model: Model,
+        condition: Tensor,
+        guidance: Guidance,
+        settings: sampler.SamplerOptions,
+        generator: SampleGenerator,
+    ) -> Tensor:
+        return sampler.sample(model, condition, guidance, settings, generator)
+
+    @hookimpl
+    def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
+        return load_tokenizer(spec, weights) if spec.kind == KIND else build_core_tokenizer(spec, weights)
+
+    @hookimpl
+    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return fit_weights(card, tensors, read_options(card).width)
+
+    @hookimpl
+    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """No weight decay on vectors and on the embeddings of positions, scales and temperature, as the authors do."""
+        decayed, plain = [], []
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                spared = parameter.ndim < 2 or any(part in name for part in UNDECAYED)
+                (plain if spared else decayed).append(parameter)
+        return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+    @hookimpl
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        return list(network.blocks)
+
+
+def read_options(card: ModelCard) -> NetworkOptions:
+    """The card's network options, validated; UsageError with the nearest name for an unknown one."""
+    try:
+        return NetworkOptions.model_validate(card.network)
+    except ValueError as error:
+        raise UsageError(validation_sentence(f"network of {card.name}", error, NetworkOptions)) from error

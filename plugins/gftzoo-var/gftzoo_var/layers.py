@@ -1,0 +1,127 @@
+"""Layers of VAR: attention over what came before, blocks steered by the condition, the temperature's embedding.
+
+Suffixes: B batch, L tokens, C width, H heads, D head width, M = all tokens that are attended to, W width of the
+sinusoid. Parameter names are those of FoundationVision/VAR, models/basic_var.py.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LOG_MAX_SCALE = math.log(100)
+SINUSOID = 256
+
+
+class Cache:
+    """Keys and values (B, H, M, D) of one block's tokens so far."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def extend(self, k_BHLD: Tensor, v_BHLD: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds a scale's keys and values and returns all."""
+        if self.kept is not None:
+            k_BHLD, v_BHLD = torch.cat([self.kept[0], k_BHLD], 2), torch.cat([self.kept[1], v_BHLD], 2)
+        self.kept = (k_BHLD, v_BHLD)
+        return self.kept
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose queries and keys have unit length and a learned scale a head (`l2`)."""
+
+    zero_k_bias: Tensor
+
+    def __init__(self, width: int, heads: int, l2: bool) -> None:
+        super().__init__()
+        self.heads, self.l2 = heads, l2
+        self.softmax_scale = 1.0 if l2 else 0.25 / math.sqrt(width // heads)
+        if l2:
+            self.scale_mul_1H11 = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4.0)))
+        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias, self.v_bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("zero_k_bias", torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BLC: Tensor, mask_11LL: Tensor | None, cache: Cache | None) -> Tensor:
+        bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
+        qkv_BLC = F.linear(x_BLC, self.mat_qkv.weight, bias)
+        q, k, v = qkv_BLC.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.l2:
+            q = (F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp_max(LOG_MAX_SCALE).exp()).to(v.dtype)
+            k = F.normalize(k, dim=-1).to(v.dtype)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        mask = None if mask_11LL is None else mask_11LL.to(q.dtype)
+        y_BHLD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.softmax_scale)
+        return self.proj(y_BHLD.transpose(1, 2).flatten(2))
+
+
+def modulation(width: int, parts: int) -> nn.Sequential:
+    """The condition (B, C) to `parts` vectors (B, parts C)."""
+    return nn.Sequential(nn.SiLU(), nn.Linear(width, parts * width))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, both scaled, shifted and gated by the condition.
+
+    With `shared` the condition arrives as the six vectors (B, 1, 6, C) that all blocks share, and the block adds its
+    own; otherwise it arrives as (B, C).
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, drop_path: float, l2: bool, shared: bool) -> None:
+        super().__init__()
+        self.attn = Attention(width, heads, l2)
+        self.ffn = Mlp(width, hidden, act_layer=partial(nn.GELU, approximate="tanh"))
+        self.drop_path = DropPath(drop_path)
+        self.ln_wo_grad = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.shared = shared
+        if shared:
+            self.ada_gss = nn.Parameter(torch.randn(1, 1, 6, width) / width**0.5)
+        else:
+            self.ada_lin = modulation(width, 6)
+
+    def forward(self, x_BLC: Tensor, condition: Tensor, mask_11LL: Tensor | None, cache: Cache | None) -> Tensor:
+        own = condition + self.ada_gss if self.shared else self.ada_lin(condition)[:, None].unflatten(-1, (6, -1))
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = own.unbind(2)  # the gates come first, unlike in DiT
+        y_BLC = self.attn(self.ln_wo_grad(x_BLC) * (1 + scale1) + shift1, mask_11LL, cache)
+        x_BLC = x_BLC + self.drop_path(y_BLC * gamma1)
+        y_BLC = self.ffn(self.ln_wo_grad(x_BLC) * (1 + scale2) + shift2)
+        return x_BLC + self.drop_path(y_BLC * gamma2)
+
+
+class HeadNorm(nn.Module):
+    """The normalisation before the head, scaled and shifted by the condition (B, C)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ln_wo_grad = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.ada_lin = modulation(width, 2)
+
+    def forward(self, x_BLC: Tensor, condition_BC: Tensor) -> Tensor:
+        scale, shift = self.ada_lin(condition_BC)[:, None].chunk(2, dim=-1)
+        return self.ln_wo_grad(x_BLC) * (1 + scale) + shift
+
+
+class TemperatureEmbedding(nn.Module):
+    """beta (B,) to a vector (B, C) that is added to the class embedding."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(SINUSOID, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, beta_B: Tensor) -> Tensor:
+        return self.mlp(sinusoid(beta_B.float()).to(self.mlp[0].weight.dtype))
+
+
+def sinusoid(beta_B: Tensor) -> Tensor:
+    """Cosines, then sines, of 1000 beta at geometric frequencies (B, W)."""
+    half = SINUSOID // 2
+    index_W = torch.arange(half, dtype=torch.float32, device=beta_B.device)
+    angle_BW = torch.outer(1000.0 * beta_B, torch.exp(-math.log(10_000) * index_W / half))
+    return torch.cat([angle_BW.cos(), angle_BW.sin()], 1)
