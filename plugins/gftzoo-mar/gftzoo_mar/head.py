@@ -43,7 +43,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
         shift_XH, scale_XH, gate_XH = self.adaLN_modulation[1](active_XH).chunk(3, -1)
-        return x_XH + gate_XH * self.mlp(self.in_ln(x_XH) * (1 + scale_XH) + shift_XH)
+        return torch.addcmul(x_XH, gate_XH, self.mlp(torch.addcmul(shift_XH, self.in_ln(x_XH), 1 + scale_XH)))
 
 
 class FinalLayer(nn.Module):
@@ -57,7 +57,7 @@ class FinalLayer(nn.Module):
 
     def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
         shift_XH, scale_XH = self.adaLN_modulation[1](active_XH).chunk(2, -1)
-        return self.linear(self.norm_final(x_XH) * (1 + scale_XH) + shift_XH)
+        return self.linear(torch.addcmul(shift_XH, self.norm_final(x_XH), 1 + scale_XH))
 
 
 class HeadMLP(nn.Module):

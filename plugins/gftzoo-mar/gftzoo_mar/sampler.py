@@ -54,14 +54,13 @@ class HeadSampler:
         """Tokens (B, M, C); `noise_BNMC` holds the initial noise and then one row for each of the K steps."""
         channels, batch = noise_BNMC.shape[-1], len(noise_BNMC)
         condition_GMH = self.net.embed_condition(z_GMW, None if beta_G is None else beta_G[:, None])
-        x_BMC = noise_BNMC[:, 0]
+        x_BMC, scaled_BNMC = noise_BNMC[:, 0], self.settings.head_temperature * noise_BNMC
         for row, k in enumerate(reversed(range(self.settings.head_steps)), start=1):
             out_GMX = self.net.denoise(self.guidance.repeat(x_BMC), self.time_KH[k] + condition_GMH).float()
             eps_BMC = self.guidance.combine(out_GMX[..., :channels], progress)
             # The variance is the conditional pass's: guidance is for the noise only.
             share = out_GMX[:batch, ..., channels:] if self.learned_variance else self.settings.variance_share
-            noise_BMC = self.settings.head_temperature * noise_BNMC[:, row]
-            x_BMC = self.schedule.step(x_BMC, k, eps_BMC, share, noise_BMC)
+            x_BMC = self.schedule.step(x_BMC, k, eps_BMC, share, scaled_BNMC[:, row])
         return x_BMC
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal
 
 import torch
@@ -64,19 +64,32 @@ class Schedule:
         alpha_bar_X1 = self.alpha_bar_K[t_X, None]
         return alpha_bar_X1.sqrt() * x0_XC + (1 - alpha_bar_X1).sqrt() * noise_XC
 
-    def reverse_mean(self, x_XC: Tensor, t: Tensor | int, eps_XC: Tensor) -> Tensor:
+    def reverse_mean(self, x_XC: Tensor, t_X: Tensor, eps_XC: Tensor) -> Tensor:
         """Mean of p(x_{t-1} | x_t) where the network predicts `eps_XC`; x_0 is not clipped (DDPM eq. 11)."""
-        return self.reverse_xt_K[t, None] * x_XC - self.reverse_eps_K[t, None] * eps_XC
+        return self.reverse_xt_K[t_X, None] * x_XC - self.reverse_eps_K[t_X, None] * eps_XC
 
-    def log_variance(self, t: Tensor | int, share_XC: Tensor | float) -> Tensor:
+    def log_variance(self, t_X: Tensor, share_XC: Tensor) -> Tensor:
         """Between the lower bound (share -1) and the upper one (share 1), in the log (Improved DDPM eq. 15)."""
-        fraction = (share_XC + 1) / 2
-        return fraction * self.log_large_K[t, None] + (1 - fraction) * self.log_small_K[t, None]
+        fraction_XC = (share_XC + 1) / 2
+        return fraction_XC * self.log_large_K[t_X, None] + (1 - fraction_XC) * self.log_small_K[t_X, None]
 
-    def step(self, x_XC: Tensor, k: int, eps_XC: Tensor, share_XC: Tensor | float, noise_XC: Tensor) -> Tensor:
+    @cached_property
+    def steps(self) -> list[tuple[float, float, float, float]]:
+        """Of each step the factors of x_t and noise in the mean, and middle and half range of the log deviation."""
+        middle_K = (self.log_large_K + self.log_small_K) / 4
+        half_K = (self.log_large_K - self.log_small_K) / 4
+        columns = (self.reverse_xt_K, self.reverse_eps_K, middle_K, half_K)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def step(self, x_XC: Tensor, k: int, eps_XC: Tensor, share: Tensor | float, noise_XC: Tensor) -> Tensor:
         """x_{k-1} given x_k; `noise_XC` carries the temperature; the last step (k = 0) adds none."""
-        mean_XC = self.reverse_mean(x_XC, k, eps_XC)
-        return mean_XC if k == 0 else mean_XC + (0.5 * self.log_variance(k, share_XC)).exp() * noise_XC
+        factor_x, factor_eps, middle, half = self.steps[k]
+        mean_XC = torch.sub(factor_x * x_XC, eps_XC, alpha=factor_eps)
+        if k == 0:
+            return mean_XC
+        if isinstance(share, float):
+            return torch.add(mean_XC, noise_XC, alpha=math.exp(middle + half * share))
+        return torch.addcmul(mean_XC, (middle + half * share).exp(), noise_XC)
 
     def bound(self, x0_XC: Tensor, x_XC: Tensor, t_X: Tensor, eps_XC: Tensor, share_XC: Tensor) -> Tensor:
         """The variational bound's term of step t in bits per channel, (X,); it trains `share_XC` only."""
