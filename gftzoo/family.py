@@ -48,6 +48,7 @@ class FamilyOptions:
 
     network: type[BaseModel] = FreeForm
     sampler: type[BaseModel] = FreeForm
+    reads_tokenizer: bool = False  # training needs the tokenizer even where latents come from a cache
 
 
 class Defaults:

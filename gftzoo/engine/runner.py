@@ -96,6 +96,9 @@ def run_logger(run: Path) -> logging.Logger:
         file = logging.FileHandler(run / "log.txt")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logger.addHandler(file)
+        families = logging.getLogger("gftzoo.family")  # what families have to say about how they run
+        families.setLevel(logging.INFO)
+        families.handlers = [file]
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.INFO)
     console.addFilter(lambda record: record.name == logger.name and not record.getMessage().startswith("Hooks will"))
@@ -124,9 +127,9 @@ def choose_device(wanted: str) -> torch.device:
 def initial_model(config: TrainConfig) -> Model:
     """The model at step 0: fresh, or from the weights the run starts from."""
     reseed("initialisation", config.seed)
-    tokenizer = None
-    if not config.data.startswith("cache:"):
-        tokenizer = load_family(config.card.family).build_tokenizer(config.card.tokenizer, config.tokenizer_path)
+    tokenizer, family = None, load_family(config.card.family)
+    if not config.data.startswith("cache:") or family.options().reads_tokenizer:
+        tokenizer = family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
     if config.weights is None:
         return Model.fresh(config.card, tokenizer)
     path, _ = resolve_weights(config.card, config.weights)

@@ -45,7 +45,7 @@ class VARFamily:
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=NetworkOptions, sampler=sampler.SamplerOptions)
+        return FamilyOptions(network=NetworkOptions, sampler=sampler.SamplerOptions, reads_tokenizer=True)
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend
 
 LOG_MAX_SCALE = math.log(100)
 SINUSOID = 256
@@ -60,6 +61,14 @@ class Attention(nn.Module):
         mask = None if mask_11LL is None else mask_11LL.to(q.dtype)
         y_BHLD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.softmax_scale)
         return self.proj(y_BHLD.transpose(1, 2).flatten(2))
+
+
+def attention_backend(head_width: int, device: torch.device, dtype: torch.dtype, masked: bool) -> str:
+    """Which of torch's kernels attention runs on, e.g. `flash attention`, for the current gradient mode."""
+    q_BHLD = torch.zeros(1, 1, 8, head_width, device=device, dtype=dtype, requires_grad=torch.is_grad_enabled())
+    mask = torch.zeros(1, 1, 8, 8, device=device, dtype=dtype) if masked else None
+    choice = torch._fused_sdp_choice(q_BHLD, q_BHLD, q_BHLD, mask, 0.0, False, scale=1.0)
+    return SDPBackend(choice).name.lower().replace("_", " ")
 
 
 def modulation(width: int, parts: int) -> nn.Sequential:

@@ -7,6 +7,7 @@ state-dict keys, buffers included, are those of FoundationVision/VAR, models/var
 
 from __future__ import annotations
 
+import logging
 import math
 from itertools import accumulate
 
@@ -15,7 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.zoo import Frozen, ModelCard
-from gftzoo_var.layers import Block, Cache, HeadNorm, TemperatureEmbedding, modulation
+from gftzoo_var.layers import Block, Cache, HeadNorm, TemperatureEmbedding, attention_backend, modulation
+
+LOGGER = logging.getLogger("gftzoo.family")  # goes into the run's log.txt
 
 
 class NetworkOptions(Frozen):
@@ -54,6 +57,7 @@ class VAR(nn.Module):
         spec, width = card.tokenizer, options.width
         assert spec.codebook is not None and spec.scales is not None
         self.options = options
+        self.backends: dict[str, str] = {}  # kind of pass: torch's kernel
         sizes = [side * side for side in spec.scales]
         self.ends = list(accumulate(sizes))
         length = self.ends[-1]
@@ -140,6 +144,7 @@ class VAR(nn.Module):
     def _run(
         self, x_BLC: Tensor, condition_BC: Tensor, rows: slice, mask_11LL: Tensor | None, caches: list[Cache] | None
     ) -> Tensor:
+        self._report_attention(x_BLC, mask_11LL is not None)
         x_BLC = x_BLC + self.lvl_embed(self.lvl_1L[:, rows]) + self.pos_1LC[:, rows]
         steering = condition_BC
         if self.shared_ada_lin is not None:
@@ -147,6 +152,20 @@ class VAR(nn.Module):
         for index, block in enumerate(self.blocks):
             x_BLC = block(x_BLC, steering, mask_11LL, None if caches is None else caches[index])
         return self.head(self.head_nm(x_BLC.float(), condition_BC.float())).float()
+
+    @torch.compiler.disable
+    def _report_attention(self, x_BLC: Tensor, masked: bool) -> None:
+        """Logs, once for each kind of pass, which kernel computes attention."""
+        kind = "all scales, masked" if masked else "a scale at a time"
+        kind += "" if torch.is_grad_enabled() else ", no gradient"
+        if kind in self.backends or x_BLC.is_meta:
+            return
+        device = x_BLC.device
+        halved = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if halved else x_BLC.dtype
+        width = self.options.width // self.options.heads
+        self.backends[kind] = attention_backend(width, device, dtype, masked)
+        LOGGER.info(f"attention ({kind}; {device.type}, {dtype}): {self.backends[kind]}")
 
 
 def drop_rates(options: NetworkOptions) -> list[float]:

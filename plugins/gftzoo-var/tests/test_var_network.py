@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from gftzoo_var.network import VAR
 from gftzoo_var.tokenizer import MultiScaleVQ
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from var_golden import official_model, read_golden
 
 from gftzoo.errors import UsageError
@@ -69,6 +71,23 @@ def test_paths_drop_in_training_only() -> None:
     network.train()
     assert not torch.equal(network(*arguments), network(*arguments))
     assert [block.drop_path.drop_prob for block in network.blocks] == [0.0, 0.25, 0.5]
+
+
+def test_the_attention_kernel_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gftzoo.family")
+    network = random_network()
+    arguments = (torch.randn(2, 20, 4), torch.tensor([0, 2]), torch.ones(2))
+    for _ in range(2):
+        network(*arguments)
+        with torch.no_grad():
+            network(*arguments)
+    assert list(network.backends) == ["all scales, masked", "all scales, masked, no gradient"]
+    assert len(caplog.messages) == 2
+    assert network.backends["all scales, masked"] in {"flash attention", "efficient attention", "math"}
+    with sdpa_kernel(SDPBackend.MATH):
+        other = random_network()
+        other(*arguments)
+    assert other.backends["all scales, masked"] == "math"
 
 
 def test_base_weights_ignore_the_temperature_until_trained(tmp_path: Path) -> None:
