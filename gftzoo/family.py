@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self, cast
 
 import pluggy
@@ -44,11 +45,12 @@ class FreeForm(BaseModel):
 
 @dataclass(frozen=True)
 class FamilyOptions:
-    """The pydantic models that validate and document `card.network` and the sampler's settings."""
+    """The pydantic models that validate and document `card.network` and the sampler's settings, and export formats."""
 
     network: type[BaseModel] = FreeForm
     sampler: type[BaseModel] = FreeForm
     reads_tokenizer: bool = False  # training needs the tokenizer even where latents come from a cache
+    exports: tuple[str, ...] = ()
 
 
 class Defaults:
@@ -69,6 +71,17 @@ class Defaults:
     @hookimpl(trylast=True)
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return tensors
+
+    @hookimpl(trylast=True)
+    def weights_file(self, card: ModelCard, folder: Path) -> Path:
+        raise UsageError(f"{str(folder)!r} is a folder, and weights of {card.name} are a file; name the file.")
+
+    @hookimpl(trylast=True)
+    def export(self, model: Any, to: str, folder: Path) -> Path:
+        formats = ", ".join(model.family.options().exports) or "none"
+        raise UsageError(
+            f"{model.card.name} cannot be exported to {to!r}; formats of family {model.card.family}: {formats}."
+        )
 
     @hookimpl(trylast=True)
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -136,6 +149,12 @@ class Family:
 
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return cast("Mapping[str, Tensor]", self._call("import_weights", card=card, tensors=tensors))
+
+    def weights_file(self, card: ModelCard, folder: Path) -> Path:
+        return cast(Path, self._call("weights_file", card=card, folder=folder))
+
+    def export(self, model: Any, to: str, folder: Path) -> Path:
+        return cast(Path, self._call("export", model=model, to=to, folder=folder))
 
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         groups = self._call("parameter_groups", network=network, weight_decay=weight_decay)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from gftzoo.family import FamilyOptions, Problem
@@ -75,6 +77,17 @@ class GenerativeFamily:
     @hookspec(firstresult=True)
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Official state-dict keys renamed to this network's. Default: unchanged."""
+
+    @hookspec(firstresult=True)
+    def weights_file(self, card: ModelCard, folder: Path) -> Path:
+        """The file with the network's weights in a folder of others, e.g. a pipeline's. Default: UsageError."""
+
+    @hookspec(firstresult=True)
+    def export(self, model: Model, to: str, folder: Path) -> Path | None:
+        """Writes `model` into `folder` in the foreign format `to`, one of `options().exports`, and returns the folder.
+
+        None for another format. Default: UsageError with the formats there are.
+        """
 
     @hookspec(firstresult=True)
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -229,11 +229,13 @@ def load(
 
 
 def resolve_weights(card: ModelCard, weights: str | Path) -> tuple[Path, str]:
-    """The local file of a named checkpoint (fetched from the hub if need be) or of a path, and its objective."""
+    """The local file of a named checkpoint (fetched if need be), of a file or of a folder, and its objective."""
     if str(weights) in card.checkpoints:
         checkpoint = card.checkpoints[str(weights)]
         return _fetch(checkpoint.repo, checkpoint.file), checkpoint.objective
     path = Path(weights)
+    if path.is_dir():
+        path = load_family(card.family).weights_file(card, path)
     if not path.is_file():
         names = ", ".join(card.checkpoints) or "none"
         raise UsageError(f"{card.name} has no checkpoint {str(weights)!r} and there is no such file; it has: {names}.")

@@ -114,6 +114,7 @@ class ModelCard(Frozen):
     resolution: int = Field(description="side of the square image, pixels")
     tokenizer: TokenizerSpec
     condition: Literal["class", "text"] = "class"
+    text_encoder: str | None = Field(None, description="where prompts become features: hub repository or local folder")
     classes: int = Field(1000, description="number of classes without the null class; 0 for text")
     class_names: tuple[str, ...] = ()
     network: dict[str, Any] = {}

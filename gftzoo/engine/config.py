@@ -89,7 +89,7 @@ class TrainConfig(Frozen):
 
 # Keys of TrainConfig that commands set themselves and `-o` does not.
 _NOT_OPTIONS = {"model", "card", "data", "objective", "objective_options", "weights", "steps", "learning_rate"}
-_CARD_OPTIONS = ("tokenizer", "resolution")
+_CARD_OPTIONS = ("tokenizer", "resolution", "text_encoder")
 
 
 def option_names() -> list[str]:
@@ -204,12 +204,12 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str]:
 
 
 def _demonstration_card(card: ModelCard) -> ModelCard:
-    """The full-size card on the tokenizer, resolution and data of its family's nano model."""
+    """The full-size card on the tokenizer, resolution, text encoder and data of its family's nano model."""
     entry = catalogue().families.get(card.family)
     if entry is None or entry.nano not in catalogue().models:
         raise UsageError(f"{card.name} names no demonstration data; give --data SOURCE.")
     nano = get_card(entry.nano)
-    small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "sampler", "data")}
+    small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "text_encoder", "sampler", "data")}
     return card.model_copy(update=small)
 
 
@@ -221,8 +221,7 @@ def _change_card(card: ModelCard, recipe: Recipe, options: Mapping[str, Any], ob
     changes: dict[str, Any] = {"network": network, "temperature": find_objective(objective).temperature}
     if "tokenizer" in options:
         changes["tokenizer"] = get_tokenizer_spec(str(options["tokenizer"]))
-    if "resolution" in options:
-        changes["resolution"] = options["resolution"]
+    changes |= {name: options[name] for name in ("resolution", "text_encoder") if name in options}
     try:
         changed = card.change(**changes)
     except ValidationError as error:
