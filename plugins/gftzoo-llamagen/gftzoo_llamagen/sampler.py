@@ -81,7 +81,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, settings: SamplerOptions) -> Tens
     """
     logits_BV = logits_BV / max(settings.temperature, 1e-5)
     logits_BV = keep_likely(logits_BV, settings.top_k, settings.top_p)
-    mass_BV = logits_BV.double().softmax(-1).cumsum(-1)
+    mass_BV = logits_BV.softmax(-1).cumsum(-1, dtype=torch.float64)
     target_B1 = uniform_B.double().unsqueeze(-1) * mass_BV[:, -1:]
     return torch.searchsorted(mass_BV, target_B1, right=True).squeeze(-1)
 
