@@ -17,6 +17,7 @@ from gftzoo.errors import GftzooError
 
 SIDE = 72
 WITHOUT = "Component"  # skin tones and hair on their own
+NATURE = ("Animals & Nature", "Food & Drink")
 
 
 def open_emoji(_: str, split: Split) -> Source:
@@ -30,10 +31,21 @@ def open_emoji(_: str, split: Split) -> Source:
 
 def open_emoji_captions(_: str, split: Split) -> Source:
     """Base emoji with their names as captions, e.g. "grinning face"; held out by category."""
+    return captioned("emoji-captions", split)
+
+
+def open_emoji_nature(_: str, split: Split) -> Source:
+    """The part of `emoji-captions` that shows animals, plants, food and drink: few enough to learn in minutes."""
+    return captioned("emoji-nature", split, NATURE)
+
+
+def captioned(name: str, split: Split, wanted: tuple[str, ...] | None = None) -> Source:
+    """Emoji of the wanted categories, or of all, with their names; a split is the same whatever is wanted."""
     pixels, categories, captions = load()
     names = sorted(set(categories))
     rows = stratified([names.index(category) for category in categories], split)
-    return ArraySource("emoji-captions", pixels[rows], [captions[row] for row in rows])
+    kept = [row for row in rows if wanted is None or categories[row] in wanted]
+    return ArraySource(name, pixels[kept], [captions[row] for row in kept])
 
 
 @cache

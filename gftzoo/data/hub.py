@@ -51,6 +51,8 @@ def open_hub(argument: str, split: Split) -> Source:
 
     without_held_out(f"hf:{argument}", split)
     place, _, part = argument.partition("#")
+    if place.startswith(("/", ".", "~")) and not Path(place).exists():  # a path, no name to look up
+        raise GftzooError(f"there is no folder or file {place!r} for data 'hf:{argument}'.")
     try:
         table = _load(datasets, place, part or "train")
     except Exception as error:

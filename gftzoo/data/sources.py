@@ -85,7 +85,7 @@ def _forms() -> list[str]:
 
 def _openers() -> dict[str, Callable[[str, Split], Source]]:
     from gftzoo.data.digits import open_digits
-    from gftzoo.data.emoji import open_emoji, open_emoji_captions
+    from gftzoo.data.emoji import open_emoji, open_emoji_captions, open_emoji_nature
     from gftzoo.data.fashion import open_fashion
     from gftzoo.data.folder import open_captions, open_folder
     from gftzoo.data.hub import open_hub
@@ -95,6 +95,7 @@ def _openers() -> dict[str, Callable[[str, Split], Source]]:
         "fashion-mnist": open_fashion,
         "emoji": open_emoji,
         "emoji-captions": open_emoji_captions,
+        "emoji-nature": open_emoji_nature,
         "imagefolder": open_folder,
         "jsonl": open_captions,
         "hf": open_hub,

