@@ -82,7 +82,7 @@ class VAR(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """The paper's initialisation (FoundationVision/VAR, VAR.init_weights)."""
+        """The paper's initialisation (FoundationVision/VAR, VAR.init_weights); the temperature's last layer is zero."""
         options = self.options
         std = math.sqrt(1 / (3 * options.width))
         for module in self.modules():
@@ -92,6 +92,8 @@ class VAR(nn.Module):
                 nn.init.zeros_(module.bias)
         for position in (self.pos_start, self.pos_1LC):
             nn.init.trunc_normal_(position, std=std)
+        if self.beta_embed is not None:  # the temperature starts without effect, as in GFT's LlamaGen
+            nn.init.zeros_(self.beta_embed.mlp[2].weight)
         self.head.weight.mul_(0.02)
         self.head_nm.ada_lin[1].weight.mul_(0.5)
         for block in self.blocks:

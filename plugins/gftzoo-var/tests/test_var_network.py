@@ -143,6 +143,7 @@ def test_initialisation() -> None:
     assert network.head.weight.std() == pytest.approx(0.02 * std, rel=0.1)
     assert network.blocks[0].ffn.fc2.weight.std() == pytest.approx(std / 6**0.5, rel=0.1)
     assert network.pos_1LC.std() == pytest.approx(std, rel=0.1)
+    assert network.beta_embed.mlp[2].weight.abs().max() == 0
     assert network.blocks[0].attn.scale_mul_1H11.exp().flatten().tolist() == pytest.approx([4.0] * 4)
 
 

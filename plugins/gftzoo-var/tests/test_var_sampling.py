@@ -34,8 +34,8 @@ def steered(model: Model) -> Model:
     torch.manual_seed(1)
     card = model.card.change(temperature=True)
     network = model.family.build_network(card)
-    state = {**network.state_dict(), **model.network.state_dict()}
-    network.load_state_dict(state)
+    network.load_state_dict({**network.state_dict(), **model.network.state_dict()})
+    torch.nn.init.normal_(network.beta_embed.mlp[2].weight)
     return Model(card, network, model.tokenizer, model.family)
 
 
