@@ -1,0 +1,61 @@
+"""A trained model as a folder that an unmodified diffusers.StableDiffusionPipeline loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.model import Model
+from gftzoo.tokenizers import DiffusersVAE
+from gftzoo_sd.lora import merged
+from gftzoo_sd.network import build_unet, read_network
+from gftzoo_sd.sampler import build_scheduler
+from gftzoo_sd.text import encoder_of
+
+
+def export_pipeline(model: Model, folder: Path) -> Path:
+    """Writes UNet (LoRA merged), VAE, text encoder, tokenizer and scheduler; returns the folder.
+
+    GFT weights are sampled there with guidance_scale = 1/beta, one UNet call a step; plain ones with CFG as usual.
+    Raises UsageError for a model that the pipeline cannot run: without a VAE, or with another text width.
+    """
+    tokenizer = model.require_tokenizer()
+    if not isinstance(tokenizer, DiffusersVAE) or tokenizer.spec.shift:
+        raise UsageError(
+            f"{model.card.name} uses tokenizer {tokenizer.spec.id!r}, and a diffusers pipeline needs a VAE whose "
+            "latents are scaled and not shifted; train with -o tokenizer=emoji-vae or sd-vae."
+        )
+    text = encoder_of(model)
+    width, wanted = text.encoder.config.hidden_size, read_network(model.card).text_width
+    if width != wanted:
+        raise UsageError(
+            f"{model.card.name} reads text features {wanted} wide, padded from {width}, as no pipeline pads them; "
+            f"train with -o network.text_width={width}, or with the text encoder the model is meant for."
+        )
+    tokenizer.autoencoder.register_to_config(scaling_factor=tokenizer.spec.scale)
+    pipeline = StableDiffusionPipeline(
+        vae=tokenizer.autoencoder,
+        text_encoder=text.encoder,
+        tokenizer=text.tokenizer,
+        unet=plain_unet(model),
+        scheduler=build_scheduler("dpm-solver++"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    try:
+        pipeline.save_pretrained(folder)
+    except OSError as error:
+        raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
+    return folder
+
+
+def plain_unet(model: Model) -> UNet2DConditionModel:
+    """The network itself, or one with LoRA merged into its weights."""
+    if read_network(model.card).lora_rank is None:
+        return model.network
+    unet = build_unet(model.card).to(model.device)
+    unet.load_state_dict(merged(model.network))
+    return unet

@@ -1,0 +1,103 @@
+"""One sampler for GFT, CFG and unguided sampling, over the schedulers of diffusers.
+
+Suffixes: B images, G rows of the network's batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from torch import Tensor
+
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import ClassifierFree, Guidance
+from gftzoo.model import Model
+from gftzoo_sd.network import predict_noise
+from gftzoo_sd.text import encode_prompts
+
+STEPS = 1000
+# The training process of Stable Diffusion 1.x, and what its published scheduler configurations share.
+PROCESS: dict[str, Any] = {
+    "num_train_timesteps": STEPS,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+PUBLISHED: dict[str, Any] = {"steps_offset": 1, "set_alpha_to_one": False, "timestep_spacing": "leading"}
+
+
+class SDSampler(BaseModel):
+    """Settings of the sampler. A setting that the chosen sampler does not have is refused, not ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sampler: Literal["dpm-solver++", "ddim", "pndm"] = Field(
+        "dpm-solver++", description="dpm-solver++ (second order), ddim or pndm"
+    )
+    steps: int = Field(50, gt=0, le=STEPS, description="network evaluations (pairs of them with CFG; pndm: one more)")
+    eta: float = Field(0.0, ge=0.0, le=1.0, description="ddim: share of DDPM's noise; 0 is deterministic")
+    negative_prompt: str = Field("", description="CFG only: what to steer away from, in place of the empty prompt")
+
+    @field_validator("eta")
+    @classmethod
+    def _belongs_to_ddim(cls, eta: float, info: ValidationInfo) -> float:
+        if eta and info.data.get("sampler") != "ddim":
+            raise ValueError(f"{info.data.get('sampler')} has no step noise; choose sampler=ddim")
+        return eta
+
+
+def training_process() -> DDPMScheduler:
+    """The noising process that the network is trained on."""
+    return DDPMScheduler(**PROCESS)
+
+
+def build_scheduler(name: str) -> Any:
+    """The scheduler of a sampler, configured as Stable Diffusion's; the solver as GFT's evaluation has it."""
+    if name == "ddim":
+        return DDIMScheduler(**PROCESS, **PUBLISHED, clip_sample=False)
+    if name == "pndm":
+        return PNDMScheduler(**PROCESS, **PUBLISHED, skip_prk_steps=True)
+    return DPMSolverMultistepScheduler(
+        **PROCESS, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint", timestep_spacing="linspace"
+    )
+
+
+def sample(
+    model: Model, condition: Tensor, guidance: Guidance, settings: SDSampler, generator: SampleGenerator
+) -> Tensor:
+    """Latents (B, C, h, w) of prompt features (B, T, D); UsageError for a negative prompt without CFG."""
+    card = model.card
+    x_BCHW = generator.normal(card.tokenizer.channels, card.grid, card.grid)
+    condition_G = guidance.expand(condition, away_from(model, condition, guidance, settings))
+    scheduler = build_scheduler(settings.sampler)
+    scheduler.set_timesteps(settings.steps, device=x_BCHW.device)
+    for index, t in enumerate(scheduler.timesteps):
+        progress = index / max(len(scheduler.timesteps) - 1, 1)
+        x_GCHW = guidance.repeat(x_BCHW)
+        beta_G = guidance.beta(len(x_GCHW), progress, x_BCHW.device)
+        noise_G = predict_noise(model.network, x_GCHW, t.expand(len(x_GCHW)), condition_G, beta_G).float()
+        noise_B = guidance.combine(noise_G, progress)
+        x_BCHW = scheduler.step(noise_B, t, x_BCHW, **step_noise(settings, x_BCHW, generator)).prev_sample
+    return x_BCHW
+
+
+def away_from(model: Model, condition: Tensor, guidance: Guidance, settings: SDSampler) -> Tensor:
+    """The features (B, T, D) of CFG's second pass: the negative prompt's or the empty one's."""
+    if not settings.negative_prompt:
+        return model.null_condition(condition)
+    if not isinstance(guidance, ClassifierFree):
+        raise UsageError(
+            f"negative_prompt {settings.negative_prompt!r} needs a second pass, which only CFG has; "
+            "sample plain weights with --cfg, or leave it out."
+        )
+    return encode_prompts(model, [settings.negative_prompt]).expand_as(condition)
+
+
+def step_noise(settings: SDSampler, x_BCHW: Tensor, generator: SampleGenerator) -> dict[str, Any]:
+    """DDIM's step noise, from the samples' own streams."""
+    if settings.sampler != "ddim" or not settings.eta:
+        return {}
+    return {"eta": settings.eta, "variance_noise": generator.normal(*x_BCHW.shape[1:])}

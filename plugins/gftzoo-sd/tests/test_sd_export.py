@@ -1,0 +1,94 @@
+"""The exported folder runs in an unmodified diffusers pipeline and gives the same images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from gftzoo_sd.text import HERE, text_encoder
+from sd_tiny import PROMPTS, tiny_model
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.model import Model
+from gftzoo.sampling import image_seeds
+from gftzoo.tokenizers import Pixels
+from gftzoo.zoo import get_tokenizer_spec
+
+STEPS = 6
+
+
+def stock_images(folder: Path, scale: float, **arguments: Any) -> tuple[torch.Tensor, list[int]]:
+    """Images (B, 3, H, W) in [0, 1] of the stock pipeline for the latents of seed 0; the batches of its UNet calls."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    calls: list[int] = []
+    pipeline.unet.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    latents = SampleGenerator(image_seeds(0, range(len(PROMPTS)))).normal(8, 8, 8)
+    found = pipeline(
+        PROMPTS, latents=latents, guidance_scale=scale, num_inference_steps=STEPS, output_type="pt", **arguments
+    )
+    return found.images, calls
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.4, 0.2])
+def test_guidance_free_images_are_the_same(beta: float, tmp_path: Path, steered: Model) -> None:
+    steered.family.export(steered, "diffusers", tmp_path)
+    images, calls = stock_images(tmp_path, 1 / beta)
+    assert (images - steered.sample(PROMPTS, beta=beta, steps=STEPS)).abs().max() < 1e-3
+    assert images.std() > 0.01
+    assert calls == [len(PROMPTS)] * STEPS
+
+
+def test_guided_images_are_the_same(tmp_path: Path, plain: Model) -> None:
+    plain.family.export(plain, "diffusers", tmp_path)
+    for negative in ("", "tiger face"):
+        images, calls = stock_images(tmp_path, 3.0, negative_prompt=[negative] * len(PROMPTS))
+        ours = plain.sample(PROMPTS, cfg=3.0, steps=STEPS, negative_prompt=negative)
+        assert (images - ours).abs().max() < 1e-3
+        assert calls == [2 * len(PROMPTS)] * STEPS
+
+
+def test_lora_is_merged(tmp_path: Path) -> None:
+    model = tiny_model(temperature=True, lora_rank=4)
+    model.family.export(model, "diffusers", tmp_path)
+    images, _ = stock_images(tmp_path, 2.0)
+    assert (images - model.sample(PROMPTS, beta=0.5, steps=STEPS)).abs().max() < 1e-3
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+    assert not any("lora" in name for name in pipeline.unet.state_dict())
+
+
+def test_the_exported_folder_loads_again(tmp_path: Path, steered: Model) -> None:
+    """It is a diffusers folder like any other: UNet, VAE and text encoder come from it."""
+    steered.family.export(steered, "diffusers", tmp_path)
+    path = steered.family.weights_file(steered.card, tmp_path)
+    assert path.parent == tmp_path / "unet"
+    tokenizer = steered.family.build_tokenizer(steered.card.tokenizer, str(tmp_path))
+    elsewhere = Model(steered.card.change(text_encoder="none/such"), steered.network, tokenizer, steered.family)
+    first, second = (model.sample(PROMPTS, beta=0.5, steps=3) for model in (steered, elsewhere))
+    assert torch.equal(first, second)
+
+
+def test_what_no_pipeline_can_run_is_refused(tmp_path: Path, steered: Model) -> None:
+    pixels = Model(steered.card, steered.network, Pixels(get_tokenizer_spec("pixels")), steered.family)
+    with pytest.raises(UsageError, match=r"'pixels'.*needs a VAE"):
+        steered.family.export(pixels, "diffusers", tmp_path)
+    with pytest.raises(UsageError, match="160 wide, padded from 96"):
+        padded = tiny_model(temperature=True, text_width=160)
+        padded.family.export(padded, "diffusers", tmp_path)
+    with pytest.raises(UsageError, match=r"'onnx'.*diffusers"):
+        steered.family.export(steered, "onnx", tmp_path)
+
+
+def test_an_incomplete_pipeline_is_named(tmp_path: Path, steered: Model) -> None:
+    elsewhere = Model(steered.card.change(text_encoder=str(tmp_path)), steered.network, None, steered.family)
+    with pytest.raises(GftzooError, match=r"text_encoder of .* could not be loaded .*text_encoder=PATH"):
+        elsewhere.encode_condition(PROMPTS)
+    shutil.copytree(HERE / "nano" / "text_encoder", tmp_path / "text_encoder")
+    text_encoder.cache_clear()
+    with pytest.raises(GftzooError, match=r"tokenizer of .* has 3 tokens"):
+        elsewhere.encode_condition(PROMPTS)

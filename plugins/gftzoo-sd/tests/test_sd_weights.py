@@ -1,0 +1,162 @@
+"""Every layout in which Stable Diffusion weights come loads, and gives the network they were saved from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gftzoo_sd.lora import merged
+from gftzoo_sd.network import build_unet
+from safetensors.torch import save_file
+from sd_tiny import PROMPTS, TINY, near, tiny_card, tiny_model
+from torch import Tensor
+
+import gftzoo
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import Temperature
+from gftzoo.model import Model
+from gftzoo.weights import import_model, resolve_weights
+from gftzoo.zoo import ModelCard
+
+COND_PROJ = "time_embedding.cond_proj.weight"
+
+
+def predict(model: Model, beta: float | None) -> Tensor:
+    latents = torch.randn(3, 8, 8, 8, generator=torch.Generator().manual_seed(1))
+    problem = model.family.draw_problem(model, latents, SampleGenerator([1, 2, 3]))
+    temperature = None if beta is None else torch.full((3,), beta)
+    with torch.no_grad():
+        return model.family.predict(model, problem, model.encode_condition(PROMPTS), temperature)
+
+
+def load(card: ModelCard, weights: Path, *, temperature: bool | None = None, **network: Any) -> Model:
+    path, objective = resolve_weights(card, weights)
+    steered = objective == "gft" if temperature is None else temperature
+    return import_model(card.change(temperature=steered, network={**TINY, **network}), path)
+
+
+def test_a_unet_folder_and_a_pipeline_folder(tmp_path: Path, plain: Model) -> None:
+    plain.network.save_pretrained(tmp_path / "pipeline" / "unet")
+    for folder in (tmp_path / "pipeline" / "unet", tmp_path / "pipeline"):
+        assert torch.equal(predict(load(plain.card, folder), None), predict(plain, None))
+
+
+def test_pickled_and_half_precision_weights(tmp_path: Path, plain: Model) -> None:
+    plain.network.save_pretrained(tmp_path, safe_serialization=False)
+    assert (tmp_path / "diffusion_pytorch_model.bin").is_file()
+    assert torch.equal(predict(load(plain.card, tmp_path), None), predict(plain, None))
+    half = {key: value.half() for key, value in plain.network.state_dict().items()}
+    (tmp_path / "diffusion_pytorch_model.bin").unlink()
+    save_file(half, tmp_path / "diffusion_pytorch_model.fp16.safetensors")
+    loaded = load(plain.card, tmp_path)
+    assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
+    assert near(predict(loaded, None), predict(plain, None), 1e-2)
+
+
+def test_the_released_layout_of_gft(tmp_path: Path, steered: Model) -> None:
+    """A UNet's folder whose config.json has time_cond_proj_dim 512."""
+    steered.network.save_pretrained(tmp_path / "SD1.5-GF-finetune")
+    loaded = load(steered.card, tmp_path / "SD1.5-GF-finetune")
+    assert loaded.card.temperature
+    assert torch.equal(predict(loaded, 0.3), predict(steered, 0.3))
+
+
+def test_a_training_checkpoint_of_the_released_code(tmp_path: Path, steered: Model, plain: Model) -> None:
+    tiny_model(temperature=True).network.save_pretrained(tmp_path / "checkpoint-10" / "unet")
+    average = tiny_model(temperature=True)
+    with torch.no_grad():
+        average.network.conv_out.bias.add_(1.0)
+    average.network.save_pretrained(tmp_path / "checkpoint-10" / "ema_unet")
+    assert torch.equal(predict(load(steered.card, tmp_path / "checkpoint-10"), 0.3), predict(average, 0.3))
+    assert torch.equal(predict(load(steered.card, tmp_path / "checkpoint-10" / "unet"), 0.3), predict(steered, 0.3))
+
+
+def test_a_plain_network_gets_a_temperature_without_effect(tmp_path: Path, plain: Model) -> None:
+    plain.network.save_pretrained(tmp_path)
+    loaded = load(plain.card, tmp_path, temperature=True)
+    assert loaded.network.state_dict()[COND_PROJ].abs().max() == 0
+    for beta in (None, 1.0, 0.2):
+        assert torch.equal(predict(loaded, beta), predict(plain, None))
+
+
+def to_original(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tiny UNet's tensors under the names of the original code."""
+    places = {
+        "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
+        "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+        "down_blocks.0.resnets.0": "input_blocks.1.0", "down_blocks.0.attentions.0": "input_blocks.1.1",
+        "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op", "down_blocks.1.resnets.0": "input_blocks.3.0",
+        "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
+        "mid_block.resnets.1": "middle_block.2", "up_blocks.0.resnets.0": "output_blocks.0.0",
+        "up_blocks.0.resnets.1": "output_blocks.1.0", "up_blocks.0.upsamplers.0.conv": "output_blocks.1.1.conv",
+        "up_blocks.1.resnets.0": "output_blocks.2.0", "up_blocks.1.attentions.0": "output_blocks.2.1",
+        "up_blocks.1.resnets.1": "output_blocks.3.0", "up_blocks.1.attentions.1": "output_blocks.3.1",
+    }  # fmt: skip
+    inside = {
+        "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+        "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+    }  # fmt: skip
+    renamed = {}
+    for key, value in tensors.items():
+        place = next(name for name in sorted(places, key=len, reverse=True) if key.startswith(f"{name}."))
+        rest = key.removeprefix(f"{place}.")
+        if "resnets" in place:
+            layer, _, kind = rest.rpartition(".")
+            rest = f"{inside[layer]}.{kind}"
+        renamed[f"model.diffusion_model.{places[place]}.{rest}"] = value
+    assert len(renamed) == len(tensors)
+    return renamed
+
+
+def test_a_single_file_of_the_original_code(tmp_path: Path, plain: Model) -> None:
+    file = tmp_path / "v1-5.safetensors"
+    others = {"first_stage_model.quant_conv.weight": torch.zeros(1), "model_ema.decay": torch.zeros(1)}
+    save_file({**to_original(plain.network.state_dict()), **others}, file)
+    assert torch.equal(predict(load(plain.card, file), None), predict(plain, None))
+
+
+def test_a_folder_of_another_network_is_refused(tmp_path: Path, plain: Model) -> None:
+    with pytest.raises(UsageError, match="holds no UNet"):
+        resolve_weights(plain.card, tmp_path)
+    other = build_unet(tiny_card(temperature=False, heads=4))  # the same tensors, read by other heads
+    other.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="attention_head_dim is 4 and not 2"):
+        resolve_weights(plain.card, tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(GftzooError, match=r"config.json.*damaged"):
+        resolve_weights(plain.card, tmp_path)
+
+
+def test_lora_starts_without_effect_and_merges(tmp_path: Path, plain: Model) -> None:
+    plain.network.save_pretrained(tmp_path / "base")
+    model = load(plain.card, tmp_path / "base", temperature=True, lora_rank=4, lora_alpha=8.0)
+    assert near(predict(model, 0.3), predict(plain, None))
+    with torch.no_grad():
+        for name, parameter in model.network.named_parameters():
+            if parameter.requires_grad:
+                assert ".lora_" in name or name == COND_PROJ
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    assert not near(predict(model, 0.3), predict(plain, None), 1e-2)
+    unet = build_unet(model.card)
+    unet.load_state_dict(merged(model.network))
+    assert near(predict(Model(model.card, unet, None, model.family), 0.3), predict(model, 0.3))
+
+
+def test_lora_trains_its_factors_alone() -> None:
+    model = tiny_model(temperature=True, lora_rank=4)
+    model.loss(torch.randn(3, 8, 8, 8), PROMPTS).backward()
+    trained = {name for name, parameter in model.network.named_parameters() if parameter.grad is not None}
+    assert trained == {name for name, parameter in model.network.named_parameters() if parameter.requires_grad}
+    assert {name.split(".")[-2] for name in trained if ".lora_" in name} == {"default"}
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_saved_models_come_back(tmp_path: Path, rank: int | None) -> None:
+    model = tiny_model(temperature=True, lora_rank=rank)
+    model.save(tmp_path)
+    again = gftzoo.load(tmp_path)
+    draw = [m.sample_latents(PROMPTS, Temperature(0.5), [0, 1, 2], steps=3) for m in (model, again)]
+    assert torch.equal(*draw)
