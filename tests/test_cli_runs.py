@@ -66,6 +66,11 @@ def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys) -> Non
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_unknown_export_format_is_one_sentence(gft_run: Path, tmp_path: Path, capsys) -> None:
+    assert call("export", str(gft_run), str(tmp_path / "out"), "--to", "onnx") == 2
+    assert "cannot be exported to 'onnx'" in capsys.readouterr().err
+
+
 def test_import_makes_a_model_that_samples(gft_run: Path, tmp_path: Path) -> None:
     newest = checkpoint.newest(gft_run)
     assert newest is not None

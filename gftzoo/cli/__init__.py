@@ -14,7 +14,7 @@ from gftzoo.cli.browse import info_command, list_command, plugins_command
 from gftzoo.cli.evaluate import evaluate_command, sweep_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
-from gftzoo.cli.transfer import import_command
+from gftzoo.cli.transfer import export_command, import_command
 from gftzoo.errors import GftzooError, nearest
 
 
@@ -45,6 +45,7 @@ COMMANDS = (
     evaluate_command,
     sweep_command,
     import_command,
+    export_command,
 )
 for command in COMMANDS:
     gftzoo.add_command(command)

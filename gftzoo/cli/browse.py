@@ -105,6 +105,7 @@ def info_command(model: str, as_json: bool) -> None:
     if installed:
         facts["sampler_options"] = sampler_options(card)
         facts["network_options"] = schema_options(card, "network")
+        facts["exports"] = list(plugins.load_family(card.family).options().exports)
         facts["training_step"] = training_step(card)
     if as_json:
         click.echo(json.dumps(facts, indent=1))

@@ -1,4 +1,4 @@
-"""`gftzoo import`: official weights into a gftzoo folder."""
+"""`gftzoo import` and `export`: official weights into a gftzoo folder, and a model into a foreign format."""
 
 from __future__ import annotations
 
@@ -23,11 +23,33 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
     from gftzoo.weights import import_model, resolve_weights, save_model
     from gftzoo.zoo import get_card
 
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise UsageError(f"{str(out)!r} exists already; name a new folder.")
+    refuse_existing(out)
     card = get_card(model)
     path, objective = resolve_weights(card, weights)
     imported = import_model(card.change(temperature=objective == "gft"), path, entry)
     save_model(imported, out)
     kind = "a temperature input (GFT)" if imported.card.temperature else "no temperature input (plain)"
     click.echo(f"{out}: {model} from {path.name}, entry {imported.provenance['entry']!r}, with {kind}.", err=True)
+
+
+@click.command("export")
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--to", "form", required=True, help="The format, e.g. diffusers; `gftzoo info` lists a model's.")
+@click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file.")
+@click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
+@click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights.")
+def export_command(model: str, out: Path, form: str, **options: str | None) -> None:
+    """Write MODEL (a run, or a model's name with --weights) into the folder OUT in another library's format."""
+    from gftzoo.cli.sample import load_for_sampling
+
+    refuse_existing(out)
+    loaded = load_for_sampling(model, {**options, "device": "cpu"})
+    written = loaded.family.export(loaded, form, out)
+    click.echo(f"{written}: {loaded.card.name} as {form}, {loaded.provenance.get('entry', '')} weights.", err=True)
+
+
+def refuse_existing(out: Path) -> None:
+    """UsageError if something is there already."""
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UsageError(f"{str(out)!r} exists already; name a new folder.")
