@@ -23,6 +23,13 @@ def start_process_group(config: TrainConfig) -> None:
         torch.distributed.init_process_group(backend)
 
 
+def stop_process_group() -> None:
+    """Leaves the group in order, where there is one."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.device) -> nn.Module:
     """The module that trains: blocks checkpointed or compiled if asked for, DDP around it or sharded in place."""
     model = trained.zoo_model

@@ -24,7 +24,7 @@ from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.hooks import CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
 from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
-from gftzoo.engine.parallel import parallelize, start_process_group
+from gftzoo.engine.parallel import parallelize, start_process_group, stop_process_group
 from gftzoo.engine.progress import ProgressHook
 from gftzoo.engine.training import TrainingModel
 from gftzoo.errors import GftzooError, UsageError
@@ -162,6 +162,7 @@ def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
                 hook.close()
     for problem in source.problems:
         runner.logger.info(f"skipped: {problem}")
+    stop_process_group()
     return run
 
 
