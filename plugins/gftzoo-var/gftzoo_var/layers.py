@@ -118,19 +118,20 @@ class HeadNorm(nn.Module):
 
 
 class TemperatureEmbedding(nn.Module):
-    """beta (B,) to a vector (B, C) that is added to the class embedding."""
+    """beta (B,) to a vector (B, C) that is added to the class embedding; the sinusoids see `scale` times beta."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, scale: float) -> None:
         super().__init__()
+        self.scale = scale
         self.mlp = nn.Sequential(nn.Linear(SINUSOID, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, beta_B: Tensor) -> Tensor:
-        return self.mlp(sinusoid(beta_B.float()).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid(self.scale * beta_B.float()).to(self.mlp[0].weight.dtype))
 
 
-def sinusoid(beta_B: Tensor) -> Tensor:
-    """Cosines, then sines, of 1000 beta at geometric frequencies (B, W)."""
+def sinusoid(value_B: Tensor) -> Tensor:
+    """Cosines, then sines, at geometric frequencies from 1 down to 1/10000 (B, W)."""
     half = SINUSOID // 2
-    index_W = torch.arange(half, dtype=torch.float32, device=beta_B.device)
-    angle_BW = torch.outer(1000.0 * beta_B, torch.exp(-math.log(10_000) * index_W / half))
+    index_W = torch.arange(half, dtype=torch.float32, device=value_B.device)
+    angle_BW = torch.outer(value_B, torch.exp(-math.log(10_000) * index_W / half))
     return torch.cat([angle_BW.cos(), angle_BW.sin()], 1)

@@ -35,6 +35,10 @@ class NetworkOptions(Frozen):
     l2_attention: bool = Field(True, description="queries and keys of unit length")
     gamma_init: float = Field(1e-5, ge=0, description="initial size of the gates, as a share of other weights")
 
+    beta_scale: float = Field(
+        1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
+    )
+
     @property
     def last_drop_path(self) -> float:
         """The drop rate of the last block."""
@@ -74,7 +78,7 @@ class VAR(nn.Module):
         )
         self.head_nm = HeadNorm(width)
         self.head = nn.Linear(width, spec.codebook)
-        self.beta_embed = TemperatureEmbedding(width) if card.temperature else None
+        self.beta_embed = TemperatureEmbedding(width, options.beta_scale) if card.temperature else None
         level_L = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes), output_size=length)
         self.register_buffer("lvl_1L", level_L[None])
         self.register_buffer("attn_bias_for_masking", block_causal_bias(level_L))

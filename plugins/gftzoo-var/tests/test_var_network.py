@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gftzoo_var.layers import sinusoid
 from gftzoo_var.network import VAR
 from gftzoo_var.tokenizer import MultiScaleVQ
 from torch import nn
@@ -99,6 +100,13 @@ def test_base_weights_ignore_the_temperature_until_trained(tmp_path: Path) -> No
     for beta in (0.1, 1.0):
         steered = tuned.network(inputs, label, torch.full((2,), beta))
         assert torch.equal(steered, plain.network(inputs, label))
+
+
+def test_a_small_beta_scale_makes_neighbours_alike() -> None:
+    betas = torch.tensor([0.99, 1.0])
+    apart = [sinusoid(scale * betas).diff(dim=0).norm().item() for scale in (10.0, 1000.0)]
+    assert apart[0] < 0.05 * apart[1]
+    assert random_network(beta_scale=10).beta_embed.scale == 10
 
 
 def test_another_number_of_classes_starts_at_the_null_class(tmp_path: Path) -> None:
