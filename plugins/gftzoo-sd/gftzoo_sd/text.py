@@ -52,7 +52,9 @@ class TextEncoder:
 
     def __init__(self, pipeline: str) -> None:
         from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # of loading, which takes a moment
         encoder = load_part(CLIPTextModel, "text_encoder", pipeline, torch_dtype=torch.float32)
         self.encoder = encoder.eval().requires_grad_(False)
         self.tokenizer = load_part(CLIPTokenizer, "tokenizer", pipeline)
