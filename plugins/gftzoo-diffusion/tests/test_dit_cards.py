@@ -19,7 +19,8 @@ FACTS = {  # of the official code: depth, width, heads, parameters at patch 2, 4
     "l": (24, 1024, 16, (458_102_816, 458_053_760, 458_594_816)),
     "xl": (28, 1152, 16, (675_129_632, 675_074_432, 675_683_072)),
 }
-BETA_INPUT = 256 * 512
+LINEAR_INPUT = 256 * 512  # the official temperature input
+NANO_INPUT = 256 * 96 + 96 + 96 * 96 + 96  # the two layers of the small model's
 
 
 def empty_network(card: ModelCard, **network: object) -> nn.Module:
@@ -35,7 +36,8 @@ def count(module: nn.Module, *, trainable: bool = False) -> int:
 def test_parameters(name: str) -> None:
     card = CARDS[name]
     assert count(empty_network(card)) == card.parameters
-    assert count(empty_network(card.change(temperature=True))) == card.parameters_gft == card.parameters + BETA_INPUT
+    added = NANO_INPUT if name == "dit-nano" else LINEAR_INPUT
+    assert count(empty_network(card.change(temperature=True))) == card.parameters_gft == card.parameters + added
 
 
 @pytest.mark.parametrize("size", FACTS)
