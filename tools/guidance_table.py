@@ -11,6 +11,7 @@ trained on the train split. It writes DIR/table.csv, table.md, curves.png and st
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,8 @@ def trained(job: Job, objective: str, seed: int) -> Model:
     config = resolve(job.model, objective=objective, data=job.data, steps=job.steps, options=options)
     run = job.work / f"{job.model}-{objective}-seed{seed}-{config.steps}"
     if not finished(run, config):
+        if newest(run) is None:  # cut before its first checkpoint: nothing to go on from
+            shutil.rmtree(run, ignore_errors=True)
         train(config, run, resume=newest(run) is not None)
         if not finished(run, config):  # asked to stop, it saves and returns
             raise GftzooError(f"{run} was stopped; the same command goes on from there.")
