@@ -45,6 +45,7 @@ def test_captions_and_classes_of_the_emoji() -> None:
     assert len(classes) == len(captions) > 1800 and len(classes.class_names) == 9
     assert classes.condition == "class" and captions.condition == "text"
     row = next(i for i in range(len(captions)) if captions.condition_of(i) == "grinning face")
+    assert captions.class_names[captions.class_of(row)] == "face-smiling"
     image = captions.image(row, 72, 3).float()
     assert (image[:, 0, 0] == 255).all()  # white, where the picture is transparent
     red, _, blue = image[:, 36, 36]

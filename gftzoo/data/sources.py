@@ -22,7 +22,8 @@ class Source(ABC):
         channels: 1 (grey) or 3.
         size: native side of the square images; None where sizes differ.
         condition: what comes with an image, a class index or a caption.
-        class_names: one per class; empty for captions.
+        class_names: one per class; of captions, the groups they fall into, where there are such groups.
+        named: captions are names: one that training has not seen says nothing about its picture.
         mirrorable: whether a horizontal flip of an image is still such an image.
         problems: sentences about what could not be read and was replaced.
         fingerprint: changes when the content does.
@@ -33,6 +34,7 @@ class Source(ABC):
     size: int | None = None
     condition: Literal["class", "text"] = "class"
     class_names: tuple[str, ...] = ()
+    named: bool = False
     mirrorable: bool = True
     fingerprint: str = ""
 
@@ -45,6 +47,10 @@ class Source(ABC):
     @abstractmethod
     def condition_of(self, row: int) -> int | str:
         """The class index or the caption of an image."""
+
+    def class_of(self, row: int) -> int:
+        """The class index of an image, also where what comes with it is a caption; only with `class_names`."""
+        return int(self.condition_of(row))
 
     @abstractmethod
     def image(self, row: int, resolution: int, channels: int) -> Tensor:

@@ -28,7 +28,7 @@ VERSION = 1  # of the recipe below; a new one makes new networks
 FEWEST_STEPS, MOST_STEPS, EPOCHS = 500, 4000, 4
 BATCH, RATE = 128, 3e-3
 DIMENSIONS = 64
-USUAL_SIDE = 64  # of a source whose images differ in size
+LARGEST_SIDE = 32  # of larger images or such that differ in size: what it costs goes with the square
 
 
 class EmbeddedClassifier(FeatureNetwork):
@@ -60,7 +60,9 @@ def _block(before: int, after: int, stride: int) -> nn.Module:
 
 
 def embedded_classifier(spec: str) -> EmbeddedClassifier:
-    """The classifier of a data source, from the cache or trained now (seconds for `digits`).
+    """The classifier of a data source's classes (of captions: their groups), from the cache or trained now.
+
+    That takes seconds for `digits` and minutes for 32x32 pictures.
 
     Raises:
         UsageError: no such source, or one without classes.
@@ -71,7 +73,7 @@ def embedded_classifier(spec: str) -> EmbeddedClassifier:
         raise UsageError(f"data {spec!r} has no classes to train a classifier on; score with --features efflite0.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("embedded classifier", VERSION))
-        network = EmbeddedClassifier(spec.replace("/", "-"), classes, source.size or USUAL_SIDE)
+        network = EmbeddedClassifier(spec.replace("/", "-"), classes, min(source.size or LARGEST_SIDE, LARGEST_SIDE))
     key = f"{seed_for(source.fingerprint, spec):016x}-v{VERSION}"
     path = cache_folder() / f"{network.name[:80]}-{key}.safetensors"
     if not path.is_file():
@@ -101,7 +103,7 @@ def _train(network: EmbeddedClassifier, source: Source) -> None:
         network.train()
         for _ in range(steps):
             rows = torch.randint(len(source), (BATCH,)).tolist()
-            labels_B = torch.tensor([int(source.condition_of(row)) for row in rows])
+            labels_B = torch.tensor([source.class_of(row) for row in rows])
             logits_BK = network.extract(_augment(source.images(rows, network.side, 3).float())).logits_BK
             assert logits_BK is not None
             loss = F.cross_entropy(logits_BK, labels_B, label_smoothing=0.05)

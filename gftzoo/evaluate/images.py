@@ -97,11 +97,11 @@ def _npz_batches(path: Path) -> Iterator[tuple[Tensor, None]]:
 
 
 def source_batches(source: Source, resolution: int | None = None) -> Iterator[tuple[Tensor, Sequence[int] | None]]:
-    """Batches of (uint8 images, labels) of a data source; no labels where it has captions."""
+    """Batches of (uint8 images, labels) of a data source; no labels where it has no classes."""
     side = resolution or source.size
     if side is None:
         raise UsageError(f"the images of data {source.name!r} differ in size; give the resolution to score them at.")
     for start in range(0, len(source), BATCH):
         rows = range(start, min(start + BATCH, len(source)))
-        labels = [int(source.condition_of(row)) for row in rows] if source.condition == "class" else None
+        labels = [source.class_of(row) for row in rows] if source.class_names else None
         yield source.images(rows, side, 3), labels

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gftzoo.data import open_source
+from gftzoo.data import Source, Split, open_source
 from gftzoo.errors import UsageError, nearest
 from gftzoo.evaluate.features import FeatureNetwork, Inception, feature_network
 from gftzoo.evaluate.images import file_batches, image_count, to_uint8
@@ -65,7 +65,7 @@ def choose_protocol(
     Like ADM's evaluator except for precision and recall, which use 10,000 kept features where that has all in half
     precision; the number is in the record.
     `embedded`: 2,000 images against the held-out split of the model's own data, with a classifier trained on its train
-    split (class-conditional models) or EfficientNet-Lite0 (text). It needs no network and no files.
+    split, or EfficientNet-Lite0 where that has captions and no classes. It needs no network and no files.
 
     Raises:
         UsageError: unknown name, or no reference.
@@ -83,9 +83,14 @@ def choose_protocol(
     source = data or (card.data if card else None)
     if source is None and not (features and reference):
         raise UsageError("protocol embedded needs the data the model was trained on; name it with --data SOURCE.")
-    network = features or (f"embedded:{source}" if card is None or card.condition == "class" else "efflite0")
+    network = features or ("efflite0" if card and not has_classes(card, str(source)) else f"embedded:{source}")
     against = reference or f"data:{source}"
     return Protocol(name=name, features=network, reference=against, few=few, **{"images": 2000, **size})
+
+
+def has_classes(card: ModelCard, data: str) -> bool:
+    """Whether a classifier can tell what the model was asked for; captions may fall into classes as well."""
+    return card.condition == "class" or bool(open_source(data).class_names)
 
 
 @dataclass
@@ -169,6 +174,7 @@ class Evaluator:
         """
         total = self.protocol.images
         conditions, plan = conditions_for(model.card, total, self.protocol.reference)
+        labels = labels_for(model.card, total, self.protocol.reference)
         measure = self.measure(total, plan)
         stream = FeatureStream(self.network, total, self.protocol.splits, None, self.protocol.keep)
         positions = rank_positions(total)
@@ -182,8 +188,8 @@ class Evaluator:
             rows = slice(start, start + len(images_BCHW))
             uint8_BCHW = to_uint8(images_BCHW)  # waits for the device
             timing.lap(started, len(images_BCHW))
-            labels = [int(c) for c in chosen[rows]] if model.card.condition == "class" else None
-            stream.add(uint8_BCHW, positions[rows], labels)
+            known = None if labels is None else [labels[position] for position in positions[rows]]
+            stream.add(uint8_BCHW, positions[rows], known)
             if on_batch is not None:
                 on_batch(len(images_BCHW))
             start, started = rows.stop, time.perf_counter()
@@ -242,18 +248,37 @@ def evaluate(
 
 
 def conditions_for(card: ModelCard, total: int, reference: str) -> tuple[Sequence[int | str], str]:
-    """The condition of each image and the name of the plan: all classes in turn, or the captions of the reference."""
+    """The condition of each image and the name of the plan: all classes in turn, or captions of the reference."""
     if card.condition == "class":
         # In turn, so that every split of the Inception Score sees all classes.
         return [position % card.classes for position in range(total)], f"balanced over {card.classes} classes, in turn"
+    source, split = caption_source(card, reference)
+    rows = spread_rows(len(source), total)
+    return [source.condition_of(row) for row in rows], f"captions of {reference} ({split} split), in turn"
+
+
+def labels_for(card: ModelCard, total: int, reference: str) -> list[int] | None:
+    """The class of each image: of a caption, the group it falls into; None where captions have no groups."""
+    if card.condition == "class":
+        return [position % card.classes for position in range(total)]
+    source = caption_source(card, reference)[0]
+    return [source.class_of(row) for row in spread_rows(len(source), total)] if source.class_names else None
+
+
+def caption_source(card: ModelCard, reference: str) -> tuple[Source, Split]:
+    """Where captions come from: the held-out split, or the train split where captions are names."""
     if not reference.startswith("data:"):
         raise UsageError(
             f"{card.name} needs captions to be scored with; give a data source as --reference data:SOURCE."
         )
-    source = open_source(reference.removeprefix("data:"), "held-out")
-    return [
-        source.condition_of(position % len(source)) for position in range(total)
-    ], f"captions of {reference}, in turn"
+    name = reference.removeprefix("data:")
+    source = open_source(name, "held-out")
+    return (open_source(name, "train"), "train") if source.named else (source, "held-out")
+
+
+def spread_rows(length: int, total: int) -> list[int]:
+    """`total` of `length` rows: all in turn, or, of more than are wanted, evenly spaced ones."""
+    return [position % length if total >= length else position * length // total for position in range(total)]
 
 
 def rank_positions(total: int) -> range:
