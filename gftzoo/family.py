@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -51,6 +51,19 @@ class FamilyOptions:
     sampler: type[BaseModel] = FreeForm
     reads_tokenizer: bool = False  # training needs the tokenizer even where latents come from a cache
     exports: tuple[str, ...] = ()
+
+
+def decay_groups(
+    network: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
+) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: the trainable parameters with weight decay, those that `decays(name, parameter)`
+    chooses, and the others without."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (decayed if decays(name, parameter) else plain).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 class Defaults:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.zoo import TokenizerSpec
+from gftzoo.zoo import Options, TokenizerSpec, validation_sentence
 
 
 class Tokenizer(nn.Module):
@@ -75,6 +75,37 @@ def build_core_tokenizer(spec: TokenizerSpec, weights: str | None = None) -> Tok
         f"tokenizer {spec.id!r} is of kind {spec.kind!r}, which its family does not build; "
         "the core has 'pixels' and 'autoencoder-kl'."
     )
+
+
+def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
+    """The file with a tokenizer's weights: the local one that the user names, or the hub file of the spec.
+
+    Raises:
+        UsageError: no file is named.
+        GftzooError: the file cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if weights is not None:
+        return Path(weights)
+    advice = "give a local file with -o tokenizer_path=PATH, or --tokenizer-path PATH to sample"
+    if spec.repo is None or spec.file is None:
+        raise UsageError(f"tokenizer {spec.id!r} names no weights; {advice}.")
+    try:
+        return Path(hf_hub_download(spec.repo, spec.file))
+    except Exception as error:  # the hub client raises many types
+        raise GftzooError(
+            f"{spec.file!r} could not be fetched from the hub repository {spec.repo!r} "
+            f"({type(error).__name__}); {advice}."
+        ) from error
+
+
+def read_tokenizer_options(spec: TokenizerSpec, schema: type[Options]) -> Options:
+    """The spec's options, validated; UsageError with the nearest name for an unknown one."""
+    try:
+        return schema.model_validate(spec.options)
+    except ValueError as error:
+        raise UsageError(validation_sentence(f"tokenizer {spec.id}", error, schema)) from error
 
 
 def _load_autoencoder(spec: TokenizerSpec, weights: str | None) -> Any:

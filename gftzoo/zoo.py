@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +16,9 @@ from gftzoo.errors import GftzooError, UsageError, nearest
 
 Schedule = Literal["constant", "linear"]  # of the guidance over the sampling
 _yaml_loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser starts ten times faster
+
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 class Frozen(BaseModel):
@@ -133,6 +136,13 @@ class ModelCard(Frozen):
     def grid(self) -> int:
         """Side of the latent, in latent pixels."""
         return self.resolution // self.tokenizer.downsample
+
+    def network_options(self, schema: type[Options]) -> Options:
+        """`network`, validated by a family's schema; UsageError for an unknown key or a bad value."""
+        try:
+            return schema.model_validate(self.network)
+        except ValueError as error:
+            raise UsageError(validation_sentence(f"network of {self.name}", error, schema)) from error
 
     def class_index(self, condition: int | str) -> int:
         """The index of a class given by index or name; UsageError if there is none such."""

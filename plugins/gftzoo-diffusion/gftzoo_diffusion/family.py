@@ -18,7 +18,7 @@ from gftzoo.model import Model
 from gftzoo.zoo import ModelCard
 from gftzoo_diffusion import sampler
 from gftzoo_diffusion.checkpoints import fit_weights
-from gftzoo_diffusion.network import DiT, DiTNetwork, read_network
+from gftzoo_diffusion.network import DiT, DiTNetwork
 from gftzoo_diffusion.process import STEPS, Process
 
 training_process = cache(Process.full)
@@ -45,7 +45,7 @@ class DiffusionFamily:
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
-        network = read_network(card)
+        network = card.network_options(DiTNetwork)
         if card.grid % network.patch:
             raise UsageError(
                 f"{card.name}: a latent of {card.grid}x{card.grid} does not divide into patches of {network.patch}; "
@@ -90,4 +90,4 @@ class DiffusionFamily:
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return fit_weights(card, tensors, read_network(card))
+        return fit_weights(card, tensors, card.network_options(DiTNetwork))

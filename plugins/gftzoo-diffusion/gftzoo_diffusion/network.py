@@ -14,9 +14,6 @@ from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from gftzoo.errors import UsageError
-from gftzoo.zoo import ModelCard, validation_sentence
-
 FREQUENCIES = 256  # width of the timestep sinusoid
 BetaEmbedding = Literal["linear", "mlp", "3-layer"]
 
@@ -43,14 +40,6 @@ class DiTNetwork(BaseModel):
         if width % heads or width % 4:
             raise ValueError(f"the width, {width}, must be a multiple of the heads and of 4")
         return heads
-
-
-def read_network(card: ModelCard) -> DiTNetwork:
-    """The card's network options, validated; UsageError with the nearest name for an unknown one."""
-    try:
-        return DiTNetwork.model_validate(card.network)
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"network of {card.name}", error, DiTNetwork)) from error
 
 
 def sinusoid(values_B: Tensor, width: int) -> Tensor:

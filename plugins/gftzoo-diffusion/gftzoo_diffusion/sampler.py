@@ -19,7 +19,7 @@ from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.model import Model
 from gftzoo.zoo import ModelCard
-from gftzoo_diffusion.network import read_network
+from gftzoo_diffusion.network import DiTNetwork
 from gftzoo_diffusion.process import STEPS, Process, spaced_timesteps
 
 Variance = Literal["auto", "learned", "fixed-small", "fixed-large"]
@@ -153,7 +153,7 @@ def respaced_route(card: ModelCard, settings: DiffusionSampler, generator: Sampl
 
 def choose_variance(card: ModelCard, settings: DiffusionSampler) -> str:
     """`auto` trusts the variance channels only of weights that were trained with them: GFT trains the noise alone."""
-    has_channels = read_network(card).learn_sigma
+    has_channels = card.network_options(DiTNetwork).learn_sigma
     if settings.variance == "auto":
         return "learned" if has_channels and not card.temperature else "fixed-large"
     if settings.variance == "learned" and not has_channels:

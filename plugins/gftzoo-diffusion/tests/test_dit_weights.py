@@ -74,7 +74,7 @@ def test_steered_weights_come_back_whole(base: Model, tmp_path: Path) -> None:
     torch.save({"model": model.network.state_dict()}, tmp_path / "gft.pt")
     again = import_model(card, tmp_path / "gft.pt").network.state_dict()
     assert all(torch.equal(again[key], value) for key, value in model.network.state_dict().items())
-    with pytest.raises(GftzooError, match="cond_proj"):
+    with pytest.raises(GftzooError, match="beta_embedder"):
         import_model(base.card, tmp_path / "gft.pt")
 
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.errors import UsageError
-from gftzoo.family import FamilyOptions, Problem
+from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
 from gftzoo.model import Model
 from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
-from gftzoo.zoo import ModelCard, TokenizerSpec, validation_sentence
+from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_llamagen import sampler
 from gftzoo_llamagen.captions import encode_captions
 from gftzoo_llamagen.checkpoints import fit_weights
@@ -45,7 +45,7 @@ class LlamaGenFamily:
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
-        options = read_options(card)
+        options = card.network_options(NetworkOptions)
         if card.tokenizer.codebook is None:
             raise UsageError(
                 f"{card.name} predicts codes and tokenizer {card.tokenizer.id!r} has no codebook; "
@@ -104,27 +104,15 @@ class LlamaGenFamily:
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return fit_weights(card, tensors, read_options(card))
+        return fit_weights(card, tensors, card.network_options(NetworkOptions))
 
     @hookimpl
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Weight decay on matrices and embeddings, or (as where the official code shards) on all but the norms."""
-        by_name = network.options.decay == "all-but-norms"
-        decayed, plain = [], []
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                decays = "norm" not in name if by_name else parameter.ndim >= 2
-                (decayed if decays else plain).append(parameter)
-        return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        if network.options.decay == "all-but-norms":
+            return decay_groups(network, weight_decay, lambda name, _: "norm" not in name)
+        return decay_groups(network, weight_decay, lambda _, parameter: parameter.ndim >= 2)
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         return list(network.layers)
-
-
-def read_options(card: ModelCard) -> NetworkOptions:
-    """The card's network options, validated; UsageError with the nearest name for an unknown one."""
-    try:
-        return NetworkOptions.model_validate(card.network)
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"network of {card.name}", error, NetworkOptions)) from error

@@ -1,34 +1,32 @@
 """LlamaGen's image tokenizer, and an exact one for grey images of few levels.
 
 Suffixes: B batch, N = h * w codes, E width of a code vector, V codebook. FoundationVision/LlamaGen,
-tokenizer/tokenizer_image/vq_model.py; state-dict keys are the official ones.
+tokenizer/tokenizer_image/vq_model.py.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gftzoo.errors import GftzooError, UsageError
+from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.tokenizers import Tokenizer
+from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
+from gftzoo.tokenizers import Tokenizer, read_tokenizer_options, weights_file
 from gftzoo.weights import load_weights, read_tensors
-from gftzoo.zoo import Frozen, TokenizerSpec, validation_sentence
-from gftzoo_llamagen.autoencoder import Decoder, Encoder
+from gftzoo.zoo import TokenizerSpec
 
+MIDDLE = ("block_1", "attn_1", "block_2")  # the official files number them
 USAGE_WINDOW = 65_536  # codes that the official training remembers in a buffer of the file
 
 
-class VQOptions(Frozen):
+class VQOptions(AutoencoderOptions):
     """Options of the vector-quantised autoencoder."""
 
-    width: int = Field(128, gt=0, description="channels at full resolution")
-    multipliers: tuple[int, ...] = Field((1, 1, 2, 2, 4), description="of the width, one for each resolution")
-    blocks: int = Field(2, gt=0, description="residual blocks of a resolution; the decoder has one more")
     z_channels: int = Field(256, gt=0, description="channels before the projection to code vectors")
 
 
@@ -59,9 +57,9 @@ class VQ(Tokenizer):
     def __init__(self, spec: TokenizerSpec) -> None:
         super().__init__(spec)
         assert spec.codebook is not None
-        options = VQOptions.model_validate(spec.options)
-        shape = (options.width, options.multipliers, options.blocks, options.z_channels)
-        self.encoder, self.decoder = Encoder(3, *shape), Decoder(3, *shape)
+        options = read_tokenizer_options(spec, VQOptions)
+        shape = (options, spec.image_channels, options.z_channels, {options.lowest})
+        self.encoder, self.decoder = Encoder(*shape), Decoder(*shape)
         self.quantize = Codebook(spec.codebook, spec.channels)
         self.quant_conv = nn.Conv2d(options.z_channels, spec.channels, 1)
         self.post_quant_conv = nn.Conv2d(spec.channels, options.z_channels, 1)
@@ -111,25 +109,16 @@ def load_vq(spec: TokenizerSpec, weights: str | None) -> VQ:
         UsageError: no file is named, or the spec's options are no autoencoder's.
         GftzooError: the file cannot be fetched, is damaged or holds another autoencoder.
     """
-    path = Path(weights) if weights is not None else _fetch(spec)
-    try:
-        tokenizer = VQ(spec)
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"tokenizer {spec.id}", error, VQOptions)) from error
-    load_weights(tokenizer, read_tensors(path).tensors, str(path))
+    path, tokenizer = weights_file(spec, weights), VQ(spec)
+    lowest = len(tokenizer.decoder.up) - 1
+    tensors = {_rename(key, lowest): tensor for key, tensor in read_tensors(path).tensors.items()}
+    load_weights(tokenizer, tensors, str(path))
     return tokenizer
 
 
-def _fetch(spec: TokenizerSpec) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    advice = "give a local file with -o tokenizer_path=PATH, or --tokenizer-path PATH to sample"
-    if spec.repo is None or spec.file is None:
-        raise UsageError(f"tokenizer {spec.id!r} names no weights; {advice}.")
-    try:
-        return Path(hf_hub_download(spec.repo, spec.file))
-    except Exception as error:  # the hub client raises many types
-        raise GftzooError(
-            f"{spec.file!r} could not be fetched from the hub repository {spec.repo!r} "
-            f"({type(error).__name__}); {advice}."
-        ) from error
+def _rename(key: str, lowest: int) -> str:
+    """The key of `gftzoo.layers.autoencoder` for an official one, whose decoder counts levels from the lowest up."""
+    key = re.sub(r"^encoder\.conv_blocks\.", "encoder.down.", key)
+    key = re.sub(r"^decoder\.conv_blocks\.(\d+)", lambda found: f"decoder.up.{lowest - int(found[1])}", key)
+    key = re.sub(r"\.res\.", ".block.", key)
+    return re.sub(r"\.mid\.([012])\.", lambda found: f".mid.{MIDDLE[int(found[1])]}.", key)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gftzoo.errors import UsageError
-from gftzoo.family import FamilyOptions, Problem
+from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
@@ -80,7 +80,7 @@ class MARFamily:
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
-        options = NetworkOptions.model_validate(card.network)
+        options = card.network_options(NetworkOptions)
         side, rest = divmod(card.grid, options.patch_size)
         if rest:
             raise UsageError(
@@ -148,12 +148,11 @@ class MARFamily:
     @hookimpl
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Weight decay on matrices and embeddings of the backbone; none on vectors, biases and the diffusion head."""
-        decayed, plain = [], []
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                spared = parameter.ndim <= 1 or name.endswith(".bias") or "diffloss" in name
-                (plain if spared else decayed).append(parameter)
-        return [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
+
+        def decays(name: str, parameter: nn.Parameter) -> bool:
+            return parameter.ndim > 1 and not name.endswith(".bias") and "diffloss" not in name
+
+        return decay_groups(network, weight_decay, decays)
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:

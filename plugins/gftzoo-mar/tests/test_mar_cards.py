@@ -52,8 +52,8 @@ def test_weight_decay_spares_vectors_and_the_head() -> None:
     network = empty_network(card)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     groups = load_family("mar").parameter_groups(network, 0.02)
-    plain, decayed = ({names[id(p)] for p in group["params"]} for group in groups)
-    assert [group["weight_decay"] for group in groups] == [0.0, 0.02]
+    decayed, plain = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert [group["weight_decay"] for group in groups] == [0.02, 0.0]
     assert plain | decayed == set(names.values()) and not plain & decayed
     assert {"class_emb.weight", "mask_token", "encoder_blocks.0.attn.qkv.weight", "fake_latent"} <= decayed
     assert not any(name.startswith("diffloss") or name.endswith("bias") or "norm" in name for name in decayed)

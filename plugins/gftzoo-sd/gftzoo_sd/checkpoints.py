@@ -12,7 +12,7 @@ from torch import Tensor
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.zoo import ModelCard
 from gftzoo_sd.lora import TEMPERATURE, with_factors
-from gftzoo_sd.network import build_unet, read_network
+from gftzoo_sd.network import SDNetwork, build_unet
 
 FILES = tuple(f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin"))
 PLACES = ("", "ema_unet", "unet")  # the UNet itself, a checkpoint of the GFT code (EMA first), a pipeline
@@ -57,7 +57,7 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     A temperature input is added with zero effect (thu-ml/GFT stable-diffusion-v1-5/train.py), so are LoRA factors.
     """
     fitted = from_original(card, tensors) if any(key.startswith(ORIGINAL) for key in tensors) else dict(tensors)
-    network = read_network(card)
+    network = card.network_options(SDNetwork)
     if card.temperature and TEMPERATURE not in fitted:
         fitted[TEMPERATURE] = torch.zeros(network.channels[0], network.temperature_width)
     if network.lora_rank is not None and not any(".lora_" in key for key in fitted):

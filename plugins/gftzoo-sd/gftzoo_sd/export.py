@@ -10,7 +10,7 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.tokenizers import DiffusersVAE
 from gftzoo_sd.lora import merged
-from gftzoo_sd.network import build_unet, read_network
+from gftzoo_sd.network import SDNetwork, build_unet
 from gftzoo_sd.sampler import build_scheduler
 from gftzoo_sd.text import encoder_of
 
@@ -28,7 +28,7 @@ def export_pipeline(model: Model, folder: Path) -> Path:
             "latents are scaled and not shifted; train with -o tokenizer=emoji-vae or sd-vae."
         )
     text = encoder_of(model)
-    width, wanted = text.encoder.config.hidden_size, read_network(model.card).text_width
+    width, wanted = text.encoder.config.hidden_size, model.card.network_options(SDNetwork).text_width
     if width != wanted:
         raise UsageError(
             f"{model.card.name} reads text features {wanted} wide, padded from {width}, as no pipeline pads them; "
@@ -54,7 +54,7 @@ def export_pipeline(model: Model, folder: Path) -> Path:
 
 def plain_unet(model: Model) -> UNet2DConditionModel:
     """The network itself, or one with LoRA merged into its weights."""
-    if read_network(model.card).lora_rank is None:
+    if model.card.network_options(SDNetwork).lora_rank is None:
         return model.network
     unet = build_unet(model.card).to(model.device)
     unet.load_state_dict(merged(model.network))

@@ -24,7 +24,7 @@ from gftzoo_sd.autoencoder import build_autoencoder
 from gftzoo_sd.checkpoints import fit_weights, unet_file
 from gftzoo_sd.export import export_pipeline
 from gftzoo_sd.lora import add_lora
-from gftzoo_sd.network import SDNetwork, build_unet, predict_noise, read_network
+from gftzoo_sd.network import SDNetwork, build_unet, predict_noise
 from gftzoo_sd.text import encode_prompts, null_features
 
 training_process = cache(sampler.training_process)
@@ -50,7 +50,7 @@ class StableDiffusionFamily:
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
-        network = read_network(card)
+        network = card.network_options(SDNetwork)
         return build_unet(card) if network.lora_rank is None else add_lora(build_unet(card), network)
 
     @hookimpl

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from gftzoo.errors import UsageError
-from gftzoo.zoo import Frozen, ModelCard, validation_sentence
+from gftzoo.zoo import Frozen, ModelCard
 
 # torch.rand's smallest step: s = 1/beta - 1 stays finite, and every positive draw keeps the released code's value.
 SMALLEST_BETA = 2.0**-24
@@ -42,20 +42,12 @@ class SDNetwork(Frozen):
         return self
 
 
-def read_network(card: ModelCard) -> SDNetwork:
-    """The options of a card; UsageError for an unknown key or a bad value."""
-    try:
-        return SDNetwork.model_validate(card.network)
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"network of {card.name}", error, SDNetwork)) from error
-
-
 def build_unet(card: ModelCard) -> UNet2DConditionModel:
     """The UNet of a card, without LoRA; `time_embedding.cond_proj` is there iff `card.temperature`.
 
     Raises UsageError where the latent does not halve as often as the network does.
     """
-    network = read_network(card)
+    network = card.network_options(SDNetwork)
     shrink = 2 ** (len(network.channels) - 1)
     if card.grid % shrink:
         raise UsageError(

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
-from gftzoo_sd.network import read_network
+from gftzoo_sd.network import SDNetwork
 
 HERE = Path(__file__).parent
 
@@ -103,7 +103,7 @@ def encoder_of(model: Model) -> TextEncoder:
 def encode_prompts(model: Model, prompts: Sequence[int | str]) -> Tensor:
     """Features (B, T, `text_width`) of prompts."""
     if model.device.type == "meta":  # shapes only: no encoder is loaded, nor may be at hand
-        return torch.empty(len(prompts), 77, read_network(model.card).text_width, device="meta")
+        return torch.empty(len(prompts), 77, model.card.network_options(SDNetwork).text_width, device="meta")
     return fit_width(model, encoder_of(model).encode([str(prompt) for prompt in prompts], model.device))
 
 
@@ -117,7 +117,7 @@ def fit_width(model: Model, features_BTD: Tensor) -> Tensor:
 
     Raises UsageError where they are too wide.
     """
-    wanted, found = read_network(model.card).text_width, features_BTD.shape[-1]
+    wanted, found = model.card.network_options(SDNetwork).text_width, features_BTD.shape[-1]
     if found > wanted:
         raise UsageError(
             f"{model.card.name} reads prompt features {wanted} wide and its text encoder gives {found}; "

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.errors import UsageError
-from gftzoo.family import FamilyOptions, Problem
+from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
 from gftzoo.model import Model
 from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
-from gftzoo.zoo import ModelCard, TokenizerSpec, validation_sentence
+from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_var import sampler
 from gftzoo_var.checkpoints import fit_weights
 from gftzoo_var.network import VAR, NetworkOptions
@@ -49,7 +49,7 @@ class VARFamily:
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
-        options, spec = read_options(card), card.tokenizer
+        options, spec = card.network_options(NetworkOptions), card.tokenizer
         if spec.codebook is None or not spec.scales or spec.scales[-1] != card.grid:
             raise UsageError(
                 f"{card.name} at {card.resolution} px predicts codes on a grid of {card.grid}x{card.grid}, and "
@@ -101,26 +101,17 @@ class VARFamily:
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return fit_weights(card, tensors, read_options(card).width)
+        return fit_weights(card, tensors, card.network_options(NetworkOptions).width)
 
     @hookimpl
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """No weight decay on vectors and on the embeddings of positions, scales and temperature, as the authors do."""
-        decayed, plain = [], []
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                spared = parameter.ndim < 2 or any(part in name for part in UNDECAYED)
-                (plain if spared else decayed).append(parameter)
-        return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+        def decays(name: str, parameter: nn.Parameter) -> bool:
+            return parameter.ndim >= 2 and not any(part in name for part in UNDECAYED)
+
+        return decay_groups(network, weight_decay, decays)
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         return list(network.blocks)
-
-
-def read_options(card: ModelCard) -> NetworkOptions:
-    """The card's network options, validated; UsageError with the nearest name for an unknown one."""
-    try:
-        return NetworkOptions.model_validate(card.network)
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"network of {card.name}", error, NetworkOptions)) from error

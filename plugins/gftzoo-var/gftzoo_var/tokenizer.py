@@ -1,28 +1,36 @@
 """VAR's tokenizer: a convolutional autoencoder around multi-scale residual quantisation.
 
 Suffixes: B batch, E width of a code vector, h side of the full map, L codes of all scales, T = L - 1.
-FoundationVision/VAR, models/vqvae.py; state-dict keys are the official ones.
+FoundationVision/VAR, models/vqvae.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from gftzoo.errors import GftzooError, UsageError
+from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.tokenizers import Tokenizer
+from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
+from gftzoo.tokenizers import Tokenizer, read_tokenizer_options, weights_file
 from gftzoo.weights import load_weights, read_tensors
-from gftzoo.zoo import TokenizerSpec, validation_sentence
-from gftzoo_var.autoencoder import AutoencoderOptions, Decoder, Encoder
+from gftzoo.zoo import TokenizerSpec
 from gftzoo_var.quantizer import Quantizer
 
 KIND = "multi-scale-vq"
 USAGE = "quantize.ema_vocab_hit_SV"  # how often codes were used in training; read by nothing
+
+
+class MultiScaleVQOptions(AutoencoderOptions):
+    """Options of the tokenizer; the defaults are those of the released one."""
+
+    width: int = Field(160, gt=0, description="channels at full resolution")
+    phis: int = Field(4, gt=0, description="phi convolutions, each shared by neighbouring scales")
 
 
 class MultiScaleVQ(Tokenizer):
@@ -39,9 +47,9 @@ class MultiScaleVQ(Tokenizer):
                 f"tokenizer {spec.id!r} of kind {KIND!r} has codebook={spec.codebook} and scales={spec.scales}; "
                 "it needs a codebook and scales that rise from 1, such as scales: [1, 2, 4]."
             )
-        options = AutoencoderOptions.model_validate(spec.options)
-        self.encoder = Encoder(options, spec.image_channels, spec.channels)
-        self.decoder = Decoder(options, spec.image_channels, spec.channels)
+        options = read_tokenizer_options(spec, MultiScaleVQOptions)
+        shape = (options, spec.image_channels, spec.channels, {options.lowest})
+        self.encoder, self.decoder = Encoder(*shape), Decoder(*shape)
         self.quantize = Quantizer(spec.codebook, spec.channels, scales, options.phis)
         self.quant_conv = nn.Conv2d(spec.channels, spec.channels, 3, padding=1)
         self.post_quant_conv = nn.Conv2d(spec.channels, spec.channels, 3, padding=1)
@@ -80,28 +88,18 @@ def load_tokenizer(spec: TokenizerSpec, weights: str | None) -> MultiScaleVQ:
         UsageError: no file is named, or the spec's options are not the autoencoder's.
         GftzooError: the file cannot be fetched, is damaged or holds another autoencoder.
     """
-    path = Path(weights) if weights is not None else _find(spec)
-    try:
-        tokenizer = MultiScaleVQ(spec)
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"tokenizer {spec.id}", error, AutoencoderOptions)) from error
-    tensors = {key: value for key, value in read_tensors(path).tensors.items() if key != USAGE}
-    load_weights(tokenizer, tensors, str(path))
+    shipped = weights is None and spec.repo is None and spec.file is not None
+    path = Path(__file__).parent / str(spec.file) if shipped else weights_file(spec, weights)
+    tokenizer = MultiScaleVQ(spec)
+    load_weights(tokenizer, dict(_split(read_tensors(path).tensors)), str(path))
     return tokenizer
 
 
-def _find(spec: TokenizerSpec) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    advice = "give a local file with -o tokenizer_path=PATH, or --tokenizer-path PATH to sample"
-    if spec.file is None:
-        raise UsageError(f"tokenizer {spec.id!r} names no weights; {advice}.")
-    if spec.repo is None:
-        return Path(__file__).parent / spec.file
-    try:
-        return Path(hf_hub_download(spec.repo, spec.file))
-    except Exception as error:  # the hub client raises many types
-        raise GftzooError(
-            f"{spec.file!r} could not be fetched from the hub repository {spec.repo!r} "
-            f"({type(error).__name__}); {advice}."
-        ) from error
+def _split(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Official tensors under the keys of `gftzoo.layers.autoencoder`, whose queries, keys and values are three."""
+    for key, tensor in tensors.items():
+        before, qkv, after = key.rpartition(".qkv.")
+        if qkv:
+            yield from ((f"{before}.{name}.{after}", part) for name, part in zip("qkv", tensor.chunk(3), strict=True))
+        elif key != USAGE:
+            yield key, tensor

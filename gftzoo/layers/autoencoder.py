@@ -1,11 +1,13 @@
-"""The convolutional encoder and decoder of VAR's tokenizer.
+"""The convolutional encoder and decoder of latent diffusion, which VQ-16, KL-16 and VAR's tokenizer share.
 
-Suffixes: B batch, C channels, S = H W positions. Module names are those of FoundationVision/VAR, models/basic_vae.py,
-so that its file loads as it is; `decoder.up` counts from the full resolution and runs from the last to the first.
+Suffixes: B batch, C channels, S = H W positions. "High-Resolution Image Synthesis with Latent Diffusion Models"
+(arXiv 2112.10752); module names are those of CompVis/latent-diffusion, ldm/modules/diffusionmodules/model.py. A level
+is one resolution, counted from the full one: `down` runs from the first to the last, `up` from the last to the first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 
 from pydantic import Field
@@ -16,17 +18,26 @@ from gftzoo.zoo import Frozen
 
 
 class AutoencoderOptions(Frozen):
-    """Sizes of the autoencoder and number of phi convolutions; the defaults are those of the released tokenizer."""
+    """Sizes of an encoder and its decoder."""
 
-    width: int = Field(160, gt=0, description="channels at full resolution")
+    width: int = Field(128, gt=0, description="channels at full resolution")
     multipliers: tuple[int, ...] = Field((1, 1, 2, 2, 4), description="of the width, one for each resolution")
     blocks: int = Field(2, gt=0, description="residual blocks of a resolution; the decoder has one more")
     groups: int = Field(32, gt=0, description="groups of the normalisation")
-    phis: int = Field(4, gt=0, description="phi convolutions, each shared by neighbouring scales")
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level."""
+        return [self.width * multiplier for multiplier in self.multipliers]
+
+    @property
+    def lowest(self) -> int:
+        """The level of the lowest resolution."""
+        return len(self.multipliers) - 1
 
 
 class ResBlock(nn.Module):
-    """Two normalised convolutions and a shortcut, a 1x1 convolution where the channels change."""
+    """Two normalised convolutions beside a shortcut, which is a 1x1 convolution where the channels change."""
 
     def __init__(self, before: int, after: int, groups: int) -> None:
         super().__init__()
@@ -40,17 +51,16 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of one head over all positions; queries, keys and values come from one 1x1 convolution."""
+    """Self-attention of one head over all positions."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        qkv_BCS = self.qkv(self.norm(x_BCHW)).flatten(2)
-        q_BSC, k_BSC, v_BSC = qkv_BCS.transpose(1, 2).chunk(3, dim=-1)
+        h_BCHW = self.norm(x_BCHW)
+        q_BSC, k_BSC, v_BSC = (project(h_BCHW).flatten(2).transpose(1, 2) for project in (self.q, self.k, self.v))
         y_BSC = F.scaled_dot_product_attention(q_BSC[:, None], k_BSC[:, None], v_BSC[:, None])[:, 0]
         return x_BCHW + self.proj_out(y_BSC.transpose(1, 2).reshape_as(x_BCHW))
 
@@ -78,7 +88,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution, each followed by attention at the lowest one, and the step to the next."""
+    """The blocks of one resolution, each followed by attention where there is any, and the step to the next."""
 
     def __init__(self, before: int, after: int, blocks: int, groups: int, attention: bool) -> None:
         super().__init__()
@@ -110,22 +120,23 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) to a map (B, z, h, w)."""
+    """Images (B, image_channels, H, W) to a map (B, z_channels, h, w); `attention` names the levels that attend."""
 
-    def __init__(self, options: AutoencoderOptions, image_channels: int, z: int) -> None:
+    def __init__(
+        self, options: AutoencoderOptions, image_channels: int, z_channels: int, attention: Collection[int]
+    ) -> None:
         super().__init__()
-        widths = [options.width, *(options.width * m for m in options.multipliers)]
-        last = len(options.multipliers) - 1
         self.conv_in = nn.Conv2d(image_channels, options.width, 3, padding=1)
         self.down = nn.ModuleList()
-        for index, (before, after) in enumerate(pairwise(widths)):
-            level = Level(before, after, options.blocks, options.groups, attention=index == last)
-            if index < last:
+        for index, (before, after) in enumerate(pairwise([options.width, *options.widths])):
+            level = Level(before, after, options.blocks, options.groups, index in attention)
+            if index < options.lowest:
                 level.downsample = Downsample(after)
             self.down.append(level)
-        self.mid = Middle(widths[-1], options.groups)
-        self.norm_out = nn.GroupNorm(options.groups, widths[-1], eps=1e-6)
-        self.conv_out = nn.Conv2d(widths[-1], z, 3, padding=1)
+        last = options.widths[-1]
+        self.mid = Middle(last, options.groups)
+        self.norm_out = nn.GroupNorm(options.groups, last, eps=1e-6)
+        self.conv_out = nn.Conv2d(last, z_channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BCHW = self.conv_in(x_BCHW)
@@ -135,18 +146,19 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A map (B, z, h, w) to images (B, C, H, W)."""
+    """A map (B, z_channels, h, w) to images (B, image_channels, H, W); `attention` names the levels that attend."""
 
-    def __init__(self, options: AutoencoderOptions, image_channels: int, z: int) -> None:
+    def __init__(
+        self, options: AutoencoderOptions, image_channels: int, z_channels: int, attention: Collection[int]
+    ) -> None:
         super().__init__()
-        widths = [options.width * m for m in options.multipliers]
-        last = len(widths) - 1
-        self.conv_in = nn.Conv2d(z, widths[-1], 3, padding=1)
+        widths = options.widths
+        self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1], options.groups)
         self.up = nn.ModuleList()
         for index, after in enumerate(widths):
-            before = widths[min(index + 1, last)]
-            level = Level(before, after, options.blocks + 1, options.groups, attention=index == last)
+            before = widths[min(index + 1, options.lowest)]
+            level = Level(before, after, options.blocks + 1, options.groups, index in attention)
             if index > 0:
                 level.upsample = Upsample(after)
             self.up.append(level)

@@ -1,0 +1,1 @@
+"""Building blocks that families share; none of them is needed to write one."""
