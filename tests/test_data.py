@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from gftzoo.data import SeekableSampler, TrainingData, open_source, preflight
 from gftzoo.data.arrays import ArraySource, stratified, with_channels
-from gftzoo.data.folder import center_crop
+from gftzoo.data.decoding import center_crop
 from gftzoo.errors import GftzooError, UsageError
 
 
@@ -118,6 +119,34 @@ def test_captions_come_from_lines(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"caption": "a cat", "image": "cat/0.png"}\n{"text": 3}')
     with pytest.raises(GftzooError, match="line 2 is not of the form"):
         open_source(f"jsonl:{tmp_path / 'bad.jsonl'}")
+
+
+def test_an_unreadable_captioned_picture_goes_with_its_caption(tmp_path: Path) -> None:
+    folder_of(tmp_path, cat=2)
+    (tmp_path / "torn.png").write_bytes(b"nothing")
+    names = {"torn": "torn.png", "gone": "gone.png", "first": "cat/0.png", "second": "cat/1.png"}
+    lines = [json.dumps({"caption": caption, "image": image}) for caption, image in names.items()]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    source = open_source(f"jsonl:{tmp_path / 'data.jsonl'}")
+    assert [source.condition_of(i) for i in range(4)] == ["first", "first", "first", "second"]
+    assert torch.equal(source.image(0, 16, 3), source.image(2, 16, 3))
+    assert len(source.problems) == 2 and "gone.png" in source.problems[1]
+    assert "2 cannot be read and are replaced" in preflight(source, 16).sentence()
+
+
+def test_a_captioned_table_with_a_damaged_picture(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = io.BytesIO()
+    Image.new("RGB", (10, 10), (60, 0, 0)).save(whole, "PNG")
+    stored = [{"bytes": b"nothing", "path": None}, {"bytes": whole.getvalue(), "path": None}, None]
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    table = datasets.Dataset.from_dict({"image": stored, "text": ["damaged", "red", None]}, features=features)
+    table.save_to_disk(tmp_path)
+    source = open_source(f"hf:{tmp_path}")
+    assert source.condition == "text"
+    assert source.images([0, 1, 2], 10, 3)[:, 0].unique().tolist() == [60]
+    assert [source.condition_of(i) for i in range(3)] == ["red", "red", "red"]
+    assert [problem.split(" cannot")[0] for problem in source.problems] == [f"row {i} of {source.name}" for i in (0, 2)]
 
 
 def test_a_table_of_the_datasets_library(tmp_path: Path) -> None:

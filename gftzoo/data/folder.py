@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
+from gftzoo.data.decoding import DAMAGED, DecodingSource
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
-class FileSource(Source):
-    """Image files with a class index or a caption each. An unreadable file is replaced by the next readable one."""
+class FileSource(DecodingSource):
+    """Image files with a class index or a caption each."""
 
     def __init__(self, name: str, items: list[tuple[Path, int | str]], class_names: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -27,39 +24,21 @@ class FileSource(Source):
         self.condition = "class" if class_names else "text"
         listing = "\n".join(f"{path.name} {path.stat().st_size} {what}" for path, what in items if path.exists())
         self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        self.channels: Literal[1, 3] = 3
-        self._unreadable: set[int] = set()
         self._drop_unreadable_headers()
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def condition_of(self, row: int) -> int | str:
-        return self.items[self.readable(row)][1]
+    def picture(self, row: int) -> Image.Image:
+        with Image.open(self.items[row][0]) as picture:
+            picture.load()
+            return picture
 
-    def image(self, row: int, resolution: int, channels: int) -> Tensor:
-        for _ in range(len(self.items)):
-            row = self.readable(row)
-            try:
-                with Image.open(self.items[row][0]) as picture:
-                    square = center_crop(picture.convert("L" if channels == 1 else "RGB"), resolution)
-                pixels = np.array(square)
-                return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
-            except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged files
-                self._refuse(row, error)
-        raise GftzooError(f"data {self.name!r} has no readable image left.")
+    def place(self, row: int) -> str:
+        return str(self.items[row][0])
 
-    def readable(self, row: int) -> int:
-        """The row itself, or the next one that could be read so far."""
-        for offset in range(len(self.items)):
-            if (row + offset) % len(self.items) not in self._unreadable:
-                return (row + offset) % len(self.items)
-        raise GftzooError(f"data {self.name!r} has no readable image; check that its files are pictures.")
-
-    def _refuse(self, row: int, error: Exception) -> None:
-        if row not in self._unreadable:
-            self._unreadable.add(row)
-            self.problems.append(f"{self.items[row][0]} cannot be read ({str(error).split(' at 0x')[0]})")
+    def own_condition(self, row: int) -> int | str:
+        return self.items[row][1]
 
     def _drop_unreadable_headers(self) -> None:
         """Looks at every file's header, so that a broken one shows before the start and not in hour three."""
@@ -67,8 +46,8 @@ class FileSource(Source):
             try:
                 with Image.open(path):
                     pass
-            except (OSError, ValueError, SyntaxError) as error:
-                self._refuse(row, error)
+            except DAMAGED as error:
+                self.refuse(row, error)
         if self.items:
             self.readable(0)
 
@@ -117,14 +96,3 @@ def _caption_line(path: Path, number: int, line: str) -> tuple[Path, int | str]:
         raise GftzooError(
             f'{str(path)!r} line {number} is not of the form {{"caption": ..., "image": ...}} ({type(error).__name__}).'
         ) from error
-
-
-def center_crop(picture: Image.Image, side: int) -> Image.Image:
-    """ADM's crop: halve with a box filter while twice too large, then bicubic to the short side, then the centre."""
-    while min(picture.size) >= 2 * side:
-        picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
-    scale = side / min(picture.size)
-    width, height = round(picture.width * scale), round(picture.height * scale)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - side) // 2, (height - side) // 2
-    return picture.crop((left, top, left + side, top + side))

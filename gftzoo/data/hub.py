@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from PIL import Image
 
-from gftzoo.data.folder import center_crop
+from gftzoo.data.decoding import DecodingSource
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError, UsageError
 
@@ -18,7 +16,7 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
 CAPTION_COLUMNS = ("caption", "text", "txt", "prompt")
 
 
-class HubSource(Source):
+class HubSource(DecodingSource):
     """A memory-mapped table with an image column and a label or caption column."""
 
     def __init__(self, name: str, table: Any) -> None:
@@ -35,14 +33,22 @@ class HubSource(Source):
     def __len__(self) -> int:
         return len(self.table)
 
-    def condition_of(self, row: int) -> int | str:
-        value = self.conditions[row][self.condition_column]
-        return int(value) if self.condition == "class" else str(value)
+    def picture(self, row: int) -> Image.Image:
+        found = self.table[row][self.image_column]
+        if not isinstance(found, Image.Image):
+            raise ValueError("there is no picture in its row")
+        return found
 
-    def image(self, row: int, resolution: int, channels: int) -> Tensor:
-        picture = self.table[row][self.image_column].convert("L" if channels == 1 else "RGB")
-        pixels = np.array(center_crop(picture, resolution))
-        return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
+    def place(self, row: int) -> str:
+        return f"row {row} of {self.name}"
+
+    def own_condition(self, row: int) -> int | str:
+        value = self.conditions[row][self.condition_column]
+        if self.condition == "class":
+            return int(value)
+        if isinstance(value, list):  # several captions of one picture: the first
+            value = value[0] if value else None
+        return "" if value is None else str(value)
 
 
 def open_hub(argument: str, split: Split) -> Source:
