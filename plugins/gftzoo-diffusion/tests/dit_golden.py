@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from gftzoo_diffusion.family import DiffusionProblem, training_process
-from safetensors import safe_open
+from golden import Golden, open_golden
 from torch import Tensor
 
 from gftzoo.generator import SampleGenerator
@@ -22,23 +20,8 @@ from gftzoo.zoo import ModelCard, TokenizerSpec
 BETA_EMBEDDINGS = {"linear": "linear", "mlp": "mlp", "3_layer_mlp": "3-layer"}
 
 
-@dataclass
-class Golden:
-    config: dict[str, Any]
-    weights: dict[str, Tensor]
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-
 def read_golden(name: str) -> Golden:
-    with safe_open(Path(__file__).parent / "goldens" / f"{name}.safetensors", "pt") as file:
-        config = json.loads(file.metadata()["golden"])["config"]
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
-        for key in file.keys():  # noqa: SIM118 (no mapping)
-            part, _, rest = key.partition("/")
-            # gradient norms stand beside inputs and outputs in some files
-            parts[part if part in parts else "outputs"][rest if part in parts else key] = file.get_tensor(key)
-    return Golden(config, **parts)
+    return open_golden(Path(__file__).parent / "goldens" / f"{name}.safetensors")
 
 
 def tiny_card(arch: dict[str, Any], **changes: Any) -> ModelCard:
@@ -90,12 +73,6 @@ def recorded_norms(golden: Golden) -> dict[str, Tensor]:
     found = {k.removeprefix("gradnorm/"): v for k, v in golden.outputs.items() if k.startswith("gradnorm/")}
     assert found
     return found
-
-
-def near(actual: Tensor, expected: Tensor, tolerance: float = 1e-4, scaled: bool = True) -> bool:
-    """Within `tolerance`, times the expected tensor's largest value where that is above 1 and `scaled` is true."""
-    scale = max(1.0, float(expected.abs().max())) if scaled else 1.0
-    return actual.shape == expected.shape and float((actual - expected).detach().abs().max()) <= tolerance * scale
 
 
 class Recorded(SampleGenerator):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from dit_golden import near, official_model, read_golden, tiny_card
+from dit_golden import official_model, read_golden, tiny_card
 from gftzoo_diffusion.sampler import DiffusionSampler, guided
+from golden import near
 
 from gftzoo.guidance import ClassifierFree
 from gftzoo.weights import import_model

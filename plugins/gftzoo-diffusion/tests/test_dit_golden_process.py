@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from dit_golden import Golden, feed_step_noise, near, read_golden, tiny_card
+from dit_golden import feed_step_noise, read_golden, tiny_card
 from gftzoo_diffusion.process import Process, spaced_timesteps
 from gftzoo_diffusion.sampler import DiffusionSampler, respaced_route
+from golden import Golden, near
 from torch import Tensor
 
 from gftzoo.generator import SampleGenerator

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from dit_golden import Golden, Recorded, feed_step_noise, near, official_model, read_golden
+from dit_golden import Recorded, feed_step_noise, official_model, read_golden
 from gftzoo_diffusion.process import spaced_timesteps
 from gftzoo_diffusion.sampler import DiffusionSampler, sample
+from golden import Golden, near
 from torch import Tensor
 
 from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from dit_golden import gradient_norms, near, official_model, problem_of, read_golden, recorded_norms
+from dit_golden import gradient_norms, official_model, problem_of, read_golden, recorded_norms
 from gftzoo_diffusion.family import training_process
+from golden import near
 from torch import Tensor
 
 from gftzoo.gft import GFT, GFTOptions

@@ -5,14 +5,12 @@ FoundationVision/LlamaGen @ce98ec4 and thu-ml/GFT @9bf5ee4, folder LlamaGen.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from golden import Golden, open_golden
 from torch import Tensor, nn
 
 from gftzoo.model import Model
@@ -22,22 +20,8 @@ from gftzoo.zoo import ModelCard, TokenizerSpec
 NO_DROPOUT = {"token_dropout": 0.0, "residual_dropout": 0.0, "ffn_dropout": 0.0}
 
 
-@dataclass
-class Golden:
-    config: dict[str, Any]
-    weights: dict[str, Tensor]
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-
 def read_golden(name: str) -> Golden:
-    with safe_open(Path(__file__).parent / "goldens" / f"{name}.safetensors", "pt") as file:
-        config = json.loads(file.metadata()["golden"])["config"]
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
-        for key in file.keys():  # noqa: SIM118 (no mapping)
-            part, _, rest = key.partition("/")
-            parts[part][rest] = file.get_tensor(key)
-    return Golden(config, **parts)
+    return open_golden(Path(__file__).parent / "goldens" / f"{name}.safetensors")
 
 
 def tiny_card(arch: Mapping[str, Any], temperature: bool = False, **network: Any) -> ModelCard:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from llamagen_golden import Golden, assert_gradients, official_model, read_golden, tiny_card
+from golden import Golden
+from llamagen_golden import assert_gradients, official_model, read_golden, tiny_card
 from torch import Tensor
 
 from gftzoo.generator import SampleGenerator

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import Tensor
+from golden import Golden, open_golden
 
 from gftzoo.model import Model
 from gftzoo.weights import import_model
 from gftzoo.zoo import ModelCard, TokenizerSpec
 
 
-@dataclass
-class Golden:
-    config: dict[str, Any]
-    weights: dict[str, Tensor]
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-
 def read_golden(name: str) -> Golden:
-    with safe_open(Path(__file__).parent / "goldens" / f"{name}.safetensors", "pt") as file:
-        config = json.loads(file.metadata()["golden"])["config"]
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
-        for key in file.keys():  # noqa: SIM118 (no mapping)
-            part, _, rest = key.partition("/")
-            parts[part][rest] = file.get_tensor(key)
-    return Golden(config, **parts)
+    return open_golden(Path(__file__).parent / "goldens" / f"{name}.safetensors")
 
 
 def tiny_card(arch: dict[str, Any], **network: Any) -> ModelCard:
@@ -67,9 +50,3 @@ def official_model(golden: Golden, folder: Path, **card: Any) -> Model:
     model = import_model(tiny_card(golden.config["arch"]).change(**card), path)
     model.network.eval()
     return model
-
-
-def near(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:
-    """Within `tolerance` of the larger of 1 and the expected tensor's largest value."""
-    scale = max(1.0, float(expected.abs().max()))
-    return actual.shape == expected.shape and float((actual - expected).detach().abs().max()) <= tolerance * scale

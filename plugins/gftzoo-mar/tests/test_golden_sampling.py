@@ -7,7 +7,8 @@ import torch
 from gftzoo_mar.head import HeadMLP
 from gftzoo_mar.sampler import HeadSampler, SamplerOptions, masked_counts, sample
 from gftzoo_mar.tokenizer import KL16
-from mar_golden import Golden, near, official_model, read_golden
+from golden import Golden, near
+from mar_golden import official_model, read_golden
 from torch import Tensor, nn
 
 from gftzoo.family import Family

@@ -8,7 +8,8 @@ from gftzoo_mar.family import MARProblem, pose
 from gftzoo_mar.head import HeadMLP
 from gftzoo_mar.network import patchify, unpatchify
 from gftzoo_mar.schedule import Schedule, sampling_tables, training_schedule, training_tables
-from mar_golden import Golden, near, official_model, read_golden
+from golden import Golden, near
+from mar_golden import official_model, read_golden
 from torch import Tensor
 
 from gftzoo.guidance import ClassifierFree

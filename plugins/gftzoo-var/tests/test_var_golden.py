@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from gftzoo_var.quantizer import phi_index
-from var_golden import official_model, official_tokenizer, read_golden
+from var_golden import official_model, official_tokenizer, per_scale, read_golden
 
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import ClassifierFree, Unguided
@@ -32,7 +32,7 @@ def test_logits(name: str, tmp_path: Path) -> None:
 def test_tokenizer(tmp_path: Path) -> None:
     golden = read_golden("var-full")
     tokenizer = official_tokenizer(golden, tmp_path)
-    image, codes = golden.inputs["image"], golden.per_scale("idx")
+    image, codes = golden.inputs["image"], per_scale(golden, "idx")
     f = tokenizer.quant_conv(tokenizer.encoder(image))
     torch.testing.assert_close(f, golden.outputs["f"], atol=1e-4, rtol=0)
     assert torch.equal(tokenizer.encode(image), codes)
@@ -69,5 +69,5 @@ def test_greedy_sampling(cfg: str, tmp_path: Path) -> None:
     guidance = model.guidance(cfg=1 + float(cfg))  # the official scale is 0 where ours is 1
     assert guidance == (Unguided() if cfg == "0.0" else ClassifierFree(2.5, "linear"))
     codes = model.sample_latents(labels, guidance, [0, 1], top_k=1)
-    assert torch.equal(codes, golden.per_scale(f"greedy_cfg{cfg}/idx"))
+    assert torch.equal(codes, per_scale(golden, f"greedy_cfg{cfg}/idx"))
     torch.testing.assert_close(model.decode(codes), golden.outputs[f"greedy_cfg{cfg}/image"], atol=1e-4, rtol=0)

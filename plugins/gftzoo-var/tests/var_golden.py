@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from gftzoo_var.tokenizer import load_tokenizer
-from safetensors import safe_open
+from golden import Golden, open_golden
 from torch import Tensor
 
 from gftzoo.model import Model
@@ -18,31 +16,14 @@ from gftzoo.weights import import_model
 from gftzoo.zoo import ModelCard, TokenizerSpec
 
 
-@dataclass
-class Golden:
-    config: dict[str, Any]
-    weights: dict[str, Tensor]
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-    def part(self, name: str) -> dict[str, Tensor]:
-        """The weights of one of several models in the file."""
-        return {k.removeprefix(f"{name}/"): v for k, v in self.weights.items() if k.startswith(f"{name}/")}
-
-    def per_scale(self, name: str) -> Tensor:
-        """Codes of all scales, which the file keeps apart, as one tensor (B, L)."""
-        scales = range(len(self.config["vae"]["v_patch_nums"]))
-        return torch.cat([self.outputs[f"{name}/{scale}"] for scale in scales], dim=1)
+def per_scale(golden: Golden, name: str) -> Tensor:
+    """Codes of all scales, which the file keeps apart, as one tensor (B, L)."""
+    scales = range(len(golden.config["vae"]["v_patch_nums"]))
+    return torch.cat([golden.outputs[f"{name}/{scale}"] for scale in scales], dim=1)
 
 
 def read_golden(name: str) -> Golden:
-    with safe_open(Path(__file__).parent / "goldens" / f"{name}.safetensors", "pt") as file:
-        config = json.loads(file.metadata()["golden"])["config"]
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
-        for key in file.keys():  # noqa: SIM118 (no mapping)
-            part, _, rest = key.partition("/")
-            parts[part][rest] = file.get_tensor(key)
-    return Golden(config, **parts)
+    return open_golden(Path(__file__).parent / "goldens" / f"{name}.safetensors")
 
 
 def tiny_card(config: dict[str, Any]) -> ModelCard:
