@@ -27,7 +27,7 @@ class Cost:
     """Of one training step on one device."""
 
     parameters: int
-    state_bytes: float  # weights, gradients, Adam's two moments, EMA, all fp32
+    state_bytes: float  # weights, gradients, Adam's two moments, EMA, all fp32, and autocast's copies of the weights
     activation_bytes: float | None  # per micro-batch; None where it could not be traced
     flops_per_image: float | None  # forward and backward of the objective, counted as multiply + add
 
@@ -69,7 +69,8 @@ def training_cost(config: TrainConfig, world: int = 1) -> Cost:
     parameters = sum(p.numel() for p in model.network.parameters())
     trainable = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
     averages = parameters if config.ema_decay is not None else 0
-    state = 4.0 * (parameters + 3 * trainable + averages)
+    halves = trainable if config.precision in ("bf16", "fp16") else 0  # autocast keeps them until the step's end
+    state = 4.0 * (parameters + 3 * trainable + averages) + 2.0 * halves
     micro = max(config.batch_size // (config.accumulate * world), 1)
     traced = trace_forward(model)
     if traced is None:
@@ -87,9 +88,7 @@ def trace_forward(model: Model) -> tuple[float, float] | None:
     saved: dict[int, int] = {}
 
     def record(tensor: Tensor) -> Tensor:
-        if (not isinstance(tensor, nn.Parameter) and tensor._base is None) or not isinstance(
-            tensor._base, nn.Parameter
-        ):
+        if not isinstance(tensor, nn.Parameter) and not isinstance(tensor._base, nn.Parameter):
             saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
