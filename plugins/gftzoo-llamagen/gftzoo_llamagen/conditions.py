@@ -55,22 +55,23 @@ class TemperatureEmbedding(nn.Module):
 
     Args:
         width: D.
+        scale: what the sinusoids multiply beta with; 1000 in the released code.
         dtype: of the sinusoid. The released code computes it in the type of its weights unless it is compiled; in
             bfloat16 that is a different function, on which the released 3B model was trained.
     """
 
-    def __init__(self, width: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, width: int, scale: float = 1000.0, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.scale, self.dtype = scale, dtype
         self.mlp = nn.Sequential(nn.Linear(SINUSOID, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, beta_B: Tensor) -> Tensor:
-        return self.mlp(sinusoid(beta_B.to(self.dtype)).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid(self.scale * beta_B.to(self.dtype)).to(self.mlp[0].weight.dtype))
 
 
-def sinusoid(beta_B: Tensor) -> Tensor:
-    """Cosines, then sines, of 1000 beta at geometric frequencies (B, W), in the dtype of `beta_B`."""
+def sinusoid(value_B: Tensor) -> Tensor:
+    """Cosines, then sines, at geometric frequencies from 1 down to 1/10000 (B, W), in the dtype of `value_B`."""
     half = SINUSOID // 2
-    index_W = torch.arange(half, dtype=beta_B.dtype, device=beta_B.device)
-    angle_BW = torch.outer(1000.0 * beta_B, torch.exp(-math.log(10_000) * index_W / half))
+    index_W = torch.arange(half, dtype=value_B.dtype, device=value_B.device)
+    angle_BW = torch.outer(value_B, torch.exp(-math.log(10_000) * index_W / half))
     return torch.cat([angle_BW.cos(), angle_BW.sin()], 1)

@@ -72,6 +72,10 @@ class LlamaGenFamily:
         return F.cross_entropy(prediction.transpose(1, 2), problem.codes_BN, reduction="none").mean(1)
 
     @hookimpl
+    def log_likelihood(self, model: Model, prediction: Tensor, problem: CodeProblem) -> Tensor:
+        return -F.cross_entropy(prediction.transpose(1, 2), problem.codes_BN, reduction="none").sum(1)
+
+    @hookimpl
     def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
         if condition.ndim == 1:
             return torch.where(dropped, model.card.classes, condition)

@@ -32,6 +32,9 @@ class NetworkOptions(Frozen):
     caption_tokens: int = Field(120, gt=0, description="tokens of a caption, for a model conditioned on text")
     caption_features: int = Field(2048, gt=0, description="width of the text encoder's features")
     text_encoder: str = Field("google/flan-t5-xl", description="T5 encoder of captions: a hub repository or a folder")
+    beta_scale: float = Field(
+        1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
+    )
     beta_precision: Literal["fp32", "bf16"] = Field("fp32", description="in which the sinusoid of beta is computed")
     decay: Literal["matrices", "all-but-norms"] = Field("matrices", description="which parameters decay")
 
@@ -70,7 +73,7 @@ class Transformer(nn.Module):
         self.t_embedder: TemperatureEmbedding | None = None
         if card.temperature:
             precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.beta_precision]
-            self.t_embedder = TemperatureEmbedding(width, precision)
+            self.t_embedder = TemperatureEmbedding(width, options.beta_scale, precision)
         self.initialise()
 
     def initialise(self) -> None:

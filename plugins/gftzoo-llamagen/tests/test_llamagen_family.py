@@ -85,8 +85,8 @@ def test_an_untrained_network_predicts_every_code_alike() -> None:
 
 
 def test_the_released_3b_sinusoid_is_another_in_bf16() -> None:
-    exact = sinusoid(torch.tensor([0.66, 0.7, 1.0]))
-    rounded = sinusoid(torch.tensor([0.66, 0.7, 1.0], dtype=torch.bfloat16)).float()
+    exact = sinusoid(1000 * torch.tensor([0.66, 0.7, 1.0]))
+    rounded = sinusoid(1000 * torch.tensor([0.66, 0.7, 1.0], dtype=torch.bfloat16)).float()
     error = (rounded - exact).norm(dim=1) / exact.norm(dim=1)
     torch.testing.assert_close(error, torch.tensor([0.36, 0.34, 0.51]), atol=0.01, rtol=0)
     precise = random_model(True).network.t_embedder
@@ -95,6 +95,14 @@ def test_the_released_3b_sinusoid_is_another_in_bf16() -> None:
         random_model(True, network={**random_model().card.network, "beta_precision": "bf16"}).network.t_embedder.dtype
         == torch.bfloat16
     )
+
+
+def test_a_small_beta_scale_makes_neighbours_alike() -> None:
+    near, apart = torch.tensor([0.65, 0.66]), torch.tensor([0.33, 0.66])
+    network = {**random_model().card.network, "beta_scale": 10}
+    embedders = [random_model(True).network.t_embedder, random_model(True, network=network).network.t_embedder]
+    coarse, fine = (embed(near).diff(dim=0).norm() / embed(apart).diff(dim=0).norm() for embed in embedders)
+    assert fine < 0.2 < coarse
 
 
 def test_dropout_is_where_the_official_training_has_it() -> None:
