@@ -135,6 +135,19 @@ class Family:
             )
         return loss_B
 
+    def offers(self, hook: str) -> bool:
+        """Whether the family implements an optional hook that has no default."""
+        return bool(getattr(self.manager.hook, hook).get_hookimpls())
+
+    def log_likelihood(self, model: Any, prediction: Tensor, problem: Problem) -> Tensor:
+        return cast(Tensor, self._call("log_likelihood", model=model, prediction=prediction, problem=problem))
+
+    def prediction_distance(self, model: Any, prediction: Tensor, target: Tensor, problem: Problem) -> Tensor:
+        distance_B = self._call(
+            "prediction_distance", model=model, prediction=prediction, target=target, problem=problem
+        )
+        return cast(Tensor, distance_B)
+
     def condition_drop(self, model: Any, condition: Tensor, dropped: Tensor) -> Tensor:
         return cast(Tensor, self._call("condition_drop", model=model, condition=condition, dropped=dropped))
 

@@ -1,4 +1,4 @@
-"""Guidance-Free Training, once for every family, beside the plain conditional objective it is compared with.
+"""Guidance-Free Training, once for every family.
 
 "Visual Generation Without Guidance", arXiv 2501.15420. Suffix B: batch. `f_s` is the sampling model, which sees the
 temperature beta; `f_u` the unconditional one, the same weights without gradient.
@@ -6,31 +6,24 @@ temperature beta; `f_u` the unconditional one, the same weights without gradient
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gftzoo.errors import UsageError, nearest
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
-from gftzoo.zoo import Frozen, validation_sentence
-
-
-class ObjectiveOptions(Frozen):
-    """Options every objective has."""
-
-    p_drop: float = Field(0.1, ge=0.0, lt=1.0, description="share of samples whose condition is dropped")
+from gftzoo.objective import Forwards, Objective, ObjectiveOptions
 
 
 class GFTOptions(ObjectiveOptions):
     """Options of Guidance-Free Training."""
 
+    p_drop: float = Field(0.1, ge=0.0, lt=1.0, description="share of samples whose condition is dropped")
     beta_min: float = Field(0.0, ge=0.0, le=1.0, description="lower end of the uniform temperature draw")
     beta_max: float = Field(1.0, gt=0.0, le=1.0, description="upper end of the uniform temperature draw")
     unconditional_input: Literal["one", "omitted"] = Field(
@@ -39,42 +32,12 @@ class GFTOptions(ObjectiveOptions):
     skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
 
 
-class Objective(ABC):
-    """What a network is trained for. Subclasses set `name`, `temperature` (the network's beta input) and `Options`."""
-
-    name: ClassVar[str]
-    temperature: ClassVar[bool]
-    Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
-
-    def __init__(self, options: ObjectiveOptions | None = None) -> None:
-        self.options: Any = options or self.Options()
-
-    def prepare(self, model: Model) -> None:
-        """Called once before training, with the initial weights; a distillation copies its teacher here."""
-
-    @abstractmethod
-    def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
-        """The per-sample loss (B,), differentiable."""
-
-
-class Conditional(Objective):
-    """The plain objective, whose models are sampled with classifier-free guidance."""
-
-    name = "conditional"
-    temperature = False
-
-    def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
-        dropped_B = generator.uniform() < self.options.p_drop
-        condition = model.family.condition_drop(model, condition, dropped_B)
-        prediction = model.family.predict(model, problem, condition, None)
-        return model.family.loss_term(model, prediction.float(), problem)
-
-
 class GFT(Objective):
     """Guidance-Free Training: the conditional loss on beta f_s + (1 - beta) sg[f_u]."""
 
     name = "gft"
     temperature = True
+    forwards = Forwards(1, 1)
     Options = GFTOptions
 
     def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
@@ -124,22 +87,3 @@ def deterministic(network: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-OBJECTIVES: dict[str, type[Objective]] = {objective.name: objective for objective in (GFT, Conditional)}
-
-
-def find_objective(name: str) -> type[Objective]:
-    """The objective of that name; UsageError for an unknown one."""
-    if name not in OBJECTIVES:
-        raise UsageError(f"unknown objective {name!r}{nearest(name, OBJECTIVES)}; valid are {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[name]
-
-
-def build_objective(name: str, options: dict[str, Any] | None = None) -> Objective:
-    """The objective of that name, configured; UsageError for an unknown name, option or value."""
-    objective = find_objective(name)
-    try:
-        return objective(objective.Options.model_validate(options or {}))
-    except ValueError as error:
-        raise UsageError(validation_sentence(f"objective {name}", error, objective.Options)) from error

@@ -31,7 +31,11 @@ hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
 
 class GenerativeFamily:
-    """One family of generators. The first six hooks are required; the rest have defaults in `gftzoo.family`."""
+    """One family of generators. The first six hooks are required.
+
+    `log_likelihood` and `prediction_distance` open a family to more objectives where it has such a thing; all others
+    have defaults in `gftzoo.family`.
+    """
 
     @hookspec(firstresult=True)
     def build_network(self, card: ModelCard) -> nn.Module:
@@ -61,6 +65,20 @@ class GenerativeFamily:
         self, model: Model, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
     ) -> Tensor:
         """Latents drawn with the family's own procedure; `settings` is an instance of `options().sampler`."""
+
+    @hookspec(firstresult=True)
+    def log_likelihood(self, model: Model, prediction: Tensor, problem: Problem) -> Tensor:
+        """log p(x | c) in nats, (B,) float32: the sum over all that `prediction` (logits) predicts.
+
+        Without it, objectives that compare likelihoods (`cca`) are refused: a likelihood cannot be made up.
+        """
+
+    @hookspec(firstresult=True)
+    def prediction_distance(self, model: Model, prediction: Tensor, target: Tensor, problem: Problem) -> Tensor:
+        """The squared distance (B,) of two predictions of noise or velocity, averaged as `loss_term` averages.
+
+        Only what guidance acts on counts, no learned variance. Without it, `distill` is refused.
+        """
 
     @hookspec(firstresult=True)
     def options(self) -> FamilyOptions:

@@ -145,7 +145,7 @@ class Model:
         self, latents: Tensor, conditions: Sequence[int | str] | Tensor, objective: str = "gft", seed: int = 0
     ) -> Tensor:
         """The scalar training loss of a batch of latents, differentiable; randomness is a function of `seed`."""
-        from gftzoo.gft import build_objective
+        from gftzoo.objectives import build_objective
 
         condition = conditions if isinstance(conditions, Tensor) else self.encode_condition(conditions)
         generator = SampleGenerator.for_samples("loss", seed, range(len(latents)), self.device)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FAMILIES = "gftzoo.families"
 WRAPPERS = "gftzoo.wrappers"
+OBJECTIVES = "gftzoo.objectives"
 REQUIRED_HOOKS = (
     "build_network",
     "draw_problem",
@@ -81,7 +82,7 @@ def installed_plugins() -> tuple[Plugin, ...]:
     found: dict[tuple[str, str, str], Plugin] = {}
     for distribution in distributions():
         for entry in distribution.entry_points:
-            if entry.group in (FAMILIES, WRAPPERS):
+            if entry.group in (FAMILIES, WRAPPERS, OBJECTIVES):
                 plugin = _plugin(entry, distribution)
                 found.setdefault((entry.group, entry.name, plugin.distribution), plugin)
     return tuple(found[key] for key in sorted(found))
@@ -178,11 +179,29 @@ def register(manager: pluggy.PluginManager, plugin: Plugin, instance: Any) -> No
         raise PluginError(f"plugin {plugin.label} does not fit the contract: {reason}.") from error
 
 
+def families_with(hook: str) -> list[str]:
+    """The installed families that implement an optional hook; those that do not load are passed over."""
+    found = []
+    for plugin in active(FAMILIES):
+        try:
+            if load_family(plugin.name).offers(hook):
+                found.append(plugin.name)
+        except GftzooError:
+            continue
+    return found
+
+
 def instantiate(plugin: Plugin) -> Any:
     """Imports the plugin and creates its object, whatever it may throw."""
+    return load_object(plugin, create=True)
+
+
+def load_object(plugin: Plugin, create: bool = False) -> Any:
+    """What the entry point names, imported; with `create`, called. PluginError whatever the plugin may throw."""
     refuse_other_gftzoo(plugin)
     try:
-        instance = plugin.entry.load()()
+        instance = plugin.entry.load()
+        instance = instance() if create else instance
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included
@@ -222,6 +241,10 @@ def report(plugin: Plugin) -> PluginReport:
         shipped = read_registry(path, zoo_registry()) if path else None
         if plugin.group == FAMILIES:
             load_family(plugin.name)
+        elif plugin.group == OBJECTIVES:
+            from gftzoo.objectives import plugin_objective
+
+            plugin_objective(plugin)
         else:
             register(new_manager(), plugin, instantiate(plugin))
     except GftzooError as error:

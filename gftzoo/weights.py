@@ -96,7 +96,7 @@ def _choose(path: Path, found: Mapping[str, Any], entry: Entry | None) -> tuple[
         for name in CONTAINERS[kind]:
             if isinstance(found.get(name), Mapping):
                 return found[name], name
-    if entry == "ema":
+    if entry == "ema" and path.stem != "ema":
         held = [name for name in CONTAINERS["raw"] if isinstance(found.get(name), Mapping)]
         raise UsageError(f"{str(path)!r} has no EMA weights{f', only {held[0]!r}' if held else ''}; use --entry raw.")
     return found, "bare"
@@ -235,7 +235,7 @@ def resolve_weights(card: ModelCard, weights: str | Path) -> tuple[Path, str]:
         return _fetch(checkpoint.repo, checkpoint.file), checkpoint.objective
     path = Path(weights)
     if path.is_dir():
-        path = load_family(card.family).weights_file(card, path)
+        path = own_weights(path) or load_family(card.family).weights_file(card, path)
     if not path.is_file():
         names = ", ".join(card.checkpoints) or "none"
         raise UsageError(f"{card.name} has no checkpoint {str(weights)!r} and there is no such file; it has: {names}.")
@@ -273,6 +273,16 @@ def _download(url: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(target))
     return target
+
+
+def own_weights(folder: Path, entry: Entry | None = None) -> Path | None:
+    """The file with a model's weights in a folder of gftzoo's (EMA before raw, unless `entry` says which), or None."""
+    try:
+        inside = model_folder(folder)
+    except GftzooError:
+        return None
+    kinds: list[Entry] = [entry] if entry else ["ema", "raw"]
+    return next((file for kind in kinds if (file := inside / f"{kind}.safetensors").is_file()), None)
 
 
 def model_folder(folder: Path) -> Path:

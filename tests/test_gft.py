@@ -12,8 +12,10 @@ from torch import Tensor
 from gftzoo.errors import UsageError
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.gft import GFT, Conditional, GFTOptions, build_objective, deterministic
+from gftzoo.gft import GFT, GFTOptions, deterministic
 from gftzoo.model import Model
+from gftzoo.objectives import build_objective
+from gftzoo.objectives.conditional import Conditional
 
 BATCH = 4
 

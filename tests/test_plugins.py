@@ -41,7 +41,15 @@ class Site:
         self.folder = folder
 
     def install(
-        self, name: str, code: str, *, family: str | None = None, requires: str = "", registry: str = ""
+        self,
+        name: str,
+        code: str,
+        *,
+        family: str | None = None,
+        requires: str = "",
+        registry: str = "",
+        group: str = plugins.FAMILIES,
+        attribute: str = "Family",
     ) -> None:
         module = f"plugin_{name.replace('-', '_')}"
         package = self.folder / module
@@ -53,7 +61,7 @@ class Site:
         info.mkdir()
         needs = f"Requires-Dist: {requires}\n" if requires else ""
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n{needs}")
-        (info / "entry_points.txt").write_text(f"[{plugins.FAMILIES}]\n{family or name} = {module}:Family\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{family or name} = {module}:{attribute}\n")
 
 
 def forget() -> None:

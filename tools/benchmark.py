@@ -24,9 +24,10 @@ from gftzoo.data import SeekableSampler, TrainingData, open_source
 from gftzoo.engine.config import TrainConfig, resolve
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.gft import GFT, Conditional, GFTOptions
+from gftzoo.gft import GFT, GFTOptions
 from gftzoo.guidance import ClassifierFree, Temperature
 from gftzoo.model import Model
+from gftzoo.objectives.conditional import Conditional
 from gftzoo.plugins import load_family
 from gftzoo.sampling import image_seeds
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @click.command("train")
 @click.argument("model", required=False)
 @click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
-@click.option("--objective", help="gft, conditional, or another installed one.")
+@click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
 @click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:PATH, cache:PATH, hf:NAME, jsonl:PATH.")
 @click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
-@click.option("--weights", help="Start from a checkpoint of the card (base) or a local file: fine-tuning.")
+@click.option("--weights", help="Start from a checkpoint of the card (base), a local file or a run: fine-tuning.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Any setting of the run; repeatable.")
 @click.option("--name", help="Name of the run; default MODEL-OBJECTIVE.")
@@ -53,7 +53,9 @@ def train_command(
     if gft and objective not in (None, "gft"):
         raise UsageError(f"--gft and --objective {objective} contradict each other; give one.")
     if not gft and objective is None:
-        raise UsageError(f"say what to train for: `gftzoo train {model} --gft`, or --objective conditional.")
+        raise UsageError(
+            f"say what to train for: `gftzoo train {model} --gft`, or --objective conditional, cca or distill."
+        )
     from gftzoo import engine
 
     config = engine.resolve(

@@ -10,6 +10,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from gftzoo.errors import GftzooError, UsageError, nearest
+from gftzoo.objectives import build_objective, find_objective
+from gftzoo.plugins import load_family
+from gftzoo.weights import own_weights
 from gftzoo.zoo import (
     Frozen,
     LearningRate,
@@ -163,10 +166,13 @@ def resolve(
     fields = _fields(chosen, options, demonstration)
     fields |= {"steps": steps} if steps is not None else {}
     start = weights if weights is not None else (None if demonstration else chosen.init)
+    if start is not None and start not in card.checkpoints:
+        start = str(own_weights(Path(start), fields.get("entry")) or start)  # a run's newest file may change, not this
     try:
         config = TrainConfig(model=model, card=card, data=source, objective=objective, weights=start, **fields)
     except ValidationError as error:
         raise UsageError(validation_sentence(f"training {model}", error, TrainConfig)) from error
+    build_objective(objective, config.objective_options).check(load_family(card.family), start)
     if config.learning_rate.horizon is None:  # fixed now, so that a longer resume does not bend the schedule
         horizon = config.learning_rate.model_copy(update={"horizon": config.steps})
         config = config.model_copy(update={"learning_rate": horizon})
@@ -217,8 +223,6 @@ def _demonstration_card(card: ModelCard) -> ModelCard:
 
 def _change_card(card: ModelCard, recipe: Recipe, options: Mapping[str, Any], objective: str) -> ModelCard:
     """The card with the recipe's and the user's network options, and a temperature input if the objective needs it."""
-    from gftzoo.gft import find_objective
-
     network = {**card.network, **recipe.network, **_dotted(options, "network")}
     changes: dict[str, Any] = {"network": network, "temperature": find_objective(objective).temperature}
     if "tokenizer" in options:

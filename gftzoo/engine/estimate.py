@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gftzoo.engine.config import TrainConfig
 from gftzoo.errors import GftzooError
 from gftzoo.generator import SampleGenerator
-from gftzoo.gft import find_objective
 from gftzoo.model import Model
+from gftzoo.objectives import find_objective
 from gftzoo.plugins import load_family
 from gftzoo.zoo import ModelCard
 
@@ -27,7 +27,7 @@ class Cost:
     """Of one training step on one device."""
 
     parameters: int
-    state_bytes: float  # weights, gradients, Adam's two moments, EMA, all fp32, and autocast's copies of the weights
+    state_bytes: float  # weights, gradients, Adam's moments, EMA, frozen copies, all fp32, and autocast's copies
     activation_bytes: float | None  # per micro-batch; None where it could not be traced
     flops_per_image: float | None  # forward and backward of the objective, counted as multiply + add
 
@@ -70,16 +70,15 @@ def training_cost(config: TrainConfig, world: int = 1) -> Cost:
     trainable = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
     averages = parameters if config.ema_decay is not None else 0
     halves = trainable if config.precision in ("bf16", "fp16") else 0  # autocast keeps them until the step's end
-    state = 4.0 * (parameters + 3 * trainable + averages) + 2.0 * halves
+    objective = find_objective(config.objective)
+    state = 4.0 * (parameters * (1 + objective.copies) + 3 * trainable + averages) + 2.0 * halves
     micro = max(config.batch_size // (config.accumulate * world), 1)
     traced = trace_forward(model)
     if traced is None:
         return Cost(parameters, state, None, None)
     flops, saved = traced
-    objective = find_objective(config.objective)
-    # Backward costs two forwards; GFT adds one forward without gradient.
-    passes = 4.0 if objective.temperature else 3.0
-    return Cost(parameters, state, saved * micro, flops * passes)
+    forwards = objective.forwards
+    return Cost(parameters, state, saved * micro * forwards.with_gradient, flops * forwards.units)
 
 
 def trace_forward(model: Model) -> tuple[float, float] | None:

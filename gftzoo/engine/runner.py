@@ -28,10 +28,10 @@ from gftzoo.engine.parallel import parallelize, start_process_group, stop_proces
 from gftzoo.engine.progress import ProgressHook
 from gftzoo.engine.training import TrainingModel
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.gft import build_objective
 from gftzoo.model import Model
+from gftzoo.objectives import build_objective
 from gftzoo.plugins import load_family
-from gftzoo.weights import import_model, resolve_weights
+from gftzoo.weights import import_model, read_card, resolve_weights
 
 TRACKERS = {"tensorboard": TensorboardVisBackend, "wandb": WandbVisBackend}
 
@@ -136,6 +136,16 @@ def initial_model(config: TrainConfig) -> Model:
     return import_model(config.card, path, config.entry, tokenizer)
 
 
+def refuse_other_start(model: Model, resume_from: Path, weights: str) -> None:
+    """GftzooError if the weights that the run started from, which its objective needs again, are no longer the same."""
+    _, then = read_card(resume_from)
+    if then.get("sha256") != model.provenance.get("sha256"):
+        raise GftzooError(
+            f"the run started from {weights!r} with hash {str(then.get('sha256'))[:12]} and the file has now "
+            f"{str(model.provenance.get('sha256'))[:12]}; its objective compares with those weights, put them back."
+        )
+
+
 def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
     """Trains as configured and returns the run's folder.
 
@@ -171,7 +181,10 @@ def build_runner(
 ) -> ZooRunner:
     """The Runner of a run with everything built."""
     model = initial_model(config).to(device)
+    resume_from = checkpoint.newest(run) if resume else None
     objective = build_objective(config.objective, config.objective_options)
+    if resume_from is not None and objective.copies:
+        refuse_other_start(model, resume_from, str(config.weights))
     objective.prepare(model)
     ema_network = model.network
     wrapped = parallelize(TrainingModel(model, objective, config.seed), config, device)
@@ -180,7 +193,6 @@ def build_runner(
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     dtype = choose_dtype(config.precision, device)
     hooks = _hooks(config, run, model, ema, source, device, flops_per_image)
-    resume_from = checkpoint.newest(run) if resume else None
     return ZooRunner(
         run=run,
         config=config,

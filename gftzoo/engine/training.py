@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gftzoo.generator import SampleGenerator
-from gftzoo.gft import Objective
 from gftzoo.model import Model
+from gftzoo.objective import Objective
 
 
 class TrainingModel(nn.Module):

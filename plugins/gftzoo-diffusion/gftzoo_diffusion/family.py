@@ -74,6 +74,13 @@ class DiffusionFamily:
         return loss_B
 
     @hookimpl
+    def prediction_distance(
+        self, model: Model, prediction: Tensor, target: Tensor, problem: DiffusionProblem
+    ) -> Tensor:
+        channels = problem.noise.shape[1]
+        return (prediction - target)[:, :channels].square().flatten(1).mean(1)
+
+    @hookimpl
     def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
         return torch.where(dropped, model.card.classes, condition)
 

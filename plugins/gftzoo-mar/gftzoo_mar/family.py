@@ -126,6 +126,11 @@ class MARFamily:
         return (loss_BMK.mean(-1) * problem.weight_BM).sum(1) / problem.weight_BM.sum(1)
 
     @hookimpl
+    def prediction_distance(self, model: Any, prediction: Tensor, target: Tensor, problem: MARProblem) -> Tensor:
+        distance_BMK = (prediction - target)[..., : model.network.channels].square().mean(-1)
+        return (distance_BMK.mean(-1) * problem.weight_BM).sum(1) / problem.weight_BM.sum(1)
+
+    @hookimpl
     def condition_drop(self, model: Any, condition: Tensor, dropped: Tensor) -> Tensor:
         return torch.where(dropped, model.card.classes, condition)
 

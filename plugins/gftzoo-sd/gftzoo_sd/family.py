@@ -70,6 +70,10 @@ class StableDiffusionFamily:
         return (prediction - problem.noise).square().flatten(1).mean(1)
 
     @hookimpl
+    def prediction_distance(self, model: Model, prediction: Tensor, target: Tensor, problem: NoiseProblem) -> Tensor:
+        return (prediction - target).square().flatten(1).mean(1)
+
+    @hookimpl
     def encode_condition(self, model: Model, conditions: Sequence[int | str]) -> Tensor:
         return encode_prompts(model, conditions)
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from gftzoo.generator import SampleGenerator
-from gftzoo.gft import GFT, build_objective
+from gftzoo.gft import GFT
 from gftzoo.model import Model
+from gftzoo.objectives import build_objective
 
 BETA = torch.tensor([0.9, 0.37, 0.05])
 

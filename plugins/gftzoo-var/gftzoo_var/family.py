@@ -81,6 +81,10 @@ class VARFamily:
         return F.cross_entropy(prediction.transpose(1, 2), problem.codes_BL, reduction="none").mean(1)
 
     @hookimpl
+    def log_likelihood(self, model: Model, prediction: Tensor, problem: ScaleProblem) -> Tensor:
+        return -F.cross_entropy(prediction.transpose(1, 2), problem.codes_BL, reduction="none").sum(1)
+
+    @hookimpl
     def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
         return torch.where(dropped, model.card.classes, condition)
 

@@ -1,0 +1,62 @@
+"""The objectives there are: the zoo's own and those of plugins, found by name and configured."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from gftzoo.errors import PluginError, UsageError, nearest
+from gftzoo.gft import GFT
+from gftzoo.objective import Objective
+from gftzoo.objectives.cca import CCA
+from gftzoo.objectives.conditional import Conditional
+from gftzoo.objectives.distillation import Distillation
+from gftzoo.plugins import OBJECTIVES, Plugin, active, load_object
+from gftzoo.zoo import validation_sentence
+
+BUILT_IN: dict[str, type[Objective]] = {o.name: o for o in (GFT, Conditional, CCA, Distillation)}
+
+
+def objective_names() -> list[str]:
+    """The names `--objective` takes, from metadata alone."""
+    return [*BUILT_IN, *sorted({plugin.name for plugin in active(OBJECTIVES)} - set(BUILT_IN))]
+
+
+def find_objective(name: str) -> type[Objective]:
+    """The objective of that name; UsageError for an unknown one, PluginError for a broken or ambiguous plugin."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    found = [plugin for plugin in active(OBJECTIVES) if plugin.name == name]
+    if len(found) > 1:
+        raise PluginError(f"objective {name!r} is claimed by {' and '.join(p.label for p in found)}; uninstall one.")
+    if found:
+        return plugin_objective(found[0])
+    names = objective_names()
+    raise UsageError(f"unknown objective {name!r}{nearest(name, names)}; valid are {', '.join(names)}.")
+
+
+def plugin_objective(plugin: Plugin) -> type[Objective]:
+    """The class behind an entry point; PluginError if it does not load or is not an objective of that name."""
+    found = load_object(plugin)
+    if not (inspect.isclass(found) and issubclass(found, Objective)):
+        raise PluginError(
+            f"plugin {plugin.label} is no objective: it must name a subclass of gftzoo.objective.Objective."
+        )
+    lacking = [*sorted(found.__abstractmethods__), *(a for a in ("name", "temperature") if not hasattr(found, a))]
+    if lacking:
+        raise PluginError(f"plugin {plugin.label} is an objective that lacks {lacking[0]!r}.")
+    if found.name != plugin.name or plugin.name in BUILT_IN:
+        raise PluginError(
+            f"plugin {plugin.label} holds an objective named {found.name!r}; entry point and class must have one name, "
+            f"and not one of the zoo's own ({', '.join(BUILT_IN)})."
+        )
+    return found
+
+
+def build_objective(name: str, options: dict[str, Any] | None = None) -> Objective:
+    """The objective of that name, configured; UsageError for an unknown name, option or value."""
+    objective = find_objective(name)
+    try:
+        return objective(objective.Options.model_validate(options or {}))
+    except ValueError as error:
+        raise UsageError(validation_sentence(f"objective {name}", error, objective.Options)) from error
