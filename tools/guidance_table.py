@@ -6,6 +6,9 @@ For every seed it trains the model twice on the same data for the same steps, on
 and once with GFT; samples both at several strengths; and scores the images against held-out real ones with a classifier
 trained on the train split. It writes DIR/table.csv, table.md, curves.png and strip.png. What is done already
 (a finished run, a scored row) is not done again. Everything runs on one thread.
+
+With --finetune it also fine-tunes every conditional run for the objectives named (gft if none is) and writes the
+scores of those to finetuned.csv; tools/results_page.py shows them beside the others.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from gftzoo.pictures import save
 SCALES = (1.25, 1.5, 2.0, 3.0, 4.0)
 BETAS = (1.0, 0.8, 0.66, 0.5, 0.4, 0.33)
 BATCH = 250
+FINE_TUNED = ("gft", "distill", "cca")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Job:
     sampler: list[str]
     out: Path
     work: Path
+    finetune: list[str] | None
+    finetune_steps: int | None
 
 
 def read_arguments() -> Job:
@@ -67,35 +73,49 @@ def read_arguments() -> Job:
     parser.add_argument("-s", dest="sampler", action="append", default=[], help="key=value, setting of the sampler")
     parser.add_argument("--out", type=Path, help="folder of the results; default docs/results/MODEL")
     parser.add_argument("--work", type=Path, default=Path("runs/guidance-table"), help="folder of runs and records")
+    parser.add_argument("--finetune", nargs="*", choices=FINE_TUNED, help="also fine-tune the conditional runs")
+    parser.add_argument("--finetune-steps", type=int, help="their training steps; default: the recipe's")
     found = parser.parse_args()
+    found.finetune = ["gft"] if found.finetune == [] else found.finetune
     found.out = found.out or Path("docs/results") / found.model
     return Job(**vars(found))
 
 
-def trained(job: Job, objective: str, seed: int) -> Model:
-    """The model trained with that objective and seed, from its run's folder if it is finished."""
+def trained(job: Job, objective: str, seed: int, base: Path | None = None) -> tuple[Model, Path]:
+    """The model trained with that objective and seed, from its run's folder if it is finished, and the folder.
+
+    With the run `base`, fine-tuned from its weights.
+    """
     from gftzoo.engine import parse_options
 
     options = {**parse_options(job.options), "seed": seed, "sample_every": 10**9}
-    config = resolve(job.model, objective=objective, data=job.data, steps=job.steps, options=options)
-    run = job.work / f"{job.model}-{objective}-seed{seed}-{config.steps}"
+    steps, weights = (job.steps, None) if base is None else (job.finetune_steps, str(base))
+    config = resolve(job.model, objective=objective, data=job.data, steps=steps, weights=weights, options=options)
+    name = objective if base is None else f"{objective}-from-base"
+    run = job.work / f"{job.model}-{name}-seed{seed}-{config.steps}"
     if not finished(run, config):
         if newest(run) is None:  # cut before its first checkpoint: nothing to go on from
             shutil.rmtree(run, ignore_errors=True)
         train(config, run, resume=newest(run) is not None)
         if not finished(run, config):  # asked to stop, it saves and returns
             raise GftzooError(f"{run} was stopped; the same command goes on from there.")
-    return gftzoo.load(run)
+    return gftzoo.load(run), run
 
 
 def finished(run: Path, config: TrainConfig) -> bool:
     """Whether the run is complete; GftzooError if it was trained with another configuration."""
     if not (run / "config.yaml").is_file():
         return False
-    if TrainConfig.read(run) != config:
+    if decisive(TrainConfig.read(run)) != decisive(config):
         raise GftzooError(f"{run} was trained with another configuration; remove it, or give another --work.")
     checkpoint = newest(run)
     return checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= config.steps
+
+
+def decisive(config: TrainConfig) -> TrainConfig:
+    """What decides a run: not what else the catalogue says of the model."""
+    other: dict[str, object] = {"recipes": {}, "checkpoints": {}, "scores": (), "summary": ""}
+    return config.model_copy(update={"card": config.card.model_copy(update=other)})
 
 
 def guidances(objective: str, schedules: Sequence[str]) -> list[Guidance]:
@@ -103,6 +123,8 @@ def guidances(objective: str, schedules: Sequence[str]) -> list[Guidance]:
     if objective == "conditional":
         guided = [ClassifierFree(scale, schedule) for schedule in schedules for scale in SCALES]  # type: ignore[arg-type]
         return [Unguided(), *guided]
+    if objective.startswith("cca"):  # its strength is fixed when it is trained
+        return [Unguided()]
     strengths = [beta for beta in BETAS if beta < 1]
     return [Temperature(1.0), *(Temperature(b, schedule) for schedule in schedules for b in strengths)]  # type: ignore[arg-type]
 
@@ -112,24 +134,47 @@ def collect(job: Job) -> tuple[list[ScoreRecord], Scores, Model, Model]:
     records: list[ScoreRecord] = []
     models: list[Model] = []
     evaluator: Evaluator | None = None
-    settings = dict(pair.split("=", 1) for pair in job.sampler)
     for seed in job.seeds:
         for objective in ("conditional", "gft"):
-            model = trained(job, objective, seed)
+            model, _ = trained(job, objective, seed)
             models.append(model)
-            if evaluator is None:
-                protocol = choose_protocol("embedded", model.card, data=job.data, images=job.images)
-                evaluator = Evaluator(protocol, resolution=model.card.resolution)
-            for guidance in guidances(objective, job.schedules):
-                folder = job.work / f"records-{job.model}-{objective}-seed{seed}"
-                done = sweep(
-                    evaluator, model, [guidance], folder,
-                    seed=seed, batch_size=BATCH, settings=settings, objective=objective,
-                )  # fmt: skip
-                print(f"seed {seed} {objective:12} {label(guidance):16} {summary(done[0])}", flush=True)
-                records += done
+            evaluator = evaluator or open_evaluator(job, model)
+            records += scored(job, evaluator, model, objective, seed)
     assert evaluator is not None
     return records, floor(evaluator, models[0]), models[0], models[1]
+
+
+def collect_fine_tuned(job: Job) -> list[ScoreRecord]:
+    """The records of everything that --finetune asks for."""
+    records: list[ScoreRecord] = []
+    evaluator: Evaluator | None = None
+    for seed in job.seeds:
+        _, base = trained(job, "conditional", seed)
+        for objective in job.finetune or ():
+            model, _ = trained(job, objective, seed, base)
+            evaluator = evaluator or open_evaluator(job, model)
+            records += scored(job, evaluator, model, f"{objective}-from-base", seed)
+    return records
+
+
+def open_evaluator(job: Job, model: Model) -> Evaluator:
+    protocol = choose_protocol("embedded", model.card, data=job.data, images=job.images)
+    return Evaluator(protocol, resolution=model.card.resolution)
+
+
+def scored(job: Job, evaluator: Evaluator, model: Model, objective: str, seed: int) -> list[ScoreRecord]:
+    """The records of a model, one a guidance."""
+    records: list[ScoreRecord] = []
+    settings = dict(pair.split("=", 1) for pair in job.sampler)
+    for guidance in guidances(objective, job.schedules):
+        folder = job.work / f"records-{job.model}-{objective}-seed{seed}"
+        done = sweep(
+            evaluator, model, [guidance], folder,
+            seed=seed, batch_size=BATCH, settings=settings, objective=objective,
+        )  # fmt: skip
+        print(f"seed {seed} {objective:12} {label(guidance):16} {summary(done[0])}", flush=True)
+        records += done
+    return records
 
 
 def summary(record: ScoreRecord) -> str:
@@ -314,7 +359,10 @@ def main() -> int:
     torch.set_num_threads(1)
     job = read_arguments()
     try:
-        write(job, *collect(job))
+        collected = collect(job)
+        write(job, *collected)
+        if job.finetune:
+            write_csv(collect_fine_tuned(job), job.out / "finetuned.csv")
     except GftzooError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
