@@ -57,8 +57,8 @@ class Job:
     sampler: list[str]
     out: Path
     work: Path
-    finetune: list[str] | None
-    finetune_steps: int | None
+    finetune: list[str] | None = None
+    finetune_steps: int | None = None
 
 
 def read_arguments() -> Job:
