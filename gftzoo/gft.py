@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from gftzoo.family import Problem
@@ -29,7 +29,20 @@ class GFTOptions(ObjectiveOptions):
     unconditional_input: Literal["one", "omitted"] = Field(
         "one", description="temperature input of the unconditional pass; `omitted` is the released SD code's"
     )
+    weighting: Literal["one", "inverse-beta"] = Field(
+        "one",
+        description="of a sample's loss: 1 as published, or 1/beta, which gives every temperature a gradient of the "
+        "same size (beta_min must be above 0)",
+    )
     skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
+
+    @model_validator(mode="after")
+    def _weights_are_finite(self) -> Self:
+        if self.beta_max < self.beta_min:
+            raise ValueError(f"beta_max, {self.beta_max}, is below beta_min, {self.beta_min}")
+        if self.weighting == "inverse-beta" and self.beta_min == 0:
+            raise ValueError("weighting=inverse-beta divides by beta and needs beta_min above 0, e.g. 0.1")
+        return self
 
 
 class GFT(Objective):
@@ -56,7 +69,9 @@ class GFT(Objective):
         u_BX = self.unconditional(model, problem, condition, dropped_B, s_BX.detach())
         weight_BX = beta_B.view(-1, *[1] * (s_BX.ndim - 1))
         mixed_BX = weight_BX * s_BX + (1 - weight_BX) * u_BX  # f_c = beta f_s + (1 - beta) f_u
-        return family.loss_term(model, mixed_BX, problem)
+        loss_B = family.loss_term(model, mixed_BX, problem)
+        # d mixed / d f_s is beta, so that low temperatures learn slowly; the weight moves no minimum, only the pace
+        return loss_B / beta_B if self.options.weighting == "inverse-beta" else loss_B
 
     def unconditional(
         self, model: Model, problem: Problem, condition: Tensor, dropped_B: Tensor, s_BX: Tensor

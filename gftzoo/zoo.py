@@ -214,7 +214,10 @@ def validation_sentence(where: str, error: ValueError, schema: type[BaseModel] |
         valid = list(schema.model_fields) if schema else []
         listing = f"; valid are {', '.join(sorted(valid))}" if valid else ""
         return f"{where}: unknown key {key!r}{nearest(key, valid)}{listing}."
-    message = fault["msg"][:1].lower() + fault["msg"][1:]
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not key:  # a fault of several values together
+        return f"{where}: {message}."
     return f"{where}: {key} = {fault.get('input')!r} is not valid: {message}."
 
 

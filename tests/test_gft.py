@@ -50,6 +50,14 @@ def test_beta_one_is_the_conditional_loss_to_the_bit(nano_name: str) -> None:
     assert torch.equal(mixed, step.model.family.loss_term(step.model, prediction, step.problem))
 
 
+def test_inverse_weighting_takes_beta_out_of_the_gradient(nano_name: str) -> None:
+    step = make_step(nano_name)
+    beta = torch.tensor([0.2, 0.5, 0.7, 1.0])
+    arguments = (step.model, step.problem, step.condition, beta, none_dropped())
+    weighted = GFT(GFTOptions(beta_min=0.1, weighting="inverse-beta")).loss_at(*arguments)
+    torch.testing.assert_close(weighted * beta, GFT().loss_at(*arguments))
+
+
 def test_no_gradient_passes_through_the_unconditional_branch(nano_name: str) -> None:
     step = make_step(nano_name)
     beta = torch.tensor([0.2, 0.5, 0.7, 0.9])
@@ -153,6 +161,8 @@ def test_modules_get_their_own_mode_back() -> None:
         ("gtf", {}, "did you mean 'gft'"),
         ("gft", {"p_dorp": 0.1}, "did you mean 'p_drop'"),
         ("gft", {"p_drop": 1.5}, "p_drop = 1.5"),
+        ("gft", {"weighting": "inverse-beta"}, "needs beta_min above 0"),
+        ("gft", {"beta_min": 0.8, "beta_max": 0.5}, "beta_max, 0.5, is below beta_min, 0.8"),
     ],
 )
 def test_a_wrong_objective_is_one_sentence(name: str, options: dict[str, object], words: str) -> None:
