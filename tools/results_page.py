@@ -1,0 +1,238 @@
+"""Writes docs/results.md from the CSV files under docs/results, and says there what has not been reproduced.
+
+    python tools/results_page.py            # writes the page
+    python tools/results_page.py --check    # only says whether it is what the files give
+
+table.csv and finetuned.csv come from tools/guidance_table.py, beta.csv from tools/beta_study.py, training-cost.csv from
+tools/training_cost.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gftzoo.zoo import zoo_registry
+
+ROOT = Path(__file__).parents[1]
+Row = dict[str, str]
+
+INTRODUCTION = """# Results
+
+<!-- Written by tools/results_page.py from the files under docs/results; edit those, not this page. -->
+
+Every number on this page was measured with this code, with small models on embedded real data, in minutes on a CPU. The
+distance is Fréchet's, between generated and held-out real images, in the features named; it is not the FID of
+InceptionV3 and compares only with rows of its own table. Mean ± standard deviation over seeds. Each way to guide is
+shown at the strength that is best for it; all strengths are in the CSV files."""
+
+WAYS: Sequence[tuple[str, str, Callable[[Row], bool]]] = (
+    ("base, unguided", "table", lambda r: r["guidance"] == "unguided"),
+    ("base + CFG", "table", lambda r: r["guidance"] == "cfg"),
+    ("GFT, fine-tuned from base", "finetuned", lambda r: r["objective"] == "gft-from-base"),
+    ("guidance distillation, from base", "finetuned", lambda r: r["objective"] == "distill-from-base"),
+    ("CCA, from base", "finetuned", lambda r: r["objective"] == "cca-from-base"),
+    ("GFT, from scratch", "table", lambda r: r["objective"] == "gft"),
+)
+
+
+@dataclass(frozen=True)
+class Best:
+    """A way to guide at its best strength: one value for each seed."""
+
+    strength: str
+    rows: list[Row]
+
+    @property
+    def distance(self) -> float:
+        return mean(self.rows, "frechet")
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a CSV file; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def mean(rows: Iterable[Row], column: str) -> float:
+    return statistics.fmean(float(row[column]) for row in rows)
+
+
+def spread(rows: Sequence[Row], column: str, scale: float = 1.0, digits: int = 2) -> str:
+    """Mean ± sample standard deviation; empty where a value is missing."""
+    if any(not row[column] for row in rows):
+        return ""
+    values = [scale * float(row[column]) for row in rows]
+    shown = f"{statistics.fmean(values):.{digits}f}"
+    return shown if len(values) < 2 else f"{shown} ± {statistics.stdev(values):.{digits}f}"
+
+
+def best(rows: Sequence[Row]) -> Best | None:
+    """The strength with the smallest mean distance."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["guidance"], row["strength"], row["schedule"]), []).append(row)
+    if not groups:
+        return None
+    (guidance, strength, schedule), found = min(groups.items(), key=lambda item: mean(item[1], "frechet"))
+    letter = {"beta": "beta = ", "cfg": "w = "}.get(guidance, "")
+    ramp = "" if schedule == "constant" or not strength else f", {schedule}"
+    return Best(f"{letter}{float(strength):g}{ramp}" if strength else "", found)
+
+
+def ways(folder: Path) -> dict[str, Best]:
+    """The ways to guide that were measured in a folder of results."""
+    files = {name: read(folder / f"{name}.csv") for name in ("table", "finetuned")}
+    found = ((name, best([row for row in files[file] if chosen(row)])) for name, file, chosen in WAYS)
+    return {name: value for name, value in found if value is not None}
+
+
+def guidance_section(folder: Path) -> str:
+    """One model's table, and whether GFT reaches CFG."""
+    measured = ways(folder)
+    first = next(iter(measured.values())).rows[0]
+    lines = [
+        f"### {folder.name}",
+        "",
+        f"{first['images']} images per row; features: {first['features']}; against {first['reference']}.",
+        "",
+        "| | strength | Fréchet distance | accuracy % | precision | recall | forwards per step |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in measured.items():
+        scores = [spread(found.rows, column, scale, digits) for column, scale, digits in SCORES]
+        cells = [name, found.strength, spread(found.rows, "frechet"), *scores, found.rows[0]["passes"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {sentence}" for sentence in verdicts(measured))]
+    if (folder / "curves.png").is_file():
+        lines += ["", f"![guidance curves of {folder.name}](results/{folder.name}/curves.png)"]
+    return "\n".join(lines)
+
+
+SCORES = (("accuracy", 100.0, 1), ("precision", 1.0, 2), ("recall", 1.0, 2))
+
+
+def verdicts(measured: dict[str, Best]) -> list[str]:
+    """GFT against CFG, and the other ways against what they claim, in sentences that say so where they fall short."""
+    sentences = []
+    cfg = measured.get("base + CFG")
+    for name in ("GFT, from scratch", "GFT, fine-tuned from base", "guidance distillation, from base"):
+        if cfg is not None and name in measured:
+            sentences.append(f"{name}, against CFG: {compared(measured[name].distance, cfg.distance)}.")
+    base = measured.get("base, unguided")
+    if base is not None and "CCA, from base" in measured:
+        sentences.append(
+            f"CCA, against the unguided base: {compared(measured['CCA, from base'].distance, base.distance)}."
+        )
+    return sentences
+
+
+def compared(value: float, target: float) -> str:
+    """`1.80 <= 1.83` or by how much it is above."""
+    if value <= target:
+        return f"reached, {value:.2f} <= {target:.2f}"
+    return f"**not reached**, {value:.2f} is above {target:.2f} by {value - target:.2f} ({value / target - 1:.0%})"
+
+
+def cost_section(rows: Sequence[Row]) -> str:
+    """Passes, time and memory of an update beside the paper's."""
+    lines = [
+        "## Cost of training",
+        "",
+        "One update of each objective, GFT = 1; passes are per sample, with + without gradient, as counted. The paper",
+        "measured DiT-XL (distillation) and VAR-d30 (CCA) on eight GPUs; small models leave more to overhead.",
+        "",
+        "| model | objective | passes | time | memory | paper: time | paper: memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        passes = f"{float(r['passes_with_gradient']):g} + {float(r['passes_without_gradient']):g}"
+        paper = [f"x{float(r[key]):.2f}" if r[key] else "" for key in ("paper_time_ratio", "paper_memory_ratio")]
+        own = [f"x{float(r[key]):.2f}" for key in ("time_ratio", "memory_ratio")]
+        lines.append(f"| {' | '.join([r['model'], r['objective'], passes, *own, *paper])} |")
+    lines += ["", f"Measured on: {rows[0]['device']}, torch {rows[0]['torch']}."]
+    return "\n".join(lines)
+
+
+def beta_section(folder: Path, rows: Sequence[Row]) -> str:
+    """The best distance under each rule for beta and the dropped conditions."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["draw"], row["p_drop"]), []).append(row)
+    lines = [
+        f"### {folder.name}",
+        "",
+        f"{rows[0]['steps']} steps, {len({r['seed'] for r in rows})} seeds, {rows[0]['images']} images per point.",
+        "",
+        "| beta in training | p_drop | best distance | at beta | distance at beta = 1 |",
+        "|---|---|---|---|---|",
+    ]
+    for (draw, p_drop), group in groups.items():
+        by_beta = {beta: [r for r in group if r["beta"] == beta] for beta in dict.fromkeys(r["beta"] for r in group)}
+        at = min(by_beta, key=lambda beta: mean(by_beta[beta], "frechet"))
+        plain = spread(by_beta["1.0"], "frechet") if "1.0" in by_beta else ""
+        lines.append(f"| {draw} | {p_drop} | {spread(by_beta[at], 'frechet')} | {float(at):g} | {plain} |")
+    if (folder / "beta.png").is_file():
+        lines += ["", f"![rules for beta, {folder.name}](results/{folder.name}/beta.png)"]
+    return "\n".join(lines)
+
+
+def missing(results: Path, folders: Sequence[Path]) -> list[str]:
+    """What the page lacks, in sentences."""
+    sentences = []
+    for family, entry in zoo_registry().families.items():
+        own = [folder for folder in folders if folder.name.startswith(entry.nano)]
+        if not own:
+            sentences.append(f"{family} ({entry.nano}): no comparison of GFT and CFG has been measured.")
+            continue
+        measured = set().union(*(ways(folder) for folder in own))
+        if "GFT, fine-tuned from base" not in measured:
+            sentences.append(f"{family} ({entry.nano}): GFT fine-tuned from the base model has not been measured.")
+    if not read(results / "training-cost.csv"):
+        sentences.append("The cost of training (the paper's table 1) has not been measured.")
+    if not list(results.glob("*/beta.csv")):
+        sentences.append("How beta is best drawn (the paper's study of beta) has not been measured.")
+    sentences.append(
+        "Nothing here is at the paper's scale: no model was trained on ImageNet or LAION, and no FID of InceptionV3 "
+        "over 50,000 images was computed. `gftzoo info MODEL` shows the published numbers of full-size models, with "
+        "their sources."
+    )
+    return sentences
+
+
+def page(results: Path) -> str:
+    """The whole page."""
+    folders = sorted(path.parent for path in results.glob("*/table.csv"))
+    parts = [INTRODUCTION, "## Guidance-free training and classifier-free guidance"]
+    parts += [guidance_section(folder) for folder in folders]
+    costs = read(results / "training-cost.csv")
+    parts += [cost_section(costs)] if costs else []
+    studies = [(path.parent, rows) for path in sorted(results.glob("*/beta.csv")) if (rows := read(path))]
+    parts += ["## How beta is drawn"] if studies else []
+    parts += [beta_section(folder, rows) for folder, rows in studies]
+    parts += ["## Not reproduced", "\n".join(f"- {sentence}" for sentence in missing(results, folders))]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    check = parser.parse_args().check
+    path, text = ROOT / "docs" / "results.md", page(ROOT / "docs" / "results")
+    if check:
+        current = path.is_file() and path.read_text(encoding="utf-8") == text
+        print("up to date" if current else f"{path} is out of date; run python tools/results_page.py")
+        return 0 if current else 1
+    path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
