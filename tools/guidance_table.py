@@ -294,15 +294,14 @@ def at_equal_accuracy(records: Sequence[ScoreRecord], seeds: Sequence[int], sche
     if found is None:
         return f"{who}: the two curves share no {axis}."
     return (
-        f"{who} ({100 * found.at[0]:.1f} to {100 * found.at[-1]:.1f} %): GFT minus CFG is {found.mean:+.2f} on average, "
-        f"at most {max(found.gaps):+.2f}; GFT is not above CFG at {100 * found.share_not_above:.0f} % of the range."
+        f"{who} ({100 * found.at[0]:.1f} to {100 * found.at[-1]:.1f} %): GFT minus CFG is {found.mean:+.2f} on "
+        f"average, at most {max(found.gaps):+.2f}; GFT is not above CFG at {100 * found.share_not_above:.0f} % of the range."
     )
 
 
 def claims(records: Sequence[ScoreRecord], seeds: Sequence[int], schedules: Sequence[str]) -> list[str]:
     """What the table shows, in sentences that say so too where it does not."""
     groups = grouped(records)
-    axis = axis_of(records)
     unguided = mean_fd(groups["unguided", None, "constant"])
     best_cfg = min(mean_fd(group) for key, group in groups.items() if key[0] == "cfg")
     best_gft = min(mean_fd(group) for key, group in groups.items() if key[0] == "beta")
