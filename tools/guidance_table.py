@@ -294,8 +294,9 @@ def at_equal_accuracy(records: Sequence[ScoreRecord], seeds: Sequence[int], sche
     if found is None:
         return f"{who}: the two curves share no {axis}."
     return (
-        f"{who} ({100 * found.at[0]:.1f} to {100 * found.at[-1]:.1f} %): GFT minus CFG is {found.mean:+.2f} on "
-        f"average, at most {max(found.gaps):+.2f}; GFT is not above CFG at {100 * found.share_not_above:.0f} % of the range."
+        f"{who} ({100 * found.at[0]:.1f} to {100 * found.at[-1]:.1f} %): GFT minus CFG is "
+        f"{found.mean:+.2f} on average, at most {max(found.gaps):+.2f}; GFT is not above CFG at "
+        f"{100 * found.share_not_above:.0f} % of the range."
     )
 
 
