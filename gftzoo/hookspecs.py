@@ -1,5 +1,7 @@
 """The contract: everything a family of visual generators implements, on one page.
 
+`gftzoo check-plugin` tests a family against the sentences of these docstrings and quotes the one that it breaks.
+
 Suffixes: B batch; `latents` is what the model's tokenizer encodes to, (B, C, h, w) float32 or int64 codes (B, N);
 `condition` is a tensor with leading B: class indices (B,), or text features (B, T, D). Hooks are called through
 pluggy, so a plugin that is no family can wrap one of them for every family (`@hookimpl(wrapper=True)`).
@@ -39,32 +41,57 @@ class GenerativeFamily:
 
     @hookspec(firstresult=True)
     def build_network(self, card: ModelCard) -> nn.Module:
-        """The network of `card`, freshly initialised as its paper says; with a beta input iff `card.temperature`."""
+        """The network of `card`, freshly initialised as its paper says; with a beta input iff `card.temperature`.
+
+        All that its predictions depend on is in its state dict.
+        """
 
     @hookspec(firstresult=True)
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
-        """The corrupted input and what is to be predicted (noise and timestep; shifted codes; mask) for `latents`."""
+        """The corrupted input and what is to be predicted (noise and timestep; shifted codes; mask) for `latents`.
+
+        Every tensor field has the batch as its first dimension. Row i comes from row i of `latents` and stream i of
+        `generator` alone, but for what a batch must share (MAR's share of masked tokens), which comes from stream 0.
+        The global random state is neither read nor changed.
+        """
 
     @hookspec(firstresult=True)
     def predict(self, model: Model, problem: Problem, condition: Tensor, beta: Tensor | None) -> Tensor:
         """The prediction where guidance is linear: noise or velocity (B, ...), or logits (B, L, V).
 
-        `beta` (B,) in [0, 1] is the temperature input; None means that the network runs without one.
+        `beta` (B,) in [0, 1] is the temperature input; None means that the network runs without one. Row i depends on
+        row i of `problem`, `condition` and `beta` alone, in training mode too. Dropout aside, it is finite and the same
+        whenever its arguments are. Under `torch.no_grad` it keeps no graph, so that the unconditional pass trains
+        nothing. Another `beta` gives another prediction, and so does the null condition in place of any other. Under
+        bfloat16 autocast it is the same up to rounding, gradients included.
         """
 
     @hookspec(firstresult=True)
     def loss_term(self, model: Model, prediction: Tensor, problem: Problem) -> Tensor:
-        """The per-sample loss (B,), float32, of a (possibly mixed) `prediction`."""
+        """The per-sample loss (B,), float32, of a (possibly mixed) `prediction`.
+
+        Row i depends on row i of `prediction` and `problem` alone, and its gradient reaches `prediction`.
+        """
 
     @hookspec(firstresult=True)
     def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
-        """`condition` with the null condition where the boolean `dropped` (B,) is true."""
+        """`condition` with the null condition where the boolean `dropped` (B,) is true.
+
+        The null condition is the same whatever it replaces. The other rows stay as they are, and the argument itself
+        is not changed.
+        """
 
     @hookspec(firstresult=True)
     def temperature_sampler(
         self, model: Model, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
     ) -> Tensor:
-        """Latents drawn with the family's own procedure; `settings` is an instance of `options().sampler`."""
+        """Latents drawn with the family's own procedure; `settings` is an instance of `options().sampler`.
+
+        They have the shape and dtype of what the tokenizer encodes to. Row i depends on its condition, on stream i of
+        `generator`, on `guidance` and on `settings` alone, not on its batch; the global random state is neither read
+        nor changed. The network is given `guidance.beta`, and its predictions go through `guidance.combine`: CFG at
+        scale 1 is no guidance, and at scale 0 the unconditional model.
+        """
 
     @hookspec(firstresult=True)
     def log_likelihood(self, model: Model, prediction: Tensor, problem: Problem) -> Tensor:
@@ -109,8 +136,14 @@ class GenerativeFamily:
 
     @hookspec(firstresult=True)
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """The optimizer's parameter groups. Default: weight decay on every trainable parameter."""
+        """The optimizer's parameter groups. Default: weight decay on every trainable parameter.
+
+        Every trainable parameter is in one of them, once.
+        """
 
     @hookspec(firstresult=True)
     def blocks(self, network: nn.Module) -> list[nn.Module]:
-        """The repeated blocks, for sharding, checkpointing and compilation. Default: the longest ModuleList."""
+        """The repeated blocks, for sharding, checkpointing and compilation. Default: the longest ModuleList.
+
+        Compiled, they compute what they compute otherwise; on two ranks a run trains to the weights of one rank.
+        """

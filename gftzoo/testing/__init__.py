@@ -1,0 +1,31 @@
+"""The conformance kit: whether a family keeps the contract, and which sentence of it is broken if not.
+
+    gftzoo check-plugin acme
+
+or, in a plugin's own tests:
+
+    from gftzoo.testing import conformance
+
+    test_acme = conformance("acme")
+"""
+
+from gftzoo.testing import running, sampling, training  # they fill CHECKS
+from gftzoo.testing.contract import CHECKS, Broken, Check
+from gftzoo.testing.report import Finding, examine, examine_all
+from gftzoo.testing.subject import Subject, subject_of
+from gftzoo.testing.suite import conformance
+
+__all__ = [
+    "CHECKS",
+    "Broken",
+    "Check",
+    "Finding",
+    "Subject",
+    "conformance",
+    "examine",
+    "examine_all",
+    "running",
+    "sampling",
+    "subject_of",
+    "training",
+]

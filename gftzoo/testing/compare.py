@@ -1,0 +1,60 @@
+"""Comparisons of tensors that say what they found."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gftzoo.testing.contract import Broken
+
+ROUNDING = 1e-4  # of float32 networks in batches of different sizes, as a share of the largest value
+
+
+def expect(holds: bool, sentence: str) -> None:
+    """Broken with `sentence` unless it holds."""
+    if not holds:
+        raise Broken(sentence)
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference as a share of the largest value (of 1, if that is smaller); infinite where not finite."""
+    if a.shape != b.shape:
+        raise Broken(f"shapes {tuple(a.shape)} and {tuple(b.shape)} instead of equal ones.")
+    if a.numel() == 0:
+        return 0.0
+    a, b = a.detach().double(), b.detach().double()
+    gap = float((a - b).abs().max() / b.abs().max().clamp(min=1.0))
+    return float("inf") if math.isnan(gap) else gap
+
+
+def same(a: Tensor, b: Tensor, what: str, tolerance: float = 0.0) -> str:
+    """The numbers, if `a` equals `b` up to `tolerance`; Broken with the numbers if not."""
+    gap = difference(a, b)
+    if gap > tolerance:
+        rows = differing_rows(a, b, tolerance)
+        raise Broken(f"{what}: relative difference {gap:.2g} in rows {rows}, allowed {tolerance:.2g}.")
+    return f"difference {gap:.1g}" if gap else "equal to the bit"
+
+
+def other(a: Tensor, b: Tensor, what: str, least: float = 1e-6) -> str:
+    """The numbers, if `a` differs from `b` by more than rounding; Broken with the numbers if not."""
+    gap = difference(a, b)
+    expect(gap > least, f"{what}: relative difference {gap:.2g}, where more than {least:.2g} is expected.")
+    return f"difference {gap:.2g}"
+
+
+def differing_rows(a: Tensor, b: Tensor, tolerance: float) -> list[int]:
+    """The indices of the first dimension at which two tensors differ by more than `tolerance`."""
+    if a.ndim == 0:
+        return []
+    gap = (a.detach().double() - b.detach().double()).abs().reshape(len(a), -1).amax(1)
+    bound = tolerance * b.detach().double().abs().max().clamp(min=1.0)
+    return torch.nonzero(~(gap <= bound)).flatten().tolist()
+
+
+def cosine(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """The cosine between two sets of gradients with the same names."""
+    flat = [torch.cat([x[name].detach().float().flatten() for name in sorted(a)]) for x in (a, b)]
+    return float(torch.cosine_similarity(flat[0], flat[1], dim=0))

@@ -1,0 +1,61 @@
+"""Checks of the contract: each tests one sentence of a hook's documentation, and quotes it when it is broken."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gftzoo.hookspecs import GenerativeFamily
+
+if TYPE_CHECKING:
+    from gftzoo.testing.subject import Subject
+
+
+class Broken(Exception):  # noqa: N818 (a finding, not an error of the kit)
+    """A sentence of the contract does not hold; the message has the numbers."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of a family.
+
+    Attributes:
+        name: of the check, with hyphens.
+        hook: whose documentation makes the promise.
+        sentence: the promise, word for word.
+        measure: raises Broken with the numbers, or returns them where all is well.
+        slow: takes tens of seconds (compilation, other processes).
+    """
+
+    name: str
+    hook: str
+    sentence: str
+    measure: Callable[[Subject], str]
+    slow: bool = False
+
+    @property
+    def title(self) -> str:
+        """What the check establishes, in words: the first line of its documentation."""
+        return (inspect.getdoc(self.measure) or self.name).split("\n", 1)[0]
+
+
+CHECKS: list[Check] = []
+
+
+def promises(hook: str, sentence: str, *, slow: bool = False) -> Callable[[Callable[[Subject], str]], Check]:
+    """Makes a check of a function and adds it to CHECKS; the sentence must stand in the hook's documentation."""
+    assert sentence in spoken(hook), f"hook {hook} does not promise: {sentence}"
+
+    def decorate(measure: Callable[[Subject], str]) -> Check:
+        check = Check(measure.__name__.replace("_", "-"), hook, sentence, measure, slow)
+        CHECKS.append(check)
+        return check
+
+    return decorate
+
+
+def spoken(hook: str) -> str:
+    """A hook's documentation on one line."""
+    return " ".join((inspect.getdoc(getattr(GenerativeFamily, hook)) or "").split())
