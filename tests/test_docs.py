@@ -1,0 +1,180 @@
+"""The documentation does what it says: its files make packages that work, its Python runs, its commands exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+
+import gftzoo
+from gftzoo import cli, engine, plugins, zoo
+
+ROOT = Path(__file__).parent.parent
+
+
+def tool(name: str) -> ModuleType:
+    """A module of tools/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+docs = tool("docs_snippets")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+SMALL = {
+    "train": ["--steps", "2", "-o", "batch_size=4", "-o", "ema_decay=0.5", "-o", "sample_grid=[1, 2]"],
+    "sample": ["--steps", "2", "-n", "2"],
+    "sweep": ["--steps", "2", "-n", "20", "--few"],
+    "evaluate": ["--steps", "2", "-n", "20", "--few"],
+}
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def runnable(page: Path, language: str) -> list[Any]:
+    return [s for s in docs.snippets(page) if s.language == language and s.runs and not s.file]
+
+
+def call(*words: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 0, f"gftzoo {' '.join(words)} ended with {stop.value.code}"
+
+
+def forget() -> None:
+    """What gftzoo remembers of the installed plugins."""
+    for module in (plugins, zoo):
+        for member in vars(module).values():
+            if hasattr(member, "cache_clear"):
+                member.cache_clear()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in; packages made there can be imported, and are forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    monkeypatch.undo()
+    forget()
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+
+
+def install(page: Path, folder: Path) -> None:
+    for package in docs.write_files(page, folder):
+        docs.make_importable(package)
+        sys.path.insert(0, str(package))
+    forget()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of dit-nano, which the snippets of several pages load."""
+    folder = tmp_path_factory.mktemp("runs")
+    call("train", "dit-nano", "--gft", *SMALL["train"], "--runs", str(folder))
+    return folder
+
+
+PACKAGES = [page for page in PAGES if docs.files(page)]
+PYTHON = [page for page in PAGES if page not in PACKAGES and runnable(page, "python")]
+SHELL = [page for page in PAGES if runnable(page, "sh")]
+
+
+@pytest.mark.parametrize("page", PACKAGES, ids=name_of)
+def test_the_package_that_a_page_builds_works(page: Path, place: Path) -> None:
+    """Every file is written, every command run (with few steps) and all Python executed, in the page's order."""
+    install(page, place)
+    for snippet in docs.snippets(page):
+        if snippet.runs and not snippet.file and snippet.language == "python":
+            execute(page, [snippet])
+        elif snippet.runs and snippet.language == "sh":
+            for words in docs.commands(snippet):
+                if words[0] == "gftzoo":
+                    call(*words[1:], *SMALL.get(words[1], []))
+
+
+@pytest.mark.parametrize("page", PYTHON, ids=name_of)
+def test_the_python_of_a_page_runs(page: Path, place: Path, run: Path) -> None:
+    shutil.copytree(run, place / "runs")
+    execute(page, runnable(page, "python"))
+
+
+def execute(page: Path, blocks: list[Any]) -> None:
+    space: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile("\n" * block.line + block.text, name_of(page), "exec"), space)
+
+
+@pytest.mark.parametrize("page", SHELL, ids=name_of)
+def test_the_commands_of_a_page_exist(page: Path, place: Path) -> None:
+    """Commands and options parse; models, recipes, settings and scripts that they name are there."""
+    install(page, place)
+    for block in runnable(page, "sh"):
+        for words in docs.commands(block):
+            try:
+                check_command(words)
+            except (click.ClickException, gftzoo.GftzooError) as error:
+                pytest.fail(f"{name_of(page)}: {' '.join(words)}: {error}")
+
+
+def check_command(words: list[str]) -> None:
+    while "=" in words[0] and words[0].split("=")[0].isupper():  # VARIABLE=value command
+        words = words[1:]
+    if words[0] == "torchrun" and "gftzoo" in words:
+        words = words[words.index("gftzoo") :]
+    assert Path(words[0]).name in docs.PROGRAMS, f"{words[0]!r} is no program that the documentation uses"
+    if words[0] == "gftzoo":
+        check_gftzoo(words[1], words[2:])
+    elif len(words) > 1 and words[1].endswith(".py"):
+        script = ROOT / words[1]
+        missing = [w for w in words[2:] if w.startswith("--") and f'"{w}"' not in script.read_text(encoding="utf-8")]
+        assert not missing, f"{words[1]} has no option {missing[0]}"
+
+
+def check_gftzoo(name: str, arguments: list[str]) -> None:
+    command = cli.gftzoo.commands.get(name)
+    assert command is not None, f"there is no command {name!r}"
+    given = command.make_context(name, list(arguments)).params
+    names = [given.get("model"), given.get("subject"), *(given.get("models") or ())]
+    cards = [zoo.get_card(name) for name in names if name and "/" not in name and not name.endswith(".npz")]
+    if name == "train" and cards:
+        check_training(given)
+    if given.get("settings") and cards:
+        settings = cli.sample.parse_settings(given["settings"], given["steps"], given["sampler"])
+        plugins.load_family(cards[0].family).sampler_settings(cards[0], **settings)
+
+
+def check_training(given: dict[str, Any]) -> None:
+    from gftzoo.data import sources
+
+    kind, has_path, _ = (given["data"] or "digits").partition(":")
+    assert kind in sources._openers(), f"there is no data {kind!r}"
+    engine.resolve(
+        given["model"],
+        objective=given["objective"] or "gft",
+        data=None if has_path else given["data"],
+        recipe=given["recipe"],
+        weights=given["weights"],
+        options=engine.parse_options(given["options"]),
+    )
+
+
+def test_the_tutorial_is_short() -> None:
+    shown = docs.files(ROOT / "docs" / "tutorial.md")
+    lines = [line for name, text in shown.items() if name.endswith(".py") for line in text.splitlines() if line.strip()]
+    assert 50 < len(lines) < 100
