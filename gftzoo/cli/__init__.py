@@ -11,6 +11,8 @@ import click
 
 from gftzoo import __version__
 from gftzoo.cli.browse import info_command, list_command, plugins_command
+from gftzoo.cli.cache import cache_command
+from gftzoo.cli.check_plugin import check_plugin_command
 from gftzoo.cli.evaluate import evaluate_command, sweep_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
@@ -40,10 +42,12 @@ COMMANDS = (
     list_command,
     info_command,
     plugins_command,
+    check_plugin_command,
     train_command,
     sample_command,
     evaluate_command,
     sweep_command,
+    cache_command,
     import_command,
     export_command,
 )

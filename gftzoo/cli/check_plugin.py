@@ -1,0 +1,103 @@
+"""`gftzoo check-plugin`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from gftzoo import plugins, zoo
+from gftzoo.cli.browse import show, table
+from gftzoo.errors import PluginError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gftzoo.testing import Finding
+
+
+@click.command("check-plugin")
+@click.argument("name")
+@click.option("--quick", is_flag=True, help="Leave out compilation and the run on two ranks.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def check_plugin_command(name: str, quick: bool, as_json: bool) -> None:
+    """Check that NAME (a distribution, family or model) keeps the contract; say which sentence it breaks."""
+    found = {model: examine_model(model, quick) for model in models_of(name)}
+    broken = [finding for findings in found.values() for finding in findings if not finding.holds]
+    if as_json:
+        records = [{"model": model, **finding.record()} for model, findings in found.items() for finding in findings]
+        click.echo(json.dumps(records, indent=1))
+    else:
+        for model, findings in found.items():
+            show(findings_table(model, findings))
+        explain(broken)
+    total = sum(len(findings) for findings in found.values())
+    if broken:
+        hooks = ", ".join(dict.fromkeys(finding.hook for finding in broken))
+        raise PluginError(f"{name} breaks {len(broken)} of {total} sentences of the contract; mend {hooks}.")
+    click.echo(f"{name} keeps the contract: {total} of {total} checks.", err=True)
+
+
+def models_of(name: str) -> list[str]:
+    """The models to check: of a distribution, one per family; PluginError if its plugin does not load."""
+    families = [p for p in plugins.active(plugins.FAMILIES) if name in (p.distribution, p.name)]
+    if not families:
+        if name in zoo.catalogue().models:
+            return [name]
+        if name in zoo.catalogue().families:
+            plugins.find_family(name)  # which says how to install it
+        known = {n for p in plugins.active(plugins.FAMILIES) for n in (p.distribution, p.name)}
+        raise UsageError(
+            f"no distribution, family or model is called {name!r}{nearest(name, known)}; `gftzoo plugins` shows all."
+        )
+    for plugin in families:
+        found = plugins.report(plugin)
+        if found.state != "ok":
+            raise PluginError(found.reason)
+    from gftzoo.testing import subject_of
+
+    return [subject_of(plugin.name).card.name for plugin in families]
+
+
+def examine_model(model: str, quick: bool) -> list[Finding]:
+    """All findings of a model, saying on standard error what is being done."""
+    import sys
+
+    import torch
+    from rich.console import Console
+
+    from gftzoo.testing import CHECKS, examine, subject_of
+
+    torch.set_num_threads(1)  # threads slow networks of this size down, on a busy machine a hundredfold
+    checks = [check for check in CHECKS if not (quick and check.slow)]
+    findings = []
+    with Console(stderr=True).status(f"checking {model}") as status:
+        for check in checks:
+            if sys.stderr.isatty():
+                status.update(f"checking {model}: {check.title}")
+            findings.append(examine(subject_of(model), check))
+    return findings
+
+
+def findings_table(model: str, findings: Iterable[Finding]) -> Table:
+    """One line per check: whether it holds, and what was measured."""
+    from rich.markup import escape
+
+    result = table(model, "", "seconds", "measured")
+    for finding in findings:
+        mark = "ok" if finding.holds else "[bold red]BROKEN[/]"
+        measured = escape(finding.numbers) if finding.holds else "see below"
+        result.add_row(finding.check, mark, f"{finding.seconds:.1f}", measured)
+    return result
+
+
+def explain(broken: Iterable[Finding]) -> None:
+    """Each failure: the sentence of the contract, and the numbers."""
+    from rich.markup import escape
+
+    for finding in broken:
+        show(f"[bold red]{finding.check}[/]  {escape(finding.title)}")
+        show(f"  contract, {finding.hook}: [italic]{escape(finding.sentence)}[/]")
+        show(f"  measured: {escape(finding.numbers)}\n")
