@@ -24,13 +24,14 @@ from pathlib import Path
 import torch
 
 import gftzoo
+from gftzoo.data import Split
 from gftzoo.engine import TrainConfig, resolve, train
 from gftzoo.engine.checkpoint import newest
 from gftzoo.errors import GftzooError
 from gftzoo.evaluate.frontier import Point, compare_at_equal_x
 from gftzoo.evaluate.protocol import Evaluator, choose_protocol, conditions_for
 from gftzoo.evaluate.records import ScoreRecord
-from gftzoo.evaluate.references import open_reference
+from gftzoo.evaluate.references import open_reference, scored_split
 from gftzoo.evaluate.scoring import Scores, score
 from gftzoo.evaluate.sweep import draw_curve, label, strip, sweep, write_csv
 from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
@@ -193,10 +194,16 @@ def value(record: ScoreRecord, name: str) -> float:
 
 
 def floor(evaluator: Evaluator, model: Model) -> Scores:
-    """Real images against real images: the train split against the held-out one, with which all rows are compared."""
+    """Real images against real images: the split that rows are not compared with against the one that they are."""
     protocol = evaluator.protocol
-    real = open_reference(protocol.reference, evaluator.network, model.card.resolution, protocol.keep, split="train")
+    other = other_split(protocol.reference)
+    real = open_reference(protocol.reference, evaluator.network, model.card.resolution, protocol.keep, split=other)
     return score(real.summary, evaluator.reference.summary, protocol.neighbours)
+
+
+def other_split(reference: str) -> Split:
+    """The split of a data source that images are not compared with."""
+    return "held-out" if scored_split(reference.removeprefix("data:")) == "train" else "train"
 
 
 Key = tuple[str, float | None, str]
@@ -244,7 +251,8 @@ def table(records: Sequence[ScoreRecord], real: Scores) -> str:
             f"| {group[0].passes} | {statistics.fmean([1000 * (r.seconds_per_image or 0) for r in group]):.1f} "
             f"| {spread(ratios)} |"
         )
-    lines.append(f"| real images | train split | {real.frechet:.2f} | {score_cells([real])} | | | |")
+    other = "held-out split" if " train (" in records[0].measure.reference else "train split"
+    lines.append(f"| real images | {other} | {real.frechet:.2f} | {score_cells([real])} | | | |")
     return "\n".join(lines)
 
 

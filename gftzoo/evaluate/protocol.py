@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gftzoo.data import Source, Split, open_source
+from gftzoo.data import Source, open_source
 from gftzoo.errors import UsageError, nearest
 from gftzoo.evaluate.features import FeatureNetwork, Inception, feature_network
 from gftzoo.evaluate.images import file_batches, image_count, to_uint8
@@ -24,7 +24,7 @@ from gftzoo.evaluate.records import (
     library_versions,
     network_sha256,
 )
-from gftzoo.evaluate.references import Reference, open_reference
+from gftzoo.evaluate.references import Reference, open_reference, scored_split
 from gftzoo.evaluate.scoring import FeatureStream, score, summarize
 from gftzoo.guidance import Guidance
 from gftzoo.model import Model
@@ -64,8 +64,9 @@ def choose_protocol(
     `adm`: InceptionV3, 50,000 class-balanced images, against the statistics file of the data (give `reference`).
     Like ADM's evaluator except for precision and recall, which use 10,000 kept features where that has all in half
     precision; the number is in the record.
-    `embedded`: 2,000 images against the held-out split of the model's own data, with a classifier trained on its train
-    split, or EfficientNet-Lite0 where that has captions and no classes. It needs no network and no files.
+    `embedded`: 2,000 images against the held-out split of the model's own data (`scored_split`), with a classifier
+    trained on its train split, or EfficientNet-Lite0 where that has captions and no classes. It needs no network and no
+    files.
 
     Raises:
         UsageError: unknown name, or no reference.
@@ -252,28 +253,27 @@ def conditions_for(card: ModelCard, total: int, reference: str) -> tuple[Sequenc
     if card.condition == "class":
         # In turn, so that every split of the Inception Score sees all classes.
         return [position % card.classes for position in range(total)], f"balanced over {card.classes} classes, in turn"
-    source, split = caption_source(card, reference)
+    source = caption_source(card, reference)
     rows = spread_rows(len(source), total)
-    return [source.condition_of(row) for row in rows], f"captions of {reference} ({split} split), in turn"
+    return [source.condition_of(row) for row in rows], f"captions of {reference}, in turn"
 
 
 def labels_for(card: ModelCard, total: int, reference: str) -> list[int] | None:
     """The class of each image: of a caption, the group it falls into; None where captions have no groups."""
     if card.condition == "class":
         return [position % card.classes for position in range(total)]
-    source = caption_source(card, reference)[0]
+    source = caption_source(card, reference)
     return [source.class_of(row) for row in spread_rows(len(source), total)] if source.class_names else None
 
 
-def caption_source(card: ModelCard, reference: str) -> tuple[Source, Split]:
-    """Where captions come from: the held-out split, or the train split where captions are names."""
+def caption_source(card: ModelCard, reference: str) -> Source:
+    """Where captions come from: the data that the images are compared with."""
     if not reference.startswith("data:"):
         raise UsageError(
             f"{card.name} needs captions to be scored with; give a data source as --reference data:SOURCE."
         )
     name = reference.removeprefix("data:")
-    source = open_source(name, "held-out")
-    return (open_source(name, "train"), "train") if source.named else (source, "held-out")
+    return open_source(name, scored_split(name))
 
 
 def spread_rows(length: int, total: int) -> list[int]:

@@ -30,20 +30,33 @@ class Reference:
     summary: FeatureSummary
 
 
+def scored_split(source: str) -> Split:
+    """The split that a model is scored with, prompts and pictures: the one that training has not seen.
+
+    Where captions are names it is the train split, since a name says nothing to a model that has not met it.
+    """
+    return "train" if open_source(source, "held-out").named else "held-out"
+
+
 def open_reference(
-    spec: str, network: FeatureNetwork, resolution: int | None = None, keep: int = 10_000, split: Split = "held-out"
+    spec: str,
+    network: FeatureNetwork,
+    resolution: int | None = None,
+    keep: int = 10_000,
+    split: Split | None = None,
 ) -> Reference:
     """The reference that `spec` names.
 
     Args:
         spec: an `.npz` with ADM's statistics (mu, sigma, and mu_s, sigma_s for sFID) or images (arr_0) or both, a
-            folder of images, or `data:SOURCE` (its `split`).
+            folder of images, or `data:SOURCE` (its `split`, by default `scored_split`).
         network: for the features of images; precomputed statistics are InceptionV3's and refuse any other network.
         resolution: side to which the images of a data source are brought.
         keep: features kept for kernel distance, precision and recall.
     """
     if spec.startswith("data:"):
-        return _from_source(spec.removeprefix("data:"), network, resolution, keep, split)
+        source = spec.removeprefix("data:")
+        return _from_source(source, network, resolution, keep, split or scored_split(source))
     path = Path(spec)
     if path.is_dir():
         return _from_folder(path, network, keep)
