@@ -30,30 +30,32 @@ class Frozen(BaseModel):
 class TokenizerSpec(Frozen):
     """The identity of a tokenizer; two specs that differ in any field are two tokenizers."""
 
-    id: str
+    id: str = Field(description="its name")
     kind: str = Field(description="which implementation builds it: pixels, autoencoder-kl, or one of a family's own")
     channels: int = Field(description="latent channels, or the width of a code vector")
     downsample: int = Field(1, description="image pixels per latent pixel along one side")
-    image_channels: int = 3
-    scale: float = 1.0
-    shift: float = 0.0
+    image_channels: int = Field(3, description="3, or 1 for grey images")
+    scale: float = Field(1.0, description="latents are (z - shift) * scale")
+    shift: float = Field(0.0, description="see scale")
     codebook: int | None = Field(None, description="number of codes; None for continuous latents")
     scales: tuple[int, ...] | None = Field(None, description="sides of the token maps of a multi-scale tokenizer")
     repo: str | None = Field(None, description="hub repository or folder of the weights")
     file: str | None = Field(None, description="file in that repository, or beside the plugin's code")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="what else its kind needs, validated by the family")
 
 
 class Checkpoint(Frozen):
     """Published weights."""
 
-    repo: str
-    file: str | None = None
+    repo: str = Field(description="hub repository, or the start of an https address")
+    file: str | None = Field(None, description="file in it; None where the weights are a folder, to be named locally")
     entry: str | None = Field(None, description="which entry of the file: ema, raw, or None where it has one only")
-    objective: Literal["conditional", "gft", "cca"] = "conditional"
-    resolution: int | None = None
-    licence: str = "unknown"
-    note: str = ""
+    objective: Literal["conditional", "gft", "cca"] = Field(
+        "conditional", description="what the weights were trained for"
+    )
+    resolution: int | None = Field(None, description="of the images they were trained on, if not the model's")
+    licence: str = Field("unknown", description="of the weights")
+    note: str = Field("", description="what a user should know")
 
 
 class LearningRate(Frozen):
@@ -63,74 +65,76 @@ class LearningRate(Frozen):
     then linear to `final` (VAR's lin0). All after `warmup` linear steps from `warmup_from`.
     """
 
-    kind: Literal["constant", "cosine", "linear-tail"] = "constant"
-    warmup: int = 0
-    warmup_from: float = 0.0
+    kind: Literal["constant", "cosine", "linear-tail"] = Field("constant", description="the curve after the warm-up")
+    warmup: int = Field(0, description="steps of linear warm-up")
+    warmup_from: float = Field(0.0, description="where the warm-up starts, as a share of the learning rate")
     horizon: int | None = Field(None, description="steps until `final`; None = the length of the run")
     final: float = Field(1.0, description="last learning rate as a share of the first")
-    hold: float = 0.05
+    hold: float = Field(0.05, description="of linear-tail: share of the horizon without decay")
 
 
 class Recipe(Frozen):
     """How a model is trained: objective, optimizer and schedule of a paper."""
 
-    summary: str = ""
-    objective: str = "gft"
-    objective_options: dict[str, Any] = {}
+    summary: str = Field("", description="one line for people")
+    objective: str = Field("gft", description="gft, conditional, distill, cca, or a plugin's")
+    objective_options: dict[str, Any] = Field({}, description="of the objective, as `-o objective.KEY=VALUE`")
     init: str | None = Field(None, description="checkpoint name to start from; None = from scratch")
     network: dict[str, Any] = Field({}, description="network options that this recipe changes")
-    steps: int
+    steps: int = Field(description="optimizer steps")
     batch_size: int = Field(256, description="samples per optimizer step over all ranks and micro-batches")
-    accumulate: int = 1
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    accumulate: int = Field(1, description="micro-batches per optimizer step")
+    lr: float = Field(1e-4, description="learning rate of AdamW")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="of AdamW")
+    eps: float = Field(1e-8, description="of AdamW")
+    weight_decay: float = Field(0.0, description="of the groups that the family says decay")
     weight_decay_end: float | None = Field(None, description="cosine to this value over the run; None = constant")
-    clip_norm: float | None = None
-    learning_rate: LearningRate = LearningRate()
-    ema_decay: float | None = 0.9999
+    clip_norm: float | None = Field(None, description="gradients are clipped at this norm")
+    learning_rate: LearningRate = Field(LearningRate(), description="its schedule")
+    ema_decay: float | None = Field(0.9999, description="of the moving average of the weights; None keeps none")
     ema_warmup: bool = Field(False, description="decay min(decay, (1+n)/(10+n)), as diffusers does")
-    hflip: bool = True
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    hflip: bool = Field(True, description="mirror images at random, where the data allows it")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="auto is bf16 on a GPU that has it, else fp32"
+    )
 
 
 class Score(Frozen):
     """A published number, with how it was measured."""
 
-    fid: float | None = None
-    inception_score: float | None = None
+    fid: float | None = Field(None, description="Fréchet inception distance")
+    inception_score: float | None = Field(None, description="inception score")
     guidance: str = Field(description="none, cfg=1.5, gft, ...")
     protocol: str = Field(description="who measured it and how")
-    steps: int | None = None
-    source: str = ""
+    steps: int | None = Field(None, description="sampling steps")
+    source: str = Field("", description="paper and table, or repository")
 
 
 class ModelCard(Frozen):
     """Everything about one model that is data."""
 
-    name: str
-    family: str
-    summary: str = ""
+    name: str = Field(description="what commands take")
+    family: str = Field(description="name of the entry point that provides it")
+    summary: str = Field("", description="one line for people")
     parameters: int = Field(description="of the plain network, without a temperature input")
     parameters_gft: int | None = Field(None, description="with the family's default temperature input")
     resolution: int = Field(description="side of the square image, pixels")
-    tokenizer: TokenizerSpec
-    condition: Literal["class", "text"] = "class"
+    tokenizer: TokenizerSpec = Field(description="between images and what the network sees")
+    condition: Literal["class", "text"] = Field("class", description="what the model is told about an image")
     text_encoder: str | None = Field(None, description="where prompts become features: hub repository or local folder")
     classes: int = Field(1000, description="number of classes without the null class; 0 for text")
-    class_names: tuple[str, ...] = ()
-    network: dict[str, Any] = {}
+    class_names: tuple[str, ...] = Field((), description="in the order of the indices; may be left out")
+    network: dict[str, Any] = Field({}, description="hyperparameters, validated by the family")
     temperature: bool = Field(False, description="whether the network has a temperature input")
-    sampler: dict[str, Any] = {}
+    sampler: dict[str, Any] = Field({}, description="usual sampler settings, validated by the family")
     gft_schedule: Schedule = Field("constant", description="usual ramp of the temperature over the sampling")
     cfg_schedule: Schedule = Field("constant", description="usual ramp of the CFG scale over the sampling")
     data: str | None = Field(None, description="the data source a model of this size is meant for, if embedded")
-    checkpoints: dict[str, Checkpoint] = {}
-    recipes: dict[str, Recipe] = {}
-    scores: tuple[Score, ...] = ()
-    licence: str = "unknown"
-    paper: str = ""
+    checkpoints: dict[str, Checkpoint] = Field({}, description="published weights by name: base, gft, ...")
+    recipes: dict[str, Recipe] = Field({}, description="ways to train it by name: gft, gft-finetune, conditional, ...")
+    scores: tuple[Score, ...] = Field((), description="published scores")
+    licence: str = Field("unknown", description="of code and weights, as their authors say")
+    paper: str = Field("", description="where it is described")
 
     @property
     def grid(self) -> int:
@@ -165,15 +169,15 @@ class FamilyEntry(Frozen):
 
     distribution: str = Field(description="the package to install for it")
     nano: str = Field(description="the model that trains on embedded data in minutes")
-    summary: str = ""
+    summary: str = Field("", description="one line for people")
 
 
 class Registry(Frozen):
     """One `registry.yaml`."""
 
-    families: dict[str, FamilyEntry] = {}
-    tokenizers: dict[str, TokenizerSpec] = {}
-    models: dict[str, ModelCard] = {}
+    families: dict[str, FamilyEntry] = Field({}, description="families by name")
+    tokenizers: dict[str, TokenizerSpec] = Field({}, description="tokenizers by name")
+    models: dict[str, ModelCard] = Field({}, description="models by name")
 
 
 def read_registry(path: Path, known: Registry | None = None) -> Registry:
