@@ -33,6 +33,18 @@ class Tokenizer(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3 or 1, H, W), nominally in [-1, 1], not clamped."""
 
+    def moments(self, images: Tensor) -> Tensor | None:
+        """What `draw_latents` draws from, (B, 2C, h, w); None (the default) where `encode` never draws."""
+        return None
+
+
+def draw_latents(moments_B2Chw: Tensor, spec: TokenizerSpec, generator: SampleGenerator | None = None) -> Tensor:
+    """Shifted and scaled latents (B, C, h, w) of means and standard deviations; the means without a generator."""
+    z_BChw, deviation_BChw = moments_B2Chw.chunk(2, 1)
+    if generator is not None:
+        z_BChw = z_BChw + deviation_BChw * generator.normal(*z_BChw.shape[1:])
+    return (z_BChw - spec.shift) * spec.scale
+
 
 class Pixels(Tokenizer):
     """No tokenizer at all: the network sees the pixels."""
@@ -51,13 +63,13 @@ class DiffusersVAE(Tokenizer):
         super().__init__(spec)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
 
-    @torch.no_grad()
     def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
+        return draw_latents(self.moments(images), self.spec, generator)
+
+    @torch.no_grad()
+    def moments(self, images: Tensor) -> Tensor:
         posterior = self.autoencoder.encode(images).latent_dist
-        z_BCHW = posterior.mean
-        if generator is not None:
-            z_BCHW = z_BCHW + posterior.std * generator.normal(*z_BCHW.shape[1:])
-        return (z_BCHW - self.spec.shift) * self.spec.scale
+        return torch.cat([posterior.mean, posterior.std], 1)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

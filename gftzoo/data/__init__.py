@@ -2,6 +2,15 @@
 
 from gftzoo.data.preflight import Preflight, preflight
 from gftzoo.data.sources import Source, Split, open_source
-from gftzoo.data.training import SeekableSampler, TrainingData
+from gftzoo.data.training import SeekableSampler, TrainingData, training_data
 
-__all__ = ["Preflight", "SeekableSampler", "Source", "Split", "TrainingData", "open_source", "preflight"]
+__all__ = [
+    "Preflight",
+    "SeekableSampler",
+    "Source",
+    "Split",
+    "TrainingData",
+    "open_source",
+    "preflight",
+    "training_data",
+]

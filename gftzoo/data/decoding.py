@@ -18,10 +18,6 @@ DAMAGED = (OSError, ValueError, SyntaxError)  # Pillow raises all three for dama
 class DecodingSource(Source):
     """An unreadable picture is replaced by the next readable one, with its condition, and counted in `problems`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._unreadable: set[int] = set()
-
     @abstractmethod
     def picture(self, row: int) -> Image.Image:
         """The decoded picture; raises OSError, ValueError or SyntaxError if it is damaged."""
@@ -52,15 +48,15 @@ class DecodingSource(Source):
     def readable(self, row: int) -> int:
         """The row itself, or the next one that could be read so far."""
         for offset in range(len(self)):
-            if (row + offset) % len(self) not in self._unreadable:
+            if (row + offset) % len(self) not in self.unreadable:
                 return (row + offset) % len(self)
         raise GftzooError(f"data {self.name!r} has no readable image; check that its files are pictures.")
 
     def refuse(self, row: int, error: Exception) -> None:
         """Counts the picture as unreadable."""
-        if row not in self._unreadable:
-            self._unreadable.add(row)
-            self.problems.append(f"{self.place(row)} cannot be read ({str(error).split(' at 0x')[0]})")
+        if row not in self.unreadable:
+            self.unreadable[row] = f"{self.place(row)} cannot be read ({str(error).split(' at 0x')[0]})"
+            self.problems.append(self.unreadable[row])
 
 
 def center_crop(picture: Image.Image, side: int) -> Image.Image:

@@ -21,12 +21,13 @@ class Preflight:
     smallest_class: tuple[str, int] | None
     largest_class: tuple[str, int] | None
     problems: tuple[str, ...]
+    holds: str = ""
 
     def sentence(self) -> str:
         """Counts, sizes and classes in a line; a second one for files that cannot be read."""
-        kind = "grey" if self.channels == 1 else "colour"
+        kind = self.holds or ("grey images" if self.channels == 1 else "colour images")
         native = "of various sizes" if self.size is None else f"of {self.size}x{self.size}"
-        line = f"Data {self.name}: {self.count:,} {kind} images {native}, used at {self.resolution}x{self.resolution}"
+        line = f"Data {self.name}: {self.count:,} {kind} {native}, used at {self.resolution}x{self.resolution}"
         if self.smallest_class is not None and self.largest_class is not None:
             small, large = self.smallest_class, self.largest_class
             line += f"; {self.classes} classes of {small[1]:,} ({small[0]}) to {large[1]:,} ({large[0]})"
@@ -52,4 +53,5 @@ def preflight(source: Source, resolution: int) -> Preflight:
         smallest,
         largest,
         tuple(source.problems),
+        source.holds,
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from gftzoo.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from gftzoo.model import Model
+    from gftzoo.zoo import ModelCard
 
 Split = Literal["train", "held-out", "all"]
 
@@ -25,7 +29,9 @@ class Source(ABC):
         class_names: one per class; of captions, the groups they fall into, where there are such groups.
         named: captions are names: one that training has not seen says nothing about its picture.
         mirrorable: whether a horizontal flip of an image is still such an image.
+        holds: what it holds where that is not images.
         problems: sentences about what could not be read and was replaced.
+        unreadable: the same by row.
         fingerprint: changes when the content does.
     """
 
@@ -36,10 +42,12 @@ class Source(ABC):
     class_names: tuple[str, ...] = ()
     named: bool = False
     mirrorable: bool = True
+    holds: str = ""
     fingerprint: str = ""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.unreadable: dict[int, str] = {}
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -59,6 +67,12 @@ class Source(ABC):
     def images(self, rows: Sequence[int], resolution: int, channels: int) -> Tensor:
         """Images at `rows`, uint8, (B, channels, resolution, resolution)."""
         return torch.stack([self.image(row, resolution, channels) for row in rows])
+
+    def check(self, card: ModelCard) -> None:
+        """UsageError where a model of this card cannot be trained on the source. Images are for every model."""
+
+    def check_model(self, model: Model) -> None:
+        """The same, of what shows only in the model itself."""
 
 
 def open_source(spec: str, split: Split = "train") -> Source:
@@ -90,6 +104,7 @@ def _forms() -> list[str]:
 
 
 def _openers() -> dict[str, Callable[[str, Split], Source]]:
+    from gftzoo.data.cache import open_cache
     from gftzoo.data.digits import open_digits
     from gftzoo.data.emoji import open_emoji, open_emoji_captions, open_emoji_nature
     from gftzoo.data.fashion import open_fashion
@@ -105,6 +120,7 @@ def _openers() -> dict[str, Callable[[str, Split], Source]]:
         "imagefolder": open_folder,
         "jsonl": open_captions,
         "hf": open_hub,
+        "cache": open_cache,
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset, Sampler
 
+from gftzoo.data.cache import CacheSource
 from gftzoo.data.sources import Source
 from gftzoo.generator import seed_for
 
@@ -69,3 +70,40 @@ class TrainingData(Dataset[Any]):
             "condition": torch.tensor(conditions) if self.source.condition == "class" else conditions,
             "position": torch.tensor(positions),
         }
+
+
+class CachedData(Dataset[Any]):
+    """A cache as collated batches of latents, moments or codes, conditions and positions.
+
+    A view is drawn for each position: of two, by the number that also decides whether an image is mirrored.
+    """
+
+    def __init__(self, source: CacheSource, seed: int, hflip: bool = True) -> None:
+        self.source, self.seed = source, seed
+        views = source.manifest.views
+        self.views = views // 2 if source.manifest.flip and not hflip else views
+        self.name = "moments" if source.manifest.content == "moments" else "latents"
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: list[Key]) -> dict[str, Any]:
+        rows, positions = [row for row, _ in keys], [position for _, position in keys]
+        views = [0] * len(rows)
+        if self.views > 1:
+            views = [seed_for("flip", self.seed, position) % self.views for position in positions]
+        return {
+            self.name: self.source.encoded(rows, views),
+            "condition": self.source.conditions(rows),
+            "position": torch.tensor(positions),
+        }
+
+
+def training_data(source: Source, resolution: int, channels: int, seed: int, hflip: bool = True) -> Dataset[Any]:
+    """The batches of a source: images, or what a cache holds of them."""
+    if isinstance(source, CacheSource):
+        return CachedData(source, seed, hflip)
+    return TrainingData(source, resolution, channels, seed, hflip)

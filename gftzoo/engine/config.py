@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -23,6 +23,9 @@ from gftzoo.zoo import (
     get_tokenizer_spec,
     validation_sentence,
 )
+
+if TYPE_CHECKING:
+    from gftzoo.data import Source
 
 CONFIG_FILE = "config.yaml"
 DEMONSTRATION_STEPS = 10
@@ -161,15 +164,16 @@ def resolve(
     card = get_card(model)
     chosen = _recipe(card, objective, recipe, fine_tune=weights is not None)
     demonstration = data is None and card.data is None
-    card, source = _meet_data(card, data)
+    card, name, source = _meet_data(card, data)
     card = _change_card(card, chosen, options, objective)
+    source.check(card)
     fields = _fields(chosen, options, demonstration)
     fields |= {"steps": steps} if steps is not None else {}
     start = weights if weights is not None else (None if demonstration else chosen.init)
     if start is not None and start not in card.checkpoints:
         start = str(own_weights(Path(start), fields.get("entry")) or start)  # a run's newest file may change, not this
     try:
-        config = TrainConfig(model=model, card=card, data=source, objective=objective, weights=start, **fields)
+        config = TrainConfig(model=model, card=card, data=name, objective=objective, weights=start, **fields)
     except ValidationError as error:
         raise UsageError(validation_sentence(f"training {model}", error, TrainConfig)) from error
     build_objective(objective, config.objective_options).check(load_family(card.family), start)
@@ -192,8 +196,8 @@ def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) 
     return plain.model_copy(update={"objective": objective, "objective_options": {}})
 
 
-def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str]:
-    """The card fitted to the data (its classes; for the demonstration also its tokenizer and size), and the source."""
+def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Source]:
+    """The card fitted to the data (its classes; for the demonstration also its tokenizer and size), and the data."""
     from gftzoo.data import open_source
 
     if data is None and card.data is None:
@@ -206,9 +210,9 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str]:
             "`gftzoo info` shows what a model needs."
         )
     if card.condition == "text":
-        return card, name
+        return card, name, source
     names = tuple(source.class_names)
-    return card.model_copy(update={"classes": len(names), "class_names": names}), name
+    return card.model_copy(update={"classes": len(names), "class_names": names}), name, source
 
 
 def _demonstration_card(card: ModelCard) -> ModelCard:

@@ -18,7 +18,7 @@ from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBa
 from torch import nn
 from torch.utils.data import DataLoader
 
-from gftzoo.data import SeekableSampler, Source, TrainingData, open_source
+from gftzoo.data import SeekableSampler, Source, open_source, training_data
 from gftzoo.engine import checkpoint, estimate
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
@@ -126,10 +126,11 @@ def choose_device(wanted: str) -> torch.device:
 
 def initial_model(config: TrainConfig) -> Model:
     """The model at step 0: fresh, or from the weights the run starts from."""
-    reseed("initialisation", config.seed)
     tokenizer, family = None, load_family(config.card.family)
-    if not config.data.startswith("cache:") or family.options().reads_tokenizer:
+    at_hand = config.tokenizer_path is not None or config.card.tokenizer.repo is None  # no download for sample grids
+    if at_hand or not config.data.startswith("cache:") or family.options().reads_tokenizer:
         tokenizer = family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
+    reseed("initialisation", config.seed)  # here, so that the network is the same without a tokenizer
     if config.weights is None:
         return Model.fresh(config.card, tokenizer)
     path, _ = resolve_weights(config.card, config.weights)
@@ -160,6 +161,7 @@ def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
     start_process_group(config)
     device = choose_device(config.device)
     source = open_source(config.data, split="train")
+    source.check(config.card)
     cost = estimate.training_cost(config)
     cost.refuse_if_too_large(device)
     _prepare_folder(run, config, resume)
@@ -181,6 +183,7 @@ def build_runner(
 ) -> ZooRunner:
     """The Runner of a run with everything built."""
     model = initial_model(config).to(device)
+    source.check_model(model)
     resume_from = checkpoint.newest(run) if resume else None
     objective = build_objective(config.objective, config.objective_options)
     if resume_from is not None and objective.copies:
@@ -248,7 +251,7 @@ def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
             f"batch_size {config.batch_size} does not divide by {world} ranks times accumulate {config.accumulate}; "
             f"use a multiple of {config.accumulate * world}."
         )
-    dataset = TrainingData(
+    dataset = training_data(
         source,
         resolution=config.card.resolution,
         channels=config.card.tokenizer.image_channels,
@@ -258,7 +261,7 @@ def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_size=config.batch_size // (config.accumulate * world),
-        sampler=SeekableSampler(len(dataset), seed=config.seed),
+        sampler=SeekableSampler(len(source), seed=config.seed),
         num_workers=config.workers,
         collate_fn=collated,
         pin_memory=torch.cuda.is_available(),

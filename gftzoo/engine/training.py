@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
 from gftzoo.objective import Objective
+from gftzoo.tokenizers import draw_latents
 
 
 class TrainingModel(nn.Module):
@@ -34,11 +35,17 @@ class TrainingModel(nn.Module):
         condition: Tensor | Sequence[str],
         images: Tensor | None = None,
         latents: Tensor | None = None,
+        moments: Tensor | None = None,
     ) -> Tensor:
-        """The scalar loss of uint8 images (B, C, H, W) or cached latents; randomness follows `position` (B,)."""
+        """The scalar loss of uint8 images (B, C, H, W), or of latents or their moments from a cache.
+
+        Randomness follows `position` (B,).
+        """
         model = self.zoo_model
         generator = SampleGenerator.for_samples("train", self.seed, position.tolist(), model.device)
         with torch.no_grad():
+            if moments is not None:
+                latents = draw_latents(moments.to(model.device), model.card.tokenizer, generator)
             latents = self._latents(images, generator) if latents is None else latents.to(model.device)
             encoded = self._condition(condition)
         problem = model.family.draw_problem(model, latents, generator)
@@ -46,7 +53,7 @@ class TrainingModel(nn.Module):
         return loss_B.mean()
 
     def _latents(self, images: Tensor | None, generator: SampleGenerator) -> Tensor:
-        assert images is not None, "a batch has images or latents"
+        assert images is not None, "a batch has images, latents or moments"
         tokenizer = self.zoo_model.require_tokenizer()
         return tokenizer.encode(images.to(self.zoo_model.device).float() / 127.5 - 1, generator)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
-from gftzoo.tokenizers import Tokenizer, read_tokenizer_options, weights_file
+from gftzoo.tokenizers import Tokenizer, draw_latents, read_tokenizer_options, weights_file
 from gftzoo.weights import load_weights, read_tensors
 from gftzoo.zoo import TokenizerSpec
 
@@ -43,12 +43,13 @@ class KL16(Tokenizer):
         mean_BCHW, log_variance_BCHW = self.quant_conv(self.encoder(images)).chunk(2, 1)
         return mean_BCHW, log_variance_BCHW.clamp(-30, 20)
 
-    @torch.no_grad()
     def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
-        z_BCHW, log_variance_BCHW = self.posterior(images)
-        if generator is not None:
-            z_BCHW = z_BCHW + (0.5 * log_variance_BCHW).exp() * generator.normal(*z_BCHW.shape[1:])
-        return (z_BCHW - self.spec.shift) * self.spec.scale
+        return draw_latents(self.moments(images), self.spec, generator)
+
+    @torch.no_grad()
+    def moments(self, images: Tensor) -> Tensor:
+        mean_BCHW, log_variance_BCHW = self.posterior(images)
+        return torch.cat([mean_BCHW, (0.5 * log_variance_BCHW).exp()], 1)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -1,0 +1,149 @@
+"""`gftzoo cache`: a data source encoded once, for training without its tokenizer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from gftzoo.cli.train import say
+from gftzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from gftzoo.data.manifest import Manifest
+
+
+class Tell(Protocol):
+    """Takes note of so many more images."""
+
+    def __call__(self, images: int, /) -> None: ...
+
+
+@click.command("cache")
+@click.argument("src", required=False)
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@click.option("--model", help="The model whose tokenizer (and text encoder) encodes.")
+@click.option("--flip", is_flag=True, help="Mirror images too; training then draws one of the two.")
+@click.option("--crops", type=click.Choice(["1", "10"]), default="1", help="1: ADM's centre crop; 10: LlamaGen's ten.")
+@click.option("--half", is_flag=True, help="Floats in 16 bits: half the size, no longer to the bit.")
+@click.option("--split", type=click.Choice(["train", "held-out", "all"]), default="train", help="Of embedded data.")
+@click.option("--shard-rows", type=click.IntRange(min=1), default=1024, help="Images of a shard.")
+@click.option("--batch", type=click.IntRange(min=1), default=64, help="Images encoded together.")
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="tokenizer_path, resolution, device, ...")
+@click.option("--check", type=click.Path(path_type=Path), help="Verify a cache's hashes and decode ten entries.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Of --check; default CHECK.png.")
+def cache_command(
+    src: str | None, out: Path | None, model: str | None, check: Path | None, picture: Path | None, **choices: Any
+) -> None:
+    """Encode the data SRC into the folder OUT for MODEL: latents or codes, and text features of captions.
+
+    Goes on where it was stopped; under torchrun the ranks share the shards. Train from it with --data cache:OUT.
+    """
+    if check is not None:
+        if src or out or model:
+            raise UsageError("--check looks at a finished cache and takes no SRC, OUT or --model; give it alone.")
+        verify(check, picture or check.with_name(f"{check.name}.png"), choices["options"])
+        return
+    if src is None or out is None or model is None:
+        raise UsageError("name the data, the folder and the model, e.g. `gftzoo cache digits out --model dit-nano`.")
+    write(src, out, model, choices)
+
+
+def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
+    """Plans the cache and writes this rank's shards."""
+    from gftzoo import engine
+    from gftzoo.data import open_source
+    from gftzoo.data.caching import CacheWriter, EncodingModel, plan_cache
+    from gftzoo.engine.runner import choose_device
+    from gftzoo.plugins import load_family
+
+    config = engine.resolve(name, data=src, options=engine.parse_options(choices["options"]))
+    source = open_source(src, choices["split"])
+    family = load_family(config.card.family)
+    tokenizer = family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
+    model = EncodingModel(config.card, tokenizer, family, choose_device(config.device))
+    plan = plan_cache(
+        model,
+        source,
+        split=choices["split"],
+        flip=choices["flip"],
+        ten_crop=choices["crops"] == "10",
+        half=choices["half"],
+        shard_rows=choices["shard_rows"],
+        batch_size=choices["batch"],
+    )
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    say(f"Encoding {plan.images:,} images of {src} into {out}: {describe(plan)}.", err=True)
+    writer = CacheWriter(model, source, plan, out)
+    mine = sum(len(writer.rows(number)) for number in range(rank, plan.shard_count, world))
+    with progress(f"encoding {src}", mine) as tell:
+        writer.tell = tell
+        manifest = writer.run(rank, world)
+    if manifest is not None:
+        finished(out, manifest)
+
+
+def describe(plan: Manifest) -> str:
+    """What is stored of an image, in words."""
+    views = "" if plan.views == 1 else f"{plan.views} views each, "
+    shape = "x".join(str(side) for side in plan.shape)
+    text = f" and text features of {'x'.join(map(str, plan.text_shape))}" if plan.text_shape else ""
+    return f"{views}{plan.content} of {shape} as {plan.dtype} by tokenizer {plan.tokenizer.id!r}{text}"
+
+
+def finished(out: Path, manifest: Manifest) -> None:
+    """Says what came of it; any rank may be the one that completes a cache."""
+    skipped = [problem for shard in manifest.shards for problem in shard.skipped]
+    for problem in skipped[:10]:
+        click.echo(f"skipped: {problem}", err=True)
+    rows, size = sum(s.rows for s in manifest.shards), sum(s.bytes for s in manifest.shards)
+    left_out = f", {len(skipped):,} unreadable ones skipped" if skipped else ""
+    click.echo(
+        f"Done: {out} holds {rows:,} images in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB{left_out}. "
+        f"Train from it with `gftzoo train {manifest.model} --gft --data cache:{out}`.",
+        err=True,
+    )
+
+
+@contextmanager
+def progress(task: str, total: int) -> Iterator[Tell]:
+    """A bar on a terminal, ten plain lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+        columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            number = bar.add_task(task, total=total)
+            yield lambda images: bar.advance(number, images)
+        return
+    done = 0
+
+    def line(images: int) -> None:
+        nonlocal done
+        before, done = done, done + images
+        if before * 10 // max(total, 1) != done * 10 // max(total, 1):
+            say(f"{done:,} of {total:,} images", err=True)
+
+    yield line
+
+
+def verify(folder: Path, picture: Path, options: tuple[str, ...]) -> None:
+    """Compares every shard with its hash and draws ten entries."""
+    from gftzoo import engine, pictures
+    from gftzoo.data import open_source
+    from gftzoo.data.checking import decode_entries, verify_hashes
+
+    source = open_source(f"cache:{folder}", "all")
+    path = engine.parse_options(options).get("tokenizer_path")
+    with progress(f"verifying {folder}", len(source)) as tell:
+        verify_hashes(source, tell)
+    images, conditions = decode_entries(source, path, 10)
+    pictures.save(pictures.grid(images, 5), picture)
+    names = ", ".join(conditions)
+    click.echo(f"{len(source):,} entries with the right hashes; {picture} shows {names}.", err=True)
