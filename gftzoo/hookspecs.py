@@ -62,7 +62,7 @@ class GenerativeFamily:
         `beta` (B,) in [0, 1] is the temperature input; None means that the network runs without one. Row i depends on
         row i of `problem`, `condition` and `beta` alone, in training mode too. Dropout aside, it is finite and the same
         whenever its arguments are. Under `torch.no_grad` it keeps no graph, so that the unconditional pass trains
-        nothing. Another `beta` gives another prediction, and so does the null condition in place of any other. Under
+        nothing. Another `beta` gives another prediction. So does the null condition in place of any other. Under
         bfloat16 autocast it is the same up to rounding, gradients included.
         """
 
@@ -88,9 +88,9 @@ class GenerativeFamily:
         """Latents drawn with the family's own procedure; `settings` is an instance of `options().sampler`.
 
         They have the shape and dtype of what the tokenizer encodes to. Row i depends on its condition, on stream i of
-        `generator`, on `guidance` and on `settings` alone, not on its batch; the global random state is neither read
-        nor changed. The network is given `guidance.beta`, and its predictions go through `guidance.combine`: CFG at
-        scale 1 is no guidance, and at scale 0 the unconditional model.
+        `generator`, on `guidance` and on `settings` alone, not on its batch. The global random state is neither read
+        nor changed. The network is given `guidance.beta`. Its predictions go through `guidance.combine`: CFG at scale
+        1 is no guidance, and at scale 0 the unconditional model.
         """
 
     @hookspec(firstresult=True)
@@ -145,5 +145,5 @@ class GenerativeFamily:
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """The repeated blocks, for sharding, checkpointing and compilation. Default: the longest ModuleList.
 
-        Compiled, they compute what they compute otherwise; on two ranks a run trains to the weights of one rank.
+        Compiled, they compute what they compute otherwise. A run on two ranks trains to the weights of one rank.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,11 +43,12 @@ class Check:
 
 
 CHECKS: list[Check] = []
+SENTENCE = re.compile(r"\S.*?\.(?=\s|$)")
 
 
-def promises(hook: str, sentence: str, *, slow: bool = False) -> Callable[[Callable[[Subject], str]], Check]:
-    """Makes a check of a function and adds it to CHECKS; the sentence must stand in the hook's documentation."""
-    assert sentence in spoken(hook), f"hook {hook} does not promise: {sentence}"
+def promises(hook: str, words: str, *, slow: bool = False) -> Callable[[Callable[[Subject], str]], Check]:
+    """Makes a check of a function and adds it to CHECKS; it tests the sentence of the hook in which `words` stand."""
+    (sentence,) = (found for found in SENTENCE.findall(spoken(hook)) if words in found)
 
     def decorate(measure: Callable[[Subject], str]) -> Check:
         check = Check(measure.__name__.replace("_", "-"), hook, sentence, measure, slow)

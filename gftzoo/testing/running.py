@@ -28,7 +28,7 @@ RUN = ("--steps", "2", "-obatch_size=4", "-oema_decay=null", "-odevice=cpu", "-o
 TIME_LIMIT = 300  # seconds for two steps on two ranks
 
 
-@promises("blocks", "Compiled, they compute what they compute otherwise;", slow=True)
+@promises("blocks", "Compiled, they compute what they compute otherwise.", slow=True)
 def compiled_blocks(subject: Subject) -> str:
     """The blocks, captured as graphs with their backward passes, give the same loss and gradients.
 
@@ -57,7 +57,7 @@ def compiled_blocks(subject: Subject) -> str:
     return f"{len(blocks)} blocks, gradients: " + equal_gradients(compiled, plain, "compiled and plain blocks")
 
 
-@promises("blocks", "on two ranks a run trains to the weights of one rank.", slow=True)
+@promises("blocks", "A run on two ranks", slow=True)
 def two_ranks(subject: Subject) -> str:
     """Two updates on two ranks (gloo, DDP) give the weights of two updates on one."""
     with tempfile.TemporaryDirectory() as folder:

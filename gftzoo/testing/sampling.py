@@ -27,7 +27,7 @@ def sample_shapes(subject: Subject) -> str:
     return f"{tuple(drawn.shape)} {str(drawn.dtype).removeprefix('torch.')}"
 
 
-@promises("temperature_sampler", "the global random state is neither read nor changed.")
+@promises("temperature_sampler", "The global random state is neither read nor changed.")
 def samples_follow_their_seeds(subject: Subject) -> str:
     """The same seed gives the same sample, another seed another, whatever the global random state."""
     model = subject.model(temperature=True)
@@ -40,7 +40,7 @@ def samples_follow_their_seeds(subject: Subject) -> str:
     return found
 
 
-@promises("temperature_sampler", "on `guidance` and on `settings` alone, not on its batch;")
+@promises("temperature_sampler", "on `settings` alone, not on its batch.")
 def samples_independent_of_batch(subject: Subject) -> str:
     """A sample is the same in batches of 4, 2 and 1, in any order, with GFT and with CFG."""
     found = ""
@@ -53,7 +53,7 @@ def samples_independent_of_batch(subject: Subject) -> str:
     return found
 
 
-@promises("temperature_sampler", "The network is given `guidance.beta`,")
+@promises("temperature_sampler", "The network is given `guidance.beta`.")
 def temperature_steers(subject: Subject) -> str:
     """Another temperature gives other samples."""
     model = subject.model(temperature=True)
@@ -61,7 +61,7 @@ def temperature_steers(subject: Subject) -> str:
     return other(cold, warm, "samples at beta 0.2 and 1")
 
 
-@promises("temperature_sampler", "its predictions go through `guidance.combine`: CFG at scale 1 is no guidance,")
+@promises("temperature_sampler", "CFG at scale 1 is no guidance,")
 def cfg_at_one_is_unguided(subject: Subject) -> str:
     """CFG at scale 1 draws what no guidance draws, and at scale 4 something else."""
     model = subject.model(temperature=False)

@@ -25,7 +25,7 @@ UPDATES = 5  # enough for zero-initialised layers, behind each other, to open
 GRADIENTS = 1e-3  # as a share of the largest gradient: sums of many float32 terms
 
 
-@promises("build_network", "The network of `card`, freshly initialised as its paper says; with a beta input iff")
+@promises("build_network", "with a beta input iff `card.temperature`")
 def parameter_counts(subject: Subject) -> str:
     """The networks have as many parameters as the card says, without and with a temperature input."""
     counts = {
@@ -81,7 +81,7 @@ def problems_follow_their_streams(subject: Subject) -> str:
     return "equal to the bit"
 
 
-@promises("predict", "it is finite and the same whenever its arguments are.")
+@promises("predict", "it is finite")
 @torch.no_grad()
 def predictions_finite(subject: Subject) -> str:
     """Predictions are finite floating-point numbers with the batch first, the same in a second call."""
@@ -113,7 +113,7 @@ def predictions_per_sample(subject: Subject) -> str:
     return found
 
 
-@promises("predict", "Another `beta` gives another prediction,")
+@promises("predict", "Another `beta` gives another prediction.")
 def temperature_matters(subject: Subject) -> str:
     """After a few optimizer steps from the family's initialisation, beta changes the prediction."""
     model = trained(subject, updates=UPDATES)
@@ -123,7 +123,7 @@ def temperature_matters(subject: Subject) -> str:
     return other(warm, cold, f"predictions at beta 1 and 0.2 after {UPDATES} updates")
 
 
-@promises("predict", "and so does the null condition in place of any other.")
+@promises("predict", "So does the null condition")
 @torch.no_grad()
 def null_condition_matters(subject: Subject) -> str:
     """The null condition is another one than each of the model's own, for the prediction too."""
@@ -175,7 +175,7 @@ def loss_shape(subject: Subject) -> str:
     return "losses " + ", ".join(f"{value:.3g}" for value in loss_B.tolist())
 
 
-@promises("loss_term", "Row i depends on row i of `prediction` and `problem` alone, and its gradient reaches")
+@promises("loss_term", "Row i depends on row i of `prediction` and `problem` alone")
 def losses_per_sample(subject: Subject) -> str:
     """The loss of a sample depends neither on the others nor on their order, and teaches its own prediction alone."""
     batch = subject.batch()
@@ -194,7 +194,7 @@ def losses_per_sample(subject: Subject) -> str:
     return found
 
 
-@promises("predict", "Dropout aside, it is finite and the same whenever its arguments are.")
+@promises("predict", "the same whenever its arguments are")
 @torch.no_grad()
 def beta_one_is_conditional(subject: Subject) -> str:
     """GFT's loss at beta = 1 is the conditional loss."""

@@ -1,0 +1,3 @@
+from gftzoo.testing import conformance
+
+test_acme = conformance("acme")
