@@ -14,6 +14,7 @@ from gftzoo.cli.browse import info_command, list_command, plugins_command
 from gftzoo.cli.cache import cache_command
 from gftzoo.cli.check_plugin import check_plugin_command
 from gftzoo.cli.evaluate import evaluate_command, sweep_command
+from gftzoo.cli.new_plugin import new_plugin_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import export_command, import_command
@@ -42,6 +43,7 @@ COMMANDS = (
     list_command,
     info_command,
     plugins_command,
+    new_plugin_command,
     check_plugin_command,
     train_command,
     sample_command,
