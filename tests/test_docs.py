@@ -12,9 +12,13 @@ from typing import Any
 
 import click
 import pytest
+import torch
+from gftzoo_diffusion import process
 
 import gftzoo
 from gftzoo import cli, engine, plugins, zoo
+from gftzoo.generator import SampleGenerator
+from gftzoo.hookspecs import GenerativeFamily
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +34,7 @@ def tool(name: str) -> ModuleType:
 
 
 docs = tool("docs_snippets")
+made = tool("docs_pages")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
 SMALL = {
     "train": ["--steps", "2", "-o", "batch_size=4", "-o", "ema_decay=0.5", "-o", "sample_grid=[1, 2]"],
@@ -132,6 +137,27 @@ def test_the_commands_of_a_page_exist(page: Path, place: Path) -> None:
                 pytest.fail(f"{name_of(page)}: {' '.join(words)}: {error}")
 
 
+WRONG = {
+    "no such command": "gftzoo trian dit-nano --gft",
+    "no such option": "gftzoo sample runs/a --betta 0.5",
+    "no such choice": "gftzoo sample runs/a --schedule cubic",
+    "no such model": "gftzoo train dit-nanno --gft",
+    "no such setting of the run": "gftzoo train dit-nano --gft -o batchsize=3",
+    "no such network option": "gftzoo train dit-nano --gft -o network.depht=3",
+    "no such recipe": "gftzoo train dit-nano --gft --recipe fast",
+    "no such data": "gftzoo train dit-nano --gft --data imagefolders:photos",
+    "no such sampler setting": "gftzoo sample dit-xl --weights gft -s step=3",
+    "no such script option": "python tools/benchmark.py --no-such-option",
+    "no such program": "gftzo list",
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_command_would_be_found(case: str) -> None:
+    with pytest.raises((click.ClickException, gftzoo.GftzooError, AssertionError)):
+        check_command(WRONG[case].split())
+
+
 def check_command(words: list[str]) -> None:
     while "=" in words[0] and words[0].split("=")[0].isupper():  # VARIABLE=value command
         words = words[1:]
@@ -164,7 +190,7 @@ def check_training(given: dict[str, Any]) -> None:
 
     kind, has_path, _ = (given["data"] or "digits").partition(":")
     assert kind in sources._openers(), f"there is no data {kind!r}"
-    engine.resolve(
+    config = engine.resolve(
         given["model"],
         objective=given["objective"] or "gft",
         data=None if has_path else given["data"],
@@ -172,6 +198,64 @@ def check_training(given: dict[str, Any]) -> None:
         weights=given["weights"],
         options=engine.parse_options(given["options"]),
     )
+    config.card.network_options(plugins.load_family(config.card.family).options().network)
+
+
+def test_the_weighting_of_the_example_is_min_snr(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def losses(model: gftzoo.Model) -> tuple[Any, Any]:
+        generator = SampleGenerator(range(64))
+        problem = model.family.draw_problem(model, generator.normal(1, 8, 8), generator)
+        prediction = generator.normal(1, 8, 8).repeat(1, 2, 1, 1)
+        return problem, model.family.loss_term(model, prediction, problem)
+
+    _, plain_B = losses(gftzoo.load("dit-nano"))
+    install(ROOT / "docs" / "wrappers.md", place)
+    problem, weighted_B = losses(gftzoo.load("dit-nano"))
+    signal_B = process.Process.full().alphas_cumprod.float()[problem.t]
+    weight_B = torch.minimum(5 * (1 - signal_B) / signal_B, torch.ones(64))  # min(SNR, 5) / SNR
+    assert 0.01 < weight_B.min() < 0.5 and (weight_B == 1).any()
+    torch.testing.assert_close(weighted_B, plain_B * weight_B)
+    monkeypatch.setenv("GFTZOO_BLOCK", "min-snr")
+    forget()
+    assert torch.equal(losses(gftzoo.load("dit-nano"))[1], plain_B)
+
+
+@pytest.mark.parametrize("name", made.hook_names())
+def test_every_hook_is_documented(name: str) -> None:
+    """By a docstring, by a section of the contract page with words of its own, and by who calls it."""
+    assert made.documentation(getattr(GenerativeFamily, name)), f"{name} has no docstring"
+    page = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+    _, found, section = page.partition(f"## {name}\n\n<!-- generated: hook {name} -->\n")
+    assert found, f"docs/contract.md has no section for {name}"
+    assert len(section.partition("\n## ")[0].split()) > 5, f"docs/contract.md says nothing about {name}"
+    assert "`gftzoo/" in made.called_from(name), f"no module of the core calls {name}"
+
+
+@pytest.mark.parametrize("name", list(cli.gftzoo.commands))
+def test_every_command_is_documented(name: str) -> None:
+    command = cli.gftzoo.commands[name]
+    assert command.help
+    silent = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert not silent, f"option {silent[0]!r} of gftzoo {name} has no help"
+    assert f"## gftzoo {name}\n" in made.commands()
+
+
+def test_every_field_of_a_registry_is_documented() -> None:
+    silent = [row for row in made.card_fields().splitlines() if row.startswith("| `") and row.endswith("|  |")]
+    assert not silent
+    assert all(f"| `{name}` |" in made.card_fields() for name in zoo.ModelCard.model_fields)
+
+
+def test_every_model_is_in_the_table() -> None:
+    text = made.models()
+    assert all(f"| `{card.name}` |" in text for card in zoo.zoo_registry().models.values())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if made.MARKER.search(page.read_text("utf-8"))], ids=name_of)
+def test_what_a_page_generates_is_there(page: Path) -> None:
+    markdown = page.read_text(encoding="utf-8")
+    assert len(made.generate(markdown)) > len(markdown) + 500
+    assert markdown.count("<!-- generated:") == len(made.MARKER.findall(markdown))
 
 
 def test_the_tutorial_is_short() -> None:

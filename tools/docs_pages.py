@@ -1,0 +1,277 @@
+"""The parts of the documentation that are made from the code, as hooks of the site generator (see mkdocs.yml).
+
+A page asks for one with `<!-- generated: NAME ARGUMENT -->`; the names are the keys of `GENERATORS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import posixpath
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+
+import gftzoo
+from gftzoo import zoo
+from gftzoo.cli import browse
+from gftzoo.cli import gftzoo as command_line
+from gftzoo.hookspecs import GenerativeFamily
+from gftzoo.plugins import REQUIRED_HOOKS
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent.parent
+MARKER = re.compile(r"^<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
+LINK = re.compile(r"(?<!!)\[(?P<label>[^\]]+)\]\((?P<target>(?!\w+:|#)[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
+LOG = logging.getLogger("mkdocs.plugins.docs_pages")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    cells = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+# ---- the contract
+
+FAMILY_NAMES = ("family", "load_family(card.family)", "load_family(plugin.name)")  # what a family is held in
+
+
+def hook_names() -> list[str]:
+    """All hooks, in the order of the contract."""
+    return [name for name in vars(GenerativeFamily) if not name.startswith("_")]
+
+
+def hook_table() -> str:
+    """Every hook with the first sentence of its docstring."""
+    rows = []
+    for name in hook_names():
+        sentence = documentation(getattr(GenerativeFamily, name)).split("\n\n")[0].replace("\n", " ")
+        rows.append([f"[`{name}`](#{name})", "required" if name in REQUIRED_HOOKS else "optional", sentence])
+    return table(["hook", "needed", "gives"], rows)
+
+
+def hook(name: str) -> str:
+    """One hook: its signature, its docstring, and the modules of the core that call it."""
+    function = getattr(GenerativeFamily, name)
+    return f"```text\n{signature(name, function)}\n```\n\n{documentation(function)}\n\n{called_from(name)}"
+
+
+def called_from(name: str) -> str:
+    """The modules of the core that call a hook, read from their source."""
+    core = (path for path in sorted((ROOT / "gftzoo").rglob("*.py")) if "testing" not in path.parts)
+    modules = [f"`{path.relative_to(ROOT)}`" for path in core if name in family_calls(path)]
+    return f"*Called in* {', '.join(modules)}."
+
+
+@cache
+def family_calls(path: Path) -> set[str]:
+    """The methods that a module calls on a family."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    return {f.attr for f in calls if isinstance(f, ast.Attribute) and ast.unparse(f.value).endswith(FAMILY_NAMES)}
+
+
+def signature(name: str, function: Callable[..., Any]) -> str:
+    """A signature without `self`, one argument a line where it is long."""
+    found = inspect.signature(function)
+    words: list[str] = []
+    for parameter in found.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words:
+            words.append("*")
+        if parameter.name != "self":
+            words.append(argument(parameter))
+    result = "" if found.return_annotation is found.empty else f" -> {found.return_annotation}"
+    line = f"{name}({', '.join(words)}){result}"
+    return line if len(line) <= 100 else f"{name}(\n" + "".join(f"    {word},\n" for word in words) + f"){result}"
+
+
+def argument(parameter: inspect.Parameter) -> str:
+    """One argument of a signature; annotations are text in this code base."""
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+    return f"{stars}{parameter.name}: {parameter.annotation}{default}"
+
+
+def documentation(member: Any) -> str:
+    """A docstring as Markdown: its sections (Args, Raises) as lists."""
+    lines = []
+    for line in (inspect.getdoc(member) or "").splitlines():
+        item = re.match(r"^ {4}(\*{0,2}\w+): (.*)", line)
+        if re.match(r"^(Args|Raises|Returns|Attributes):$", line):
+            lines += [f"*{line}*", ""]
+        elif item:
+            lines.append(f"- `{item[1]}`: {item[2]}")
+        else:
+            lines.append(re.sub(r"^ {8}", "  ", line))
+    return "\n".join(lines).strip()
+
+
+# ---- models and their cards
+
+
+def models() -> str:
+    """Every model of the catalogue, one table a family."""
+    parts = []
+    for name, family in zoo.catalogue().families.items():
+        rows = [model_row(card) for card in zoo.list_models(family=name)]
+        head = ["model", "parameters", "px", "FID", "FID with CFG", "weights", "licence"]
+        parts.append(
+            f"## {family.summary}\n\nFamily `{name}`, `pip install {family.distribution}`.\n\n{table(head, rows)}"
+        )
+    return "\n\n".join(parts)
+
+
+def model_row(card: zoo.ModelCard) -> list[str]:
+    """A row of the model table."""
+    row = browse.summary(card)
+    fids = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("fid", "fid_with_cfg")]
+    size = [browse.millions(card.parameters), str(card.resolution)]
+    return [f"`{card.name}`", *size, *fids, ", ".join(row["weights"]), card.licence]
+
+
+def card_fields() -> str:
+    """Every field of a registry file, model by model of its schema."""
+    schemas = (zoo.Registry, zoo.FamilyEntry, zoo.ModelCard, zoo.TokenizerSpec, zoo.Checkpoint, zoo.Recipe)
+    return "\n\n".join(fields(schema) for schema in (*schemas, zoo.LearningRate, zoo.Score))
+
+
+def fields(schema: type[BaseModel]) -> str:
+    """A pydantic model: its docstring and a table of its fields."""
+    rows = []
+    for name, field in schema.model_fields.items():
+        default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
+        default = "defaults of its fields" if default.startswith(f"`{type(field.default).__name__}(") else default
+        rows.append([f"`{name}`", type_name(field.annotation), default, field.description or ""])
+    return f"## {schema.__name__}\n\n{documentation(schema)}\n\n{table(['field', 'type', 'default', 'meaning'], rows)}"
+
+
+def type_name(annotation: Any) -> str:
+    """A type as people write it."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join("null" if a is type(None) else type_name(a) for a in arguments)
+    if origin is dict:
+        return f"{type_name(arguments[0])} to {type_name(arguments[1])}"
+    if origin is tuple:
+        inside = [type_name(a) for a in arguments if a is not Ellipsis]
+        return f"list of {inside[0]}" if Ellipsis in arguments else f"{len(inside)} times {inside[0]}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    return {"Any": "any", "str": "text", "float": "number"}.get(annotation.__name__, annotation.__name__)
+
+
+# ---- the command line and the Python API
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    return "\n\n".join(command(name, found) for name, found in command_line.commands.items())
+
+
+def command(name: str, found: click.Command) -> str:
+    """One command."""
+    context = click.Context(found, info_name=f"gftzoo {name}")
+    records = [p.get_help_record(context) for p in found.params if isinstance(p, click.Option)]
+    rows = [[f"`{words}`", text] for words, text in filter(None, records)]
+    usage = found.get_usage(context).removeprefix("Usage: ")
+    text = inspect.cleandoc(found.help or "")
+    return (
+        f"## gftzoo {name}\n\n```text\n{' '.join(usage.split())}\n```\n\n{text}\n\n{table(['option', 'meaning'], rows)}"
+    )
+
+
+def api() -> str:
+    """The public names of `gftzoo`, and what a model can do."""
+    parts = [api_entry(f"gftzoo.{name}", getattr(gftzoo, name)) for name in gftzoo.__all__ if name[0] != "_"]
+    model = gftzoo.Model
+    members = {name: member for name, member in vars(model).items() if name[0] != "_" and inspect.getdoc(member)}
+    return "\n\n".join(parts + [api_entry(f"Model.{name}", getattr(model, name)) for name in members])
+
+
+def api_entry(name: str, member: Any) -> str:
+    """A function with its signature, or a class with its docstring."""
+    if name == "gftzoo.hookimpl":  # pluggy's marker
+        return f"## {name}\n\nMarks a method as a hook of a [family](contract.md) or a [wrapper](wrappers.md)."
+    shown = inspect.isfunction(member) or inspect.ismethod(member)
+    head = f"```text\n{signature(name, member)}\n```\n\n" if shown else ""
+    return f"## {name}\n\n{head}{documentation(member)}"
+
+
+GENERATORS: dict[str, Callable[..., str]] = {
+    "api": api,
+    "card-fields": card_fields,
+    "commands": commands,
+    "hook": hook,
+    "hooks": hook_table,
+    "models": models,
+}
+
+
+def generate(markdown: str) -> str:
+    """A page with its generated parts; KeyError for one that does not exist."""
+    return MARKER.sub(lambda m: GENERATORS[m["name"]](*filter(None, [m["argument"]])), markdown)
+
+
+# ---- what mkdocs calls
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Adds the families, and pages that the navigation does not name."""
+    docs = Path(config.docs_dir)
+    named = str(config.nav)
+    others = [path.name for path in sorted(docs.glob("*.md")) if f"'{path.name}'" not in named]
+    config.nav = [
+        *(config.nav or []),
+        {"Families": list(family_pages())},
+        *([{"More": others}] if others else []),
+    ]
+    return config
+
+
+def family_pages() -> dict[str, Path]:
+    """The page of every family, by its place in the site: its own, or the README of its plugin."""
+    found = {}
+    for family in zoo.zoo_registry().families.values():
+        name = family.nano.removesuffix("-nano")
+        own = ROOT / "docs" / "families" / f"{name}.md"
+        found[f"families/{name}.md"] = own if own.is_file() else ROOT / "plugins" / family.distribution / "README.md"
+    return found
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the READMEs of families that have no page of their own."""
+    from mkdocs.structure.files import File
+
+    for place, path in family_pages().items():
+        if files.get_file_from_path(place) is None:
+            files.append(File.generated(config, place, content=path.read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
+    """Fills in what is generated and mends links that lead out of the site."""
+    source = family_pages().get(page.file.src_uri, Path(config.docs_dir, page.file.src_uri))
+
+    def mended(match: re.Match[str]) -> str:
+        target = (source.parent / match["target"]).resolve()
+        if not target.exists():
+            LOG.warning("%s links to %s, which does not exist", source.relative_to(ROOT), match["target"])
+        if not target.is_relative_to(config.docs_dir) or target.suffix not in {".md", ".png", ".csv"}:
+            return match["label"]
+        place = target.relative_to(config.docs_dir).as_posix()
+        return f"[{match['label']}]({posixpath.relpath(place, page.file.src_uri + '/..')}{match['anchor'] or ''})"
+
+    return generate(LINK.sub(mended, markdown))
