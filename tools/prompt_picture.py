@@ -55,7 +55,7 @@ def draw(pictures: list[tuple[str, Tensor]], prompts: list[str], out: Path) -> N
     for axis, prompt in zip(axes[0], prompts, strict=True):
         axis.set_title(prompt.replace(" ", "\n"), fontsize=7)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    figure.savefig(out, dpi=85)
 
 
 def main() -> int:
