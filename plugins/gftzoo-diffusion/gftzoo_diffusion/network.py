@@ -32,6 +32,9 @@ class DiTNetwork(BaseModel):
     beta_embedding: BetaEmbedding = Field(
         "linear", description="temperature input: a projection into the timestep's sinusoid, or an MLP of 2 or 3 layers"
     )
+    beta_scale: float = Field(
+        1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
+    )
 
     @field_validator("heads")
     @classmethod
@@ -59,10 +62,10 @@ class TimestepEmbedder(nn.Module):
         if with_beta:
             self.cond_proj = nn.Linear(2 * FREQUENCIES, FREQUENCIES, bias=False)
 
-    def forward(self, t_B: Tensor, beta_B: Tensor | None = None) -> Tensor:
+    def forward(self, t_B: Tensor, scaled_beta_B: Tensor | None = None) -> Tensor:
         features_BF = sinusoid(t_B, FREQUENCIES)
-        if beta_B is not None:
-            features_BF = features_BF + self.cond_proj(sinusoid(1000 * beta_B, 2 * FREQUENCIES))
+        if scaled_beta_B is not None:
+            features_BF = features_BF + self.cond_proj(sinusoid(scaled_beta_B, 2 * FREQUENCIES))
         return self.mlp(features_BF)
 
 
@@ -76,8 +79,8 @@ class BetaEmbedder(nn.Module):
             steps += [nn.SiLU(), nn.Linear(width, width)]
         self.mlp = nn.Sequential(*steps)
 
-    def forward(self, beta_B: Tensor) -> Tensor:
-        return self.mlp(sinusoid(1000 * beta_B, FREQUENCIES))
+    def forward(self, scaled_beta_B: Tensor) -> Tensor:
+        return self.mlp(sinusoid(scaled_beta_B, FREQUENCIES))
 
 
 class LabelEmbedder(nn.Module):
@@ -141,7 +144,7 @@ class DiT(nn.Module):
     def __init__(self, network: DiTNetwork, side: int, channels: int, classes: int, temperature: bool) -> None:
         super().__init__()
         width, by_projection = network.width, network.beta_embedding == "linear"
-        self.patch = network.patch
+        self.patch, self.beta_scale = network.patch, network.beta_scale
         self.out_channels = channels * (2 if network.learn_sigma else 1)
         self.x_embedder = PatchEmbed(side, network.patch, channels, width, bias=True)
         self.t_embedder = TimestepEmbedder(width, with_beta=temperature and by_projection)
@@ -164,9 +167,10 @@ class DiT(nn.Module):
 
     def condition(self, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """Timestep, class and temperature as one vector (B, D)."""
-        if beta_B is not None and hasattr(self, "beta_embedder"):
-            return self.t_embedder(t_B) + self.y_embedder(y_B) + self.beta_embedder(beta_B)
-        return self.t_embedder(t_B, beta_B) + self.y_embedder(y_B)
+        scaled_beta_B = None if beta_B is None else self.beta_scale * beta_B
+        if scaled_beta_B is not None and hasattr(self, "beta_embedder"):
+            return self.t_embedder(t_B) + self.y_embedder(y_B) + self.beta_embedder(scaled_beta_B)
+        return self.t_embedder(t_B, scaled_beta_B) + self.y_embedder(y_B)
 
     def unpatchify(self, x_BTP: Tensor) -> Tensor:
         """(B, T, patch * patch * C), channel fastest, to (B, C, H, W)."""
