@@ -37,12 +37,9 @@ class DecodingSource(Source):
         for _ in range(len(self)):
             row = self.readable(row)
             try:
-                square = center_crop(self.picture(row).convert("L" if channels == 1 else "RGB"), resolution)
+                return pixels_of(self.picture(row), resolution, channels)
             except DAMAGED as error:
                 self.refuse(row, error)
-                continue
-            pixels = np.array(square)
-            return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
         raise GftzooError(f"data {self.name!r} has no readable image left.")
 
     def readable(self, row: int) -> int:
@@ -57,6 +54,12 @@ class DecodingSource(Source):
         if row not in self.unreadable:
             self.unreadable[row] = f"{self.place(row)} cannot be read ({str(error).split(' at 0x')[0]})"
             self.problems.append(self.unreadable[row])
+
+
+def pixels_of(picture: Image.Image, resolution: int, channels: int) -> Tensor:
+    """The centre of a picture, uint8, (channels, resolution, resolution)."""
+    pixels = np.array(center_crop(picture.convert("L" if channels == 1 else "RGB"), resolution))
+    return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
 
 
 def center_crop(picture: Image.Image, side: int) -> Image.Image:

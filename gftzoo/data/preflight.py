@@ -13,7 +13,7 @@ class Preflight:
     """What a source holds, and what a run will make of it."""
 
     name: str
-    count: int
+    count: int | None
     channels: int
     size: int | None
     resolution: int
@@ -27,6 +27,8 @@ class Preflight:
         """Counts, sizes and classes in a line; a second one for files that cannot be read."""
         kind = self.holds or ("grey images" if self.channels == 1 else "colour images")
         native = "of various sizes" if self.size is None else f"of {self.size}x{self.size}"
+        if self.count is None:
+            return f"Data {self.name}: {self.holds}, used at {self.resolution}x{self.resolution}."
         line = f"Data {self.name}: {self.count:,} {kind} {native}, used at {self.resolution}x{self.resolution}"
         if self.smallest_class is not None and self.largest_class is not None:
             small, large = self.smallest_class, self.largest_class
@@ -39,13 +41,13 @@ class Preflight:
 def preflight(source: Source, resolution: int) -> Preflight:
     """Counts a source's images per class."""
     smallest = largest = None
-    if source.condition == "class":
+    if source.condition == "class" and not source.streamed:
         counts = Counter(source.condition_of(row) for row in range(len(source)))
         per_class = [(name, counts.get(index, 0)) for index, name in enumerate(source.class_names)]
         smallest, largest = min(per_class, key=lambda c: c[1]), max(per_class, key=lambda c: c[1])
     return Preflight(
         source.name,
-        len(source),
+        None if source.streamed else len(source),
         source.channels,
         source.size,
         resolution,

@@ -30,6 +30,7 @@ class Source(ABC):
         named: captions are names: one that training has not seen says nothing about its picture.
         mirrorable: whether a horizontal flip of an image is still such an image.
         holds: what it holds where that is not images.
+        streamed: whether it is read in order and has no length.
         problems: sentences about what could not be read and was replaced.
         unreadable: the same by row.
         fingerprint: changes when the content does.
@@ -43,6 +44,7 @@ class Source(ABC):
     named: bool = False
     mirrorable: bool = True
     holds: str = ""
+    streamed: bool = False
     fingerprint: str = ""
 
     def __init__(self) -> None:
@@ -68,8 +70,15 @@ class Source(ABC):
         """Images at `rows`, uint8, (B, channels, resolution, resolution)."""
         return torch.stack([self.image(row, resolution, channels) for row in rows])
 
+    def first_conditions(self, count: int) -> list[int | str]:
+        """What comes with the first images, at most `count`."""
+        return [self.condition_of(row) for row in range(min(count, len(self)))]
+
     def check(self, card: ModelCard) -> None:
         """UsageError where a model of this card cannot be trained on the source. Images are for every model."""
+
+    def check_processes(self, world: int, workers: int) -> None:
+        """UsageError where so many ranks with so many workers cannot share the source."""
 
     def check_model(self, model: Model) -> None:
         """The same, of what shows only in the model itself."""
@@ -96,7 +105,7 @@ def open_source(spec: str, split: Split = "train") -> Source:
     return openers[kind](argument, split)
 
 
-_WITH_ARGUMENT = {"imagefolder": "PATH", "hf": "NAME", "jsonl": "PATH", "cache": "PATH"}
+_WITH_ARGUMENT = {"imagefolder": "PATH", "hf": "NAME", "jsonl": "PATH", "cache": "PATH", "stream": "URL"}
 
 
 def _forms() -> list[str]:
@@ -110,6 +119,7 @@ def _openers() -> dict[str, Callable[[str, Split], Source]]:
     from gftzoo.data.fashion import open_fashion
     from gftzoo.data.folder import open_captions, open_folder
     from gftzoo.data.hub import open_hub
+    from gftzoo.data.stream import open_stream
 
     return {
         "digits": open_digits,
@@ -121,6 +131,7 @@ def _openers() -> dict[str, Callable[[str, Split], Source]]:
         "jsonl": open_captions,
         "hf": open_hub,
         "cache": open_cache,
+        "stream": open_stream,
     }
 
 

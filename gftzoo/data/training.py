@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
+import fsspec.asyn
+import numpy as np
 import torch
 from mmengine.dist import get_dist_info
-from torch.utils.data import Dataset, Sampler
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from gftzoo.data.cache import CacheSource
+from gftzoo.data.decoding import DAMAGED, pixels_of
+from gftzoo.data.lanes import Lane, Layout
+from gftzoo.data.manifest import Manifest
 from gftzoo.data.sources import Source
+from gftzoo.data.stream import StreamSource, cached_views, picture_of
+from gftzoo.errors import GftzooError
 from gftzoo.generator import seed_for
 
+REPORTED = 10  # unreadable pictures that are told of, by each process
 Key = tuple[int, int]  # (row of the source, position in the run)
 
 
 class SeekableSampler(Sampler[Key]):
     """Endless, shuffled anew every pass, sharded over ranks; the position counts samples of all ranks.
 
-    Rank r of W takes positions start + r, start + r + W, ..., so that a step's global batch is the same set of samples
-    whatever W is.
+    Rank r of W takes every W-th run of `together` positions, from the r-th on: a step's global batch is the same set of
+    samples whatever W is, and so is each of its micro-batches of that size.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.start = length, seed, 0
+    def __init__(self, length: int, seed: int, together: int = 1) -> None:
+        self.length, self.seed, self.together, self.start = length, seed, together, 0
         self.rank, self.world = get_dist_info()
 
     def seek(self, position: int) -> None:
@@ -32,14 +43,14 @@ class SeekableSampler(Sampler[Key]):
         self.start = position
 
     def __iter__(self) -> Iterator[Key]:
-        position, current, order = self.start + self.rank, -1, torch.empty(0)
-        while True:
+        position, current, order = self.start + self.rank * self.together, -1, torch.empty(0)
+        for taken in count(1):
             epoch, offset = divmod(position, self.length)
             if epoch != current:
                 stream = torch.Generator().manual_seed(seed_for("shuffle", self.seed, epoch))
                 current, order = epoch, torch.randperm(self.length, generator=stream)
             yield int(order[offset]), position
-            position += self.world
+            position += 1 if taken % self.together else 1 + (self.world - 1) * self.together
 
     def __len__(self) -> int:
         return self.length
@@ -62,8 +73,7 @@ class TrainingData(Dataset[Any]):
         rows, positions = [row for row, _ in keys], [position for _, position in keys]
         images_BCRR = self.source.images(rows, self.resolution, self.channels)
         if self.hflip:
-            flipped = [bool(seed_for("flip", self.seed, position) % 2) for position in positions]
-            images_BCRR = torch.where(torch.tensor(flipped).view(-1, 1, 1, 1), images_BCRR.flip(-1), images_BCRR)
+            images_BCRR = mirrored(images_BCRR, self.seed, positions)
         conditions = [self.source.condition_of(row) for row in rows]
         return {
             "images": images_BCRR,
@@ -73,16 +83,10 @@ class TrainingData(Dataset[Any]):
 
 
 class CachedData(Dataset[Any]):
-    """A cache as collated batches of latents, moments or codes, conditions and positions.
-
-    A view is drawn for each position: of two, by the number that also decides whether an image is mirrored.
-    """
+    """A cache as collated batches of latents, moments or codes, conditions and positions."""
 
     def __init__(self, source: CacheSource, seed: int, hflip: bool = True) -> None:
-        self.source, self.seed = source, seed
-        views = source.manifest.views
-        self.views = views // 2 if source.manifest.flip and not hflip else views
-        self.name = "moments" if source.manifest.content == "moments" else "latents"
+        self.source, self.seed, self.hflip = source, seed, hflip
 
     def __len__(self) -> int:
         return len(self.source)
@@ -92,18 +96,132 @@ class CachedData(Dataset[Any]):
 
     def __getitems__(self, keys: list[Key]) -> dict[str, Any]:
         rows, positions = [row for row, _ in keys], [position for _, position in keys]
-        views = [0] * len(rows)
-        if self.views > 1:
-            views = [seed_for("flip", self.seed, position) % self.views for position in positions]
+        views = drawn_views(self.source.manifest, self.hflip, self.seed, positions)
         return {
-            self.name: self.source.encoded(rows, views),
+            cached_name(self.source.manifest): self.source.encoded(rows, views),
             "condition": self.source.conditions(rows),
             "position": torch.tensor(positions),
         }
 
 
-def training_data(source: Source, resolution: int, channels: int, seed: int, hflip: bool = True) -> Dataset[Any]:
-    """The batches of a source: images, or what a cache holds of them."""
+class PositionSampler(Sampler[Key]):
+    """The positions of a rank, for a stream, where the position alone says which sample it is."""
+
+    def __init__(self) -> None:
+        self.start = 0
+        self.rank, self.world = get_dist_info()
+
+    def seek(self, position: int) -> None:
+        """Goes on behind `position` samples."""
+        self.start = position
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((0, position) for position in count(self.start + self.rank, self.world))
+
+
+class StreamData(Dataset[Any]):
+    """A stream as collated batches; each loading process opens its own lane.
+
+    An unreadable picture is replaced by the next readable one of its block, with its condition, and reported once.
+    """
+
+    def __init__(
+        self, source: StreamSource, layout: Layout, resolution: int, channels: int, seed: int, hflip: bool = True
+    ) -> None:
+        self.source, self.layout, self.resolution, self.channels = source, layout, resolution, channels
+        self.seed, self.hflip = seed, hflip and source.mirrorable
+        self._lanes: dict[int, Lane] = {}
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: list[Key]) -> dict[str, Any]:
+        positions = [position for _, position in keys]
+        places = [self.layout.place(position) for position in positions]
+        source = self.source
+        if source.manifest is not None:
+            return {**self.cached(source.manifest, places, positions), "position": torch.tensor(positions)}
+        pairs = [self.image(*place) for place in places]
+        images_BCRR = torch.stack([image for image, _ in pairs])
+        if self.hflip:
+            images_BCRR = mirrored(images_BCRR, self.seed, positions)
+        conditions = [source.as_condition(condition) for _, condition in pairs]
+        return {
+            "images": images_BCRR,
+            "condition": torch.tensor(conditions) if source.condition == "class" else conditions,
+            "position": torch.tensor(positions),
+        }
+
+    def cached(self, manifest: Manifest, places: list[tuple[int, int]], positions: list[int]) -> dict[str, Any]:
+        """The batch of a streamed cache."""
+        samples = [self.lane(lane)[offset] for lane, offset in places]
+        views = drawn_views(manifest, self.hflip, self.seed, positions)
+        encoded = cached_views([encoded for encoded, _ in samples], views, manifest)
+        if manifest.condition == "class":
+            condition = torch.tensor([self.source.as_condition(label) for _, label in samples])
+        else:
+            features = np.stack([np.asarray(text, np.float32) for _, text in samples])
+            condition = torch.from_numpy(features).view(len(samples), *(manifest.text_shape or ()))
+        return {cached_name(manifest): encoded, "condition": condition}
+
+    def lane(self, number: int) -> Lane:
+        """The reader of a lane, in this process."""
+        if number not in self._lanes:
+            if get_worker_info() is not None:
+                fsspec.asyn.reset_lock()  # a forked process does not have the thread that the lock belongs to
+            shards = self.source.shards[number :: self.layout.lanes]
+            self._lanes[number] = Lane(shards, self.source.read, self.source.rows, self.seed, number, self.layout.block)
+        return self._lanes[number]
+
+    def image(self, lane: int, offset: int) -> tuple[Tensor, Any]:
+        """One decoded picture (C, R, R), uint8, and its condition."""
+        block = self.layout.block
+        first = offset - offset % block
+        for step in range(block):
+            number = first + (offset - first + step) % block
+            value, condition = self.lane(lane)[number]
+            try:
+                return pixels_of(picture_of(value), self.resolution, self.channels), condition
+            except DAMAGED as error:
+                self.report(lane, number, error)
+        raise GftzooError(f"data {self.source.name!r} has {block:,} pictures in a row of which none can be read.")
+
+    def report(self, lane: int, number: int, error: Exception) -> None:
+        """Counts an unreadable picture and tells of the first few."""
+        where = lane * 2**40 + number
+        if where not in self.source.unreadable:
+            reason = str(error).partition(" at 0x")[0]
+            problem = f"sample {number:,} of lane {lane} of {self.source.name} cannot be read ({reason})"
+            self.source.unreadable[where] = problem
+            self.source.problems.append(problem)
+            if len(self.source.problems) <= REPORTED:
+                logging.getLogger("gftzoo.data").warning("skipped: %s", problem)
+
+
+def mirrored(images_BCRR: Tensor, seed: int, positions: Sequence[int]) -> Tensor:
+    """Images, mirrored at about half of the positions."""
+    flipped = torch.tensor([bool(seed_for("flip", seed, position) % 2) for position in positions])
+    return torch.where(flipped.view(-1, 1, 1, 1), images_BCRR.flip(-1), images_BCRR)
+
+
+def drawn_views(manifest: Manifest, hflip: bool, seed: int, positions: Sequence[int]) -> list[int]:
+    """The view at each position; of two, by the number that also decides whether an image is mirrored."""
+    views = manifest.views // 2 if manifest.flip and not hflip else manifest.views
+    return [seed_for("flip", seed, position) % views if views > 1 else 0 for position in positions]
+
+
+def cached_name(manifest: Manifest) -> str:
+    """What a batch calls the entries of a cache."""
+    return "moments" if manifest.content == "moments" else "latents"
+
+
+def training_data(
+    source: Source, resolution: int, channels: int, seed: int, hflip: bool, layout: Layout
+) -> tuple[Dataset[Any], SeekableSampler | PositionSampler]:
+    """The batches of a source (images, or what a cache holds of them) and the order in which they are read."""
+    if isinstance(source, StreamSource):
+        return StreamData(source, layout, resolution, channels, seed, hflip), PositionSampler()
+    sampler = SeekableSampler(len(source), seed=seed, together=layout.batch)
     if isinstance(source, CacheSource):
-        return CachedData(source, seed, hflip)
-    return TrainingData(source, resolution, channels, seed, hflip)
+        return CachedData(source, seed, hflip), sampler
+    return TrainingData(source, resolution, channels, seed, hflip), sampler

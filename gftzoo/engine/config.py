@@ -209,7 +209,7 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Sourc
             f"{card.name} is conditioned on {card.condition} and data {name!r} offers {source.condition}; "
             "`gftzoo info` shows what a model needs."
         )
-    if card.condition == "text":
+    if card.condition == "text" or not source.class_names:  # a stream may not know its classes
         return card, name, source
     names = tuple(source.class_names)
     return card.model_copy(update={"classes": len(names), "class_names": names}), name, source

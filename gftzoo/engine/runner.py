@@ -18,7 +18,7 @@ from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBa
 from torch import nn
 from torch.utils.data import DataLoader
 
-from gftzoo.data import SeekableSampler, Source, open_source, training_data
+from gftzoo.data import Layout, Source, open_source, training_data
 from gftzoo.engine import checkpoint, estimate
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
@@ -162,6 +162,7 @@ def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
     device = choose_device(config.device)
     source = open_source(config.data, split="train")
     source.check(config.card)
+    source.check_processes(get_dist_info()[1], config.workers)
     cost = estimate.training_cost(config)
     cost.refuse_if_too_large(device)
     _prepare_folder(run, config, resume)
@@ -241,7 +242,7 @@ def grid_conditions(model: Model, source: Source) -> list[Any]:
     """The conditions of a sample grid: the first classes, or the first captions of the data."""
     if model.card.condition == "class":
         return list(range(model.card.classes))
-    return [source.condition_of(i) for i in range(min(10, len(source)))]
+    return source.first_conditions(10)
 
 
 def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
@@ -251,17 +252,19 @@ def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
             f"batch_size {config.batch_size} does not divide by {world} ranks times accumulate {config.accumulate}; "
             f"use a multiple of {config.accumulate * world}."
         )
-    dataset = training_data(
+    batch_size = config.batch_size // (config.accumulate * world)
+    dataset, sampler = training_data(
         source,
         resolution=config.card.resolution,
         channels=config.card.tokenizer.image_channels,
         seed=config.seed,
         hflip=config.hflip,
+        layout=Layout(world, max(config.workers, 1), batch_size),
     )
     return DataLoader(
         dataset,
-        batch_size=config.batch_size // (config.accumulate * world),
-        sampler=SeekableSampler(len(source), seed=config.seed),
+        batch_size=batch_size,
+        sampler=sampler,
         num_workers=config.workers,
         collate_fn=collated,
         pin_memory=torch.cuda.is_available(),
