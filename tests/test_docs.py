@@ -40,6 +40,7 @@ SMALL = {
     "train": ["--steps", "2", "-o", "batch_size=4", "-o", "ema_decay=0.5", "-o", "sample_grid=[1, 2]"],
     "sample": ["--steps", "2", "-n", "2"],
     "sweep": ["--steps", "2", "-n", "20", "--few"],
+    "check-plugin": ["--quick"],
     "evaluate": ["--steps", "2", "-n", "20", "--few"],
 }
 
@@ -148,6 +149,7 @@ WRONG = {
     "no such data": "gftzoo train dit-nano --gft --data imagefolders:photos",
     "no such sampler setting": "gftzoo sample dit-xl --weights gft -s step=3",
     "no such script option": "python tools/benchmark.py --no-such-option",
+    "the second of two": "pip install . && .venv/bin/gftzoo train dit-nanno --gft",
     "no such program": "gftzo list",
 }
 
@@ -159,12 +161,16 @@ def test_a_wrong_command_would_be_found(case: str) -> None:
 
 
 def check_command(words: list[str]) -> None:
+    if "&&" in words:
+        cut = words.index("&&")
+        check_command(words[cut + 1 :])
+        words = words[:cut]
     while "=" in words[0] and words[0].split("=")[0].isupper():  # VARIABLE=value command
         words = words[1:]
     if words[0] == "torchrun" and "gftzoo" in words:
         words = words[words.index("gftzoo") :]
     assert Path(words[0]).name in docs.PROGRAMS, f"{words[0]!r} is no program that the documentation uses"
-    if words[0] == "gftzoo":
+    if Path(words[0]).name == "gftzoo":
         check_gftzoo(words[1], words[2:])
     elif len(words) > 1 and words[1].endswith(".py"):
         script = ROOT / words[1]
