@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 FAMILIES = "gftzoo.families"
 WRAPPERS = "gftzoo.wrappers"
 OBJECTIVES = "gftzoo.objectives"
+GROUPS = {
+    FAMILIES: "A family of generators: a class with the hooks of `gftzoo.hookspecs.GenerativeFamily`.",
+    WRAPPERS: "Wraps hooks of every family: a class with `@hookimpl(wrapper=True)` methods.",
+    OBJECTIVES: "Something to train for: a subclass of `gftzoo.objective.Objective`, named as its entry point.",
+}
 REQUIRED_HOOKS = (
     "build_network",
     "draw_problem",
@@ -82,7 +87,7 @@ def installed_plugins() -> tuple[Plugin, ...]:
     found: dict[tuple[str, str, str], Plugin] = {}
     for distribution in distributions():
         for entry in distribution.entry_points:
-            if entry.group in (FAMILIES, WRAPPERS, OBJECTIVES):
+            if entry.group in GROUPS:
                 plugin = _plugin(entry, distribution)
                 found.setdefault((entry.group, entry.name, plugin.distribution), plugin)
     return tuple(found[key] for key in sorted(found))

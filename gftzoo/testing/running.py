@@ -74,12 +74,19 @@ def train(model: str, ranks: int, folder: Path) -> dict[str, torch.Tensor]:
     from gftzoo.engine import checkpoint
 
     words = ["train", model, "--gft", *RUN, "--runs", str(folder), "--name", str(ranks)]
-    launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_addr=127.0.0.1"]
-    launch += [f"--master_port={free_port()}", "-m", "gftzoo", *words]
+    launch = [sys.executable, "-m"]
+    if ranks > 1:
+        launch += ["torch.distributed.run", f"--nproc_per_node={ranks}", "--master_addr=127.0.0.1"]
+        launch += [f"--master_port={free_port()}", "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     try:
         done = subprocess.run(  # noqa: S603 (our own command)
-            launch, capture_output=True, text=True, env=environment, timeout=TIME_LIMIT, check=False
+            [*launch, "gftzoo", *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=TIME_LIMIT,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise Broken(f"two steps on {ranks} rank(s) did not end within {TIME_LIMIT} s.") from error
