@@ -45,7 +45,7 @@ def interrupted(config: TrainConfig, run: Path, at: int, monkeypatch: pytest.Mon
     write = checkpoint.write
 
     def cutting(*arguments: object) -> Path:
-        folder = write(*arguments)  # type: ignore[arg-type]
+        folder = write(*arguments)
         if folder.name == f"step-{at:08d}":
             raise CutError
         return folder

@@ -89,13 +89,9 @@ def go_on(folder: Path, steps: int | None) -> None:
 
     config = engine.TrainConfig.read(folder)
     found = checkpoint.newest(folder)
-    if found is None:
-        raise GftzooError(
-            f"{str(folder)!r} has no complete checkpoint to resume from; train again under another --name."
-        )
     if steps is not None:
         config = config.model_copy(update={"steps": steps})
-    done = checkpoint.read_state(found)["step"]
+    done = checkpoint.read_state(found)["step"] if found else 0  # stopped before it had saved anything
     if done >= config.steps:
         raise UsageError(f"{str(folder)!r} has finished its {config.steps} steps; go on with --steps N, N > {done}.")
     say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)

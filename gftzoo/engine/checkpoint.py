@@ -1,27 +1,27 @@
 """Checkpoints that cannot be half: a folder written beside, flushed and renamed, of safetensors and plain JSON.
 
-`checkpoints/step-00001000/` holds card.json, raw.safetensors, ema.safetensors (if there is an average),
-optimizer.safetensors and state.json. Anything that `gftzoo.load` reads is complete in it.
+`checkpoints/step-00001000/` holds card.json, state.json and the tensors: raw.safetensors, optimizer.safetensors and (if
+there is an average) ema.safetensors, or folders raw/, optimizer/ and ema/ with every rank's parts. Anything that
+`gftzoo.load` reads is complete in it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from torch.distributed.tensor import DTensor, distribute_tensor
+from mmengine.dist import is_main_process
+from safetensors.torch import save_file
 
-from gftzoo.engine.ema import EMA, local
-from gftzoo.engine.loop import whole
+from gftzoo.data.atomic import flush
+from gftzoo.engine.ema import EMA
+from gftzoo.engine.parallel import any_rank
+from gftzoo.engine.tensors import empty_optimizer, fill, gathered, live, shapes, write_parts
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.weights import check_fit, write_card
@@ -30,98 +30,77 @@ STATE_FILE = "state.json"
 _NAME = re.compile(r"step-(\d+)$")
 
 
-def full(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor on the CPU (every rank must call it), or a CPU copy of the tensor."""
-    return whole(tensor).detach().cpu().contiguous()
+def write(
+    run: Path,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    ema: EMA | None,
+    state: Mapping[str, Any],
+    sharded: bool = False,
+) -> Path:
+    """Writes one checkpoint; afterwards it is there whole, or the older ones are as they were. For every rank.
 
+    Args:
+        run: the run's folder; all ranks see the same one.
+        model: what trains, with `optimizer` and `ema`.
+        state: plain data; its `step` names the checkpoint.
+        sharded: every rank writes its own part, and nothing is gathered.
 
-def optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as flat tensors, `parameter name/state name`."""
-    return {
-        f"{name}/{key}": full(torch.as_tensor(value))
-        for name, parameter in network.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def load_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Takes up a saved optimizer state."""
-    for name, parameter in network.named_parameters():
-        prefix = f"{name}/"
-        saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if saved:
-            optimizer.state[parameter] = {key: _like(parameter, key, value) for key, value in saved.items()}
-
-
-def _like(parameter: Tensor, key: str, value: Tensor) -> Tensor:
-    """A step counter stays on the CPU; moments go to the parameter's device and, if it is sharded, are sharded too."""
-    return value.clone() if value.ndim == 0 and key == "step" else distributed_like(parameter, value)
-
-
-def distributed_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """`value`, a whole tensor, where and sharded as `parameter` is."""
-    value = value.to(parameter.device)
-    if not isinstance(parameter.data, DTensor):
-        return value
-    return distribute_tensor(value, parameter.data.device_mesh, parameter.data.placements)
-
-
-def collect(model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The tensors of a checkpoint, one file after the other, so that memory holds one at a time; for every rank.
-
-    On a CPU they are the live tensors and not copies: a file must be written before the next is asked for.
-    """
-    yield "raw", {name: full(value) for name, value in model.network.state_dict().items()}
-    yield "optimizer", optimizer_tensors(model.network, optimizer)
-    if ema is not None:
-        with ema.swapped_in():
-            yield "ema", {name: full(value) for name, value in model.network.state_dict().items()}
-
-
-def write(run: Path, model: Model, files: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]) -> Path:
-    """Writes one checkpoint; afterwards it is there whole, or the older ones are as they were.
-
-    Raises GftzooError if the disk is full or the folder cannot be written.
+    Raises:
+        GftzooError: on every rank, if the disk is full or the folder cannot be written.
     """
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
     partial = folder.with_name(f".partial-{folder.name}")
+    problem: Exception | None = None
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, tensors in files:
-            metadata = {"model": model.card.name, "entry": name, "step": str(state["step"])}
-            save_file(_unshared(tensors), partial / f"{name}.safetensors", metadata=metadata)
-        write_card(model.card, partial, {**model.provenance, "run": run.name, "step": state["step"]})
-        (partial / STATE_FILE).write_text(json.dumps(dict(state), indent=1) + "\n", encoding="utf-8")
-        for path in [*partial.iterdir(), partial]:
-            _flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-        _flush(folder.parent)
+        if is_main_process():
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        any_rank(False)  # the folder is there
+        _write_tensors(partial, model, optimizer, ema, sharded)
+        if is_main_process():
+            write_card(model.card, partial, {**model.provenance, "run": run.name, "step": state["step"]})
+            (partial / STATE_FILE).write_text(json.dumps(dict(state), indent=1) + "\n", encoding="utf-8")
+            _put_in_place(partial, folder)
     except Exception as error:  # safetensors wraps a full disk in an error type of its own
+        problem = error
+    if any_rank(problem is not None):
         shutil.rmtree(partial, ignore_errors=True)
-        kept = newest(run)
-        after = f"the run can go on from {kept.name} once there is room" if kept else "nothing was saved yet"
-        raise GftzooError(f"checkpoint {str(folder)!r} could not be written ({error}); {after}.") from error
+        raise GftzooError(_not_written(run, folder, problem)) from problem
     return folder
 
 
-def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors refuses tensors that share storage (tied weights): each gets its own."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        result[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return result
+def _write_tensors(
+    partial: Path, model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None, sharded: bool
+) -> None:
+    problem: Exception | None = None
+    for kind, tensors in live(model, optimizer, ema):
+        if sharded:
+            write_parts(partial / kind, tensors)
+            continue
+        complete = gathered(tensors)  # on every rank, also after a problem: the others wait for it
+        if is_main_process() and problem is None:
+            try:
+                save_file(complete, partial / f"{kind}.safetensors", metadata={"model": model.card.name, "entry": kind})
+            except Exception as error:
+                problem = error
+    if problem is not None:
+        raise problem
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _put_in_place(partial: Path, folder: Path) -> None:
+    for path in [*partial.rglob("*"), partial]:
+        flush(path)
+    discard(folder)
+    partial.rename(folder)
+    flush(folder.parent)
+
+
+def _not_written(run: Path, folder: Path, problem: Exception | None) -> str:
+    kept = newest(run)
+    after = f"the run can go on from {kept.name} once there is room" if kept else "nothing was saved yet"
+    why = str(problem or "another rank failed").strip().splitlines()[-1]
+    return f"checkpoint {str(folder)!r} could not be written ({why}); {after}."
 
 
 def all_checkpoints(run: Path) -> list[Path]:
@@ -139,7 +118,22 @@ def prune(run: Path, keep_last: int, keep_every: int | None) -> None:
     """Removes old checkpoints after a newer one is safe; multiples of `keep_every` stay."""
     for path in all_checkpoints(run)[:-keep_last]:
         if not keep_every or int(path.name[5:]) % keep_every:
-            shutil.rmtree(path)
+            discard(path)
+
+
+def discard(folder: Path) -> None:
+    """Removes a checkpoint, out of sight first, so that no half of one is ever seen."""
+    if folder.exists():
+        hidden = folder.with_name(f".partial-old-{folder.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+
+
+def sweep(run: Path) -> None:
+    """Removes what saves that were cut left behind."""
+    for path in (run / "checkpoints").glob(".partial-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -154,23 +148,23 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> int:
-    """Loads a checkpoint into everything that trains; returns its step. GftzooError if a file is damaged."""
+def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> dict[str, Any]:
+    """Loads a checkpoint, however many ranks wrote it, into everything that trains; returns its state.
+
+    Raises:
+        GftzooError: a file is damaged, or belongs to another network.
+    """
     state = read_state(folder)
-    tensors = {name: _read(folder / f"{name}.safetensors") for name in ("raw", "optimizer")}
-    check_fit(model.network, tensors["raw"], str(folder))
-    set_model_state_dict(model.network, dict[str, Any](tensors["raw"]), options=StateDictOptions(full_state_dict=True))
-    load_optimizer(model.network, optimizer, tensors["optimizer"])
-    if ema is not None:
-        saved = _read(folder / "ema.safetensors")
-        ema.load({n: local(distributed_like(p, saved[n])) for n, p in model.network.named_parameters()})
-    return int(state["step"])
-
-
-def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except Exception as error:
+        check_fit(model.network, shapes(folder, "raw"), str(folder))
+        empty_optimizer(model.network, optimizer, shapes(folder, "optimizer"))
+        for kind, tensors in live(model, optimizer, ema):
+            fill(tensors, folder, kind)
+    except GftzooError:
+        raise
+    except Exception as error:  # damage shows in many types of error
+        why = str(error).strip().splitlines() or [type(error).__name__]
         raise GftzooError(
-            f"{str(path)!r} is damaged ({error}); remove its folder to use an older checkpoint."
+            f"{str(folder)!r} is damaged ({why[-1]}); remove this folder to use an older checkpoint."
         ) from error
+    return state

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from gftzoo.data.atomic import written_whole
 from gftzoo.errors import GftzooError, UsageError, nearest
 from gftzoo.objectives import build_objective, find_objective
 from gftzoo.plugins import load_family
@@ -63,11 +64,14 @@ class TrainConfig(Frozen):
     compile: bool = Field(False, description="torch.compile the network's blocks")
     activation_checkpointing: bool = False
     parallel: Literal["ddp", "fsdp"] = Field("ddp", description="how several ranks share the work")
+    offload: bool = Field(False, description="fsdp: weights, gradients and optimizer wait in the CPU's memory")
+    sharded_checkpoints: bool = Field(False, description="every rank writes its own part of a checkpoint")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     log_every: int = Field(20, gt=0)
     checkpoint_every: int = Field(1000, gt=0)
     keep_last: int = Field(2, gt=0, description="newest checkpoints kept")
     keep_every: int | None = Field(None, gt=0, description="checkpoints at multiples of this are kept for good")
+    save_on_signal: bool = Field(True, description="SIGTERM and SIGINT end the step, save, and exit with 0")
     sample_every: int = Field(1000, gt=0)
     sample_grid: tuple[int, int] = Field((5, 10), description="rows and columns of the sample grids")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -76,12 +80,14 @@ class TrainConfig(Frozen):
     def _divides(self) -> TrainConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        if self.offload and self.parallel != "fsdp":
+            raise ValueError("offload needs parallel=fsdp")
         return self
 
     def write(self, folder: Path) -> None:
         """Writes `config.yaml` into a run's folder."""
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+        with written_whole(folder / CONFIG_FILE) as partial:
+            partial.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> TrainConfig:
@@ -91,7 +97,7 @@ class TrainConfig(Frozen):
             raise GftzooError(f"{str(folder)!r} is not a run (it has no {CONFIG_FILE}); runs lie under runs/.")
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (ValidationError, yaml.YAMLError) as error:
+        except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise GftzooError(validation_sentence(str(path), ValueError(str(error).split("\n", 1)[0]))) from error
 
 

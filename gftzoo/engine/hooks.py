@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import signal
 from pathlib import Path
 from types import FrameType
@@ -16,11 +15,13 @@ from gftzoo import pictures
 from gftzoo.engine import checkpoint
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
+from gftzoo.engine.parallel import any_rank
 from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
 STRIP_BETAS = (1.0, 0.8, 0.66, 0.5, 0.33)
 STRIP_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -93,7 +94,7 @@ class CheckpointHook(Hook):
         self.stopped_by: str | None = None
 
     def before_train(self, runner: Any) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS if self.config.save_on_signal else ():
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -102,33 +103,24 @@ class CheckpointHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         step = runner.iter + 1
-        stop = self._any_rank_stopped()
+        stop = self.config.save_on_signal and any_rank(self.stopped_by is not None)
         if step % self.config.checkpoint_every == 0 or step == self.config.steps or stop:
             self.save(runner, step)
         if stop:
             runner.train_loop.stop_training = True
 
-    def _any_rank_stopped(self) -> bool:
-        if not torch.distributed.is_initialized():
-            return self.stopped_by is not None
-        flag = torch.tensor(float(self.stopped_by is not None), device=self.model.device)
-        torch.distributed.all_reduce(flag)
-        return bool(flag > 0)
-
     def save(self, runner: Any, step: int) -> None:
         """Writes a checkpoint and removes what is older than the run keeps."""
         self.finite.check()
-        files = checkpoint.collect(self.model, runner.optim_wrapper.optimizer, self.ema)
-        if not is_main_process():
-            collections.deque(files, maxlen=0)  # every rank takes part in gathering what is sharded
-        else:
-            checkpoint.write(self.run, self.model, files, {"step": step, "seed": self.config.seed})
+        wrapper = runner.optim_wrapper
+        state = {"step": step, "seed": self.config.seed, "scaler": wrapper.scaler.state_dict()}
+        sharded = self.config.sharded_checkpoints
+        checkpoint.write(self.run, self.model, wrapper.optimizer, self.ema, state, sharded)
+        if is_main_process():
             checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
 
     def after_train(self, runner: Any) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS if self.config.save_on_signal else ():
             signal.signal(number, signal.SIG_DFL if number is signal.SIGTERM else signal.default_int_handler)
 
 

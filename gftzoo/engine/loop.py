@@ -80,15 +80,20 @@ class StepLoop(BaseLoop):
         runner = self.runner
         runner.model.train()
         micro_batches = [next(batches) for _ in range(self.accumulate)]
-        reseed("step", runner.seed, runner.rank, self._iter)
         runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=micro_batches)
-        outputs = {"loss": torch.stack([self.micro_step(batch) for batch in micro_batches]).mean()}
+        losses = [self.micro_step(batch, number) for number, batch in enumerate(micro_batches)]
+        outputs = {"loss": torch.stack(losses).mean()}
         runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=micro_batches, outputs=outputs)
         self._iter += 1
 
-    def micro_step(self, batch: Any) -> torch.Tensor:
-        """Forward and backward of one micro-batch; the optimizer steps after the last of a step."""
-        model = self.runner.model
+    def micro_step(self, batch: Any, number: int) -> torch.Tensor:
+        """Forward and backward of one micro-batch; the optimizer steps after the last of a step.
+
+        A micro-batch has its place in the step, over micro-batches and ranks, and with it the same samples and the same
+        dropout, whichever rank takes it.
+        """
+        model, runner = self.runner.model, self.runner
+        reseed("step", runner.seed, self._iter, number * runner.world_size + runner.rank)
         loss: torch.Tensor = getattr(model, "module", model).train_step(batch, self.runner.optim_wrapper, model)
         return loss
 
@@ -105,21 +110,27 @@ class MixedPrecision(OptimWrapper):
     Args:
         dtype: of autocast; None trains in fp32.
         clip_norm: largest gradient norm; None does not clip.
+        device: where the network computes.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, accumulate: int, dtype: torch.dtype | None, clip_norm: float | None
+        self,
+        optimizer: torch.optim.Optimizer,
+        accumulate: int,
+        dtype: torch.dtype | None,
+        clip_norm: float | None,
+        device: torch.device,
     ) -> None:
         super().__init__(optimizer, accumulative_counts=accumulate)
         self.dtype = dtype
         self.clip_norm = clip_norm or float("inf")
         self.grad_norm: torch.Tensor | None = None
-        self.scaler = torch.amp.GradScaler("cuda", enabled=dtype is torch.float16 and torch.cuda.is_available())
+        self.device = device.type
+        self.scaler = torch.amp.GradScaler(self.device, enabled=dtype is torch.float16)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, self.dtype, enabled=self.dtype is not None):
+        with super().optim_context(model), torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
             yield
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from gftzoo.engine.config import TrainConfig
@@ -16,18 +18,30 @@ from gftzoo.engine.loop import choose_dtype
 from gftzoo.engine.training import TrainingModel
 
 
-def start_process_group(config: TrainConfig) -> None:
-    """Joins the group that torchrun (or Slurm through torchrun) describes; one process needs none."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() and config.device != "cpu" else "gloo"
-        torch.distributed.init_process_group(backend)
+@contextmanager
+def process_group(config: TrainConfig) -> Iterator[None]:
+    """Joins the group that torchrun (under Slurm too) describes, and leaves it in order at the end.
+
+    One process needs none; a group that is there already stays its owner's.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.distributed.is_initialized():
+        yield
+        return
+    on_gpu = torch.cuda.is_available() and config.device != "cpu"
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    yield
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
-def stop_process_group() -> None:
-    """Leaves the group in order, where there is one."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is true on any rank; every rank must call it. It does not wait for a GPU."""
+    if not torch.distributed.is_initialized():
+        return flag
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    count = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(count)
+    return bool(count > 0)
 
 
 def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.device) -> nn.Module:
@@ -42,22 +56,29 @@ def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.devic
     if not torch.distributed.is_initialized():
         return trained
     if config.parallel == "fsdp":
-        shard(model.network, blocks, choose_dtype(config.precision, device), device)
+        shard(model.network, blocks, choose_dtype(config.precision, device), device, config.offload)
         return trained
     devices = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(trained, device_ids=devices)
 
 
-def shard(network: nn.Module, blocks: list[nn.Module], dtype: torch.dtype | None, device: torch.device) -> None:
+def shard(
+    network: nn.Module, blocks: list[nn.Module], dtype: torch.dtype | None, device: torch.device, offload: bool = False
+) -> None:
     """Shards parameters, gradients and optimizer state over all ranks, in place (FSDP2): block by block, then the rest.
 
-    The network and not the training module is the root, because GFT runs it twice per step.
+    The network and not the training module is the root, because GFT runs it twice per step. Weights travel and multiply
+    in `dtype` and are kept, and their gradients summed, in fp32. Inputs are left to autocast, which knows what must
+    stay in fp32. With `offload` weights, gradients and moments wait on the CPU, where the optimizer steps too.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for block in blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(network, mesh=mesh, mp_policy=policy)
+    options = {
+        "mesh": mesh,
+        "mp_policy": MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
+        "offload_policy": CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy(),
+    }
+    for part in [*blocks, network]:
+        fully_shard(part, **options)
 
 
 def checkpoint_blocks(blocks: list[nn.Module]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
+import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +24,11 @@ from torch.utils.data import DataLoader
 
 from gftzoo.data import Layout, Source, open_source, training_data
 from gftzoo.engine import checkpoint, estimate
-from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.engine.ema import EMA
-from gftzoo.engine.hooks import CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
+from gftzoo.engine.hooks import STOPS, CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
 from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
-from gftzoo.engine.parallel import parallelize, start_process_group, stop_process_group
+from gftzoo.engine.parallel import parallelize, process_group
 from gftzoo.engine.progress import ProgressHook
 from gftzoo.engine.training import TrainingModel
 from gftzoo.errors import GftzooError, UsageError
@@ -74,14 +78,24 @@ class ZooRunner(Runner):
     def load_or_resume(self) -> None:
         if self.resume_from is not None:
             trained: Any = getattr(self.model, "module", self.model)
-            step = checkpoint.restore(self.resume_from, trained.zoo_model, self.optim_wrapper.optimizer, self.ema)
-            self.train_loop.start_at(step)
+            wrapper = self.optim_wrapper
+            state = checkpoint.restore(self.resume_from, trained.zoo_model, wrapper.optimizer, self.ema)
+            if state.get("scaler"):
+                wrapper.scaler.load_state_dict(state["scaler"])
+            self.train_loop.start_at(state["step"])
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         """Without mmengine's survey of compilers, which takes seconds; versions are in every record instead."""
 
     def dump_config(self) -> None:
         """The run's `config.yaml` is written by `TrainConfig.write`."""
+
+
+class LogFile(logging.FileHandler):
+    """A log file whose errors (a full disk) are errors of the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        raise  # noqa: PLE0704
 
 
 def run_logger(run: Path) -> logging.Logger:
@@ -93,7 +107,7 @@ def run_logger(run: Path) -> logging.Logger:
         logger.removeHandler(handler)
         handler.close()
     if is_main_process():
-        file = logging.FileHandler(run / "log.txt")
+        file = LogFile(run / "log.txt")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logger.addHandler(file)
         families = logging.getLogger("gftzoo.family")  # what families have to say about how they run
@@ -158,12 +172,38 @@ def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
     Raises:
         GftzooError: the run does not fit into memory, its loss became non-finite, or a file could not be written.
     """
-    start_process_group(config)
+    with process_group(config), plain_failures(run):
+        train_in_group(config, run, resume)
+    return run
+
+
+@contextmanager
+def plain_failures(run: Path) -> Iterator[None]:
+    """A full disk, or the end of another rank, as one sentence."""
+    go_on = f"go on with `gftzoo train --resume {run}`"
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise GftzooError(f"the disk of {str(run)!r} is full ({error.strerror}); make room and {go_on}.") from error
+    except RuntimeError as error:
+        if not torch.distributed.is_initialized() or not LOST.search(str(error)):
+            raise
+        raise GftzooError(f"rank {get_dist_info()[0]} lost another rank, which ended before it; {go_on}.") from error
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote process|Broken pipe", re.IGNORECASE)
+
+
+def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
+    """The run, on this rank."""
     device = choose_device(config.device)
     source = open_source(config.data, split="train")
     source.check(config.card)
     source.check_processes(get_dist_info()[1], config.workers)
-    cost = estimate.training_cost(config)
+    cost = estimate.training_cost(config, get_dist_info()[1])
     cost.refuse_if_too_large(device)
     _prepare_folder(run, config, resume)
     runner = build_runner(config, run, source, device, cost.flops_per_image, resume)
@@ -175,8 +215,6 @@ def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
                 hook.close()
     for problem in source.problems:
         runner.logger.info(f"skipped: {problem}")
-    stop_process_group()
-    return run
 
 
 def build_runner(
@@ -204,7 +242,7 @@ def build_runner(
         ema=ema,
         model=wrapped,
         train_dataloader=_dataloader(config, source),
-        optim_wrapper=MixedPrecision(optimizer, config.accumulate, dtype, config.clip_norm),
+        optim_wrapper=MixedPrecision(optimizer, config.accumulate, dtype, config.clip_norm, device),
         default_hooks=dict.fromkeys(DEFAULT_HOOKS),
         custom_hooks=hooks,
     )
@@ -269,7 +307,14 @@ def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
         collate_fn=collated,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=config.workers > 0,
+        worker_init_fn=deaf_to_signals,
     )
+
+
+def deaf_to_signals(_worker: int) -> None:
+    """A signal to the whole job is for the main process, which still needs its workers until it has saved."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def collated(batch: Any) -> Any:
@@ -280,8 +325,9 @@ def collated(batch: Any) -> Any:
 def _prepare_folder(run: Path, config: TrainConfig, resume: bool) -> None:
     if not is_main_process():
         return
-    if not resume and run.exists() and any(run.iterdir()):
+    if not resume and run.exists() and any(not path.name.startswith(f".{CONFIG_FILE}") for path in run.iterdir()):
         raise UsageError(f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {run}.")
+    checkpoint.sweep(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
         config.write(run)

@@ -1,0 +1,153 @@
+"""Everything that trains as named tensors, and their way into files and back: whole, or every rank its own part.
+
+Both kinds of file are safetensors. Parts are written by torch.distributed.checkpoint with the place of each in its
+tensor, so that any number of ranks, or one process, can read what another number wrote.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from mmengine.dist import is_main_process
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from gftzoo.engine.ema import EMA, local
+from gftzoo.engine.loop import whole
+from gftzoo.model import Model
+
+Named = dict[str, Tensor]
+
+
+def live(model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> Iterator[tuple[str, Named]]:
+    """What a checkpoint is made of, by file: `raw`, `optimizer` and, where there is an average, `ema`.
+
+    The tensors are those that train and not copies; sharded ones are DTensors.
+    """
+    weights = dict(model.network.state_dict())
+    yield "raw", weights
+    yield "optimizer", optimizer_tensors(model.network, optimizer)
+    if ema is not None:
+        yield "ema", {**weights, **averages(model.network, ema)}
+
+
+def averages(network: nn.Module, ema: EMA) -> Named:
+    """The averaged parameters, sharded as the parameters are."""
+    parts = {id(parameter): ema.shadow[name] for name, parameter in network.named_parameters()}
+    named = network.named_parameters(remove_duplicate=False)  # tied weights have an average under each name
+    return {name: _sharded_as(parameter, parts[id(parameter)]) for name, parameter in named}
+
+
+def _sharded_as(parameter: Tensor, part: Tensor) -> Tensor:
+    """This rank's `part` as the DTensor that `parameter` is, or as it is."""
+    like = parameter.data
+    if not isinstance(like, DTensor):
+        return part
+    return DTensor.from_local(part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
+
+
+def optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> Named:
+    """The optimizer's state as flat tensors, `parameter name/state name`."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def empty_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, names: Mapping[str, Any]) -> Named:
+    """Gives the optimizer zeros under the `names` of a saved state, and returns them to be filled."""
+    for name, parameter in network.named_parameters():
+        keys = [full.removeprefix(f"{name}/") for full in names if full.rpartition("/")[0] == name]
+        if keys:
+            zeros = {key: torch.zeros(()) if key == "step" else torch.zeros_like(parameter.data) for key in keys}
+            optimizer.state[parameter] = zeros
+    return optimizer_tensors(network, optimizer)
+
+
+def gathered(tensors: Mapping[str, Tensor]) -> Named:
+    """Whole tensors on the CPU of the main process, one after the other; every rank must call it.
+
+    Other ranks get empty ones. What is whole and on a CPU already is not copied.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        complete = whole(tensor).detach()
+        found[name] = complete.cpu().contiguous() if is_main_process() else complete.new_empty(0, device="cpu")
+    return _unshared(found)
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> Named:
+    """Safetensors refuses tensors that share storage (tied weights): each gets its own."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        place = local(tensor).data_ptr()
+        result[name] = tensor.clone() if place in seen and place else tensor
+        seen.add(place)
+    return result
+
+
+def write_parts(folder: Path, tensors: Named) -> None:
+    """Writes every rank's parts into `folder`; every rank must call it, and all raise where one cannot write."""
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    with _quiet():
+        dcp.save(_unshared(tensors), storage_writer=writer, no_dist=_alone())
+
+
+def shapes(folder: Path, kind: str) -> Named:
+    """The tensors of one kind in a checkpoint, without their values."""
+    file, parts = folder / f"{kind}.safetensors", folder / kind
+    if not parts.is_dir():
+        return {name: torch.empty_like(value, device="meta") for name, value in load_file(file).items()}
+    found = HuggingFaceStorageReader(str(parts)).read_metadata().state_dict_metadata
+    tensors = {name: about for name, about in found.items() if isinstance(about, TensorStorageMetadata)}
+    return {n: torch.empty(a.size, dtype=a.properties.dtype, device="meta") for n, a in tensors.items()}
+
+
+@torch.no_grad()
+def fill(tensors: Named, folder: Path, kind: str) -> None:
+    """Reads one kind of a checkpoint into `tensors`, whole or sharded, whichever way it was written."""
+    if (folder / kind).is_dir():
+        with _quiet():
+            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder / kind)), no_dist=_alone())
+        return
+    saved = load_file(folder / f"{kind}.safetensors")
+    for name, tensor in tensors.items():
+        tensor.copy_(_distributed_like(tensor, saved[name]))
+
+
+def read_whole(folder: Path, kind: str) -> Named:
+    """The tensors of one kind as one process needs them, put together where they are in parts."""
+    if not (folder / kind).is_dir():
+        return load_file(folder / f"{kind}.safetensors")
+    found = {name: torch.empty_like(value, device="cpu") for name, value in shapes(folder, kind).items()}
+    fill(found, folder, kind)
+    return found
+
+
+def _distributed_like(like: Tensor, value: Tensor) -> Tensor:
+    """`value`, a whole tensor, where and sharded as `like` is."""
+    value = value.to(like.device)
+    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
+
+
+def _alone() -> bool:
+    return not torch.distributed.is_initialized()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the remark that a single process reads or writes alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
