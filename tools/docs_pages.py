@@ -229,16 +229,30 @@ def generate(markdown: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Adds the families, and pages that the navigation does not name."""
+    """Adds the families, and pages that the navigation does not name; leaves out pages that are not written yet."""
     docs = Path(config.docs_dir)
     named = str(config.nav)
     others = [path.name for path in sorted(docs.glob("*.md")) if f"'{path.name}'" not in named]
     config.nav = [
-        *(config.nav or []),
+        *written(config.nav or [], docs),
         {"Families": list(family_pages())},
         *([{"More": others}] if others else []),
     ]
     return config
+
+
+def written(nav: list[Any], docs: Path) -> list[Any]:
+    """The entries of a navigation whose pages are there."""
+    found: list[Any] = []
+    for entry in nav:
+        ((title, place),) = entry.items()
+        if isinstance(place, list):
+            found.append({title: written(place, docs)})
+        elif (docs / place).is_file():
+            found.append(entry)
+        else:
+            LOG.info("%s is not written yet and left out of the navigation", place)
+    return found
 
 
 def family_pages() -> dict[str, Path]:
