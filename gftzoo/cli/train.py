@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
 @click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
-@click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:PATH, cache:PATH, hf:NAME, jsonl:PATH.")
+@click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream:; see docs/data.md.")
 @click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
 @click.option("--weights", help="Start from a checkpoint of the card (base), a local file or a run: fine-tuning.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
