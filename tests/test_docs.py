@@ -145,6 +145,7 @@ WRONG = {
     "no such model": "gftzoo train dit-nanno --gft",
     "no such setting of the run": "gftzoo train dit-nano --gft -o batchsize=3",
     "no such network option": "gftzoo train dit-nano --gft -o network.depht=3",
+    "no such checkpoint": "gftzoo train dit-s --gft --weights base",
     "no such recipe": "gftzoo train dit-nano --gft --recipe fast",
     "no such data": "gftzoo train dit-nano --gft --data imagefolders:photos",
     "no such sampler setting": "gftzoo sample dit-xl --weights gft -s step=3",
@@ -184,6 +185,9 @@ def check_gftzoo(name: str, arguments: list[str]) -> None:
     given = command.make_context(name, list(arguments)).params
     names = [given.get("model"), given.get("subject"), *(given.get("models") or ())]
     cards = [zoo.get_card(name) for name in names if name and "/" not in name and not name.endswith(".npz")]
+    weights = given.get("weights")
+    if weights and cards and "/" not in weights and "." not in weights:
+        assert weights in cards[0].checkpoints, f"{cards[0].name} has no checkpoint {weights!r}"
     if name == "train" and cards:
         check_training(given)
     if given.get("settings") and cards:
