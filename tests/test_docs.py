@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from typing import Any
 import click
 import pytest
 import torch
+import yaml
 from gftzoo_diffusion import process
 
 import gftzoo
@@ -136,6 +138,23 @@ def test_the_commands_of_a_page_exist(page: Path, place: Path) -> None:
                 check_command(words)
             except (click.ClickException, gftzoo.GftzooError) as error:
                 pytest.fail(f"{name_of(page)}: {' '.join(words)}: {error}")
+
+
+DATA = [page for page in PAGES if any(s.language in ("toml", "yaml") for s in docs.snippets(page))]
+
+
+@pytest.mark.parametrize("page", DATA, ids=name_of)
+def test_the_toml_and_yaml_of_a_page_is_valid(page: Path, tmp_path: Path) -> None:
+    for block in docs.snippets(page):
+        if block.language == "toml":
+            groups = tomllib.loads(block.text)["project"].get("entry-points", {})
+            assert set(groups) <= {plugins.FAMILIES, plugins.WRAPPERS, plugins.OBJECTIVES}
+        elif block.language == "yaml":
+            part = yaml.safe_load(block.text)
+            for fields in part.pop("checkpoints", {}).values():
+                zoo.Checkpoint.model_validate(fields)
+            (tmp_path / "registry.yaml").write_text(yaml.safe_dump(part), encoding="utf-8")
+            zoo.read_registry(tmp_path / "registry.yaml", zoo.zoo_registry())
 
 
 WRONG = {
