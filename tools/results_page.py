@@ -87,11 +87,15 @@ def best(rows: Sequence[Row]) -> Best | None:
     return Best(f"{letter}{float(strength):g}{ramp}" if strength else "", found)
 
 
-def ways(folder: Path) -> dict[str, Best]:
-    """The ways to guide that were measured in a folder of results."""
+def ways(folder: Path, seeds: set[str] | None = None) -> dict[str, Best]:
+    """The ways to guide that were measured in a folder of results, of all seeds or of some."""
     files = {name: read(folder / f"{name}.csv") for name in ("table", "finetuned")}
-    found = ((name, best([row for row in files[file] if chosen(row)])) for name, file, chosen in WAYS)
-    return {name: value for name, value in found if value is not None}
+    found = {}
+    for name, file, chosen in WAYS:
+        strongest = best([row for row in files[file] if chosen(row) and (seeds is None or row["seed"] in seeds)])
+        if strongest is not None:
+            found[name] = strongest
+    return found
 
 
 def guidance_section(folder: Path) -> str:
@@ -110,7 +114,7 @@ def guidance_section(folder: Path) -> str:
         scores = [spread(found.rows, column, scale, digits) for column, scale, digits in SCORES]
         cells = [name, found.strength, spread(found.rows, "frechet"), *scores, found.rows[0]["passes"]]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {sentence}" for sentence in verdicts(measured))]
+    lines += ["", *(f"- {sentence}" for sentence in verdicts(folder, measured))]
     if (folder / "curves.png").is_file():
         lines += ["", f"![guidance curves of {folder.name}](results/{folder.name}/curves.png)"]
     return "\n".join(lines)
@@ -119,18 +123,25 @@ def guidance_section(folder: Path) -> str:
 SCORES = (("accuracy", 100.0, 1), ("precision", 1.0, 2), ("recall", 1.0, 2))
 
 
-def verdicts(measured: dict[str, Best]) -> list[str]:
-    """GFT against CFG, and the other ways against what they claim, in sentences that say so where they fall short."""
+CLAIMS = (
+    ("GFT, from scratch", "base + CFG", "CFG"),
+    ("GFT, fine-tuned from base", "base + CFG", "CFG"),
+    ("guidance distillation, from base", "base + CFG", "CFG, which it learns"),
+    ("CCA, from base", "base, unguided", "the unguided base"),
+)
+
+
+def verdicts(folder: Path, measured: dict[str, Best]) -> list[str]:
+    """Each way against what it claims to reach, over the same seeds, in sentences that say so where it falls short."""
     sentences = []
-    cfg = measured.get("base + CFG")
-    for name in ("GFT, from scratch", "GFT, fine-tuned from base", "guidance distillation, from base"):
-        if cfg is not None and name in measured:
-            sentences.append(f"{name}, against CFG: {compared(measured[name].distance, cfg.distance)}.")
-    base = measured.get("base, unguided")
-    if base is not None and "CCA, from base" in measured:
-        sentences.append(
-            f"CCA, against the unguided base: {compared(measured['CCA, from base'].distance, base.distance)}."
-        )
+    for name, rival, called in CLAIMS:
+        if name not in measured:
+            continue
+        seeds = {row["seed"] for row in measured[name].rows}
+        target = ways(folder, seeds).get(rival)
+        if target is not None:
+            some = "" if len(seeds) == len({r["seed"] for r in measured[rival].rows}) else f" ({len(seeds)} seed)"
+            sentences.append(f"{name}, against {called}{some}: {compared(measured[name].distance, target.distance)}.")
     return sentences
 
 
