@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 FAMILIES = "gftzoo.families"
 WRAPPERS = "gftzoo.wrappers"
 OBJECTIVES = "gftzoo.objectives"
+SOURCES = "gftzoo.sources"
+COMMANDS = "gftzoo.commands"
 GROUPS = {
     FAMILIES: "A family of generators: a class with the hooks of `gftzoo.hookspecs.GenerativeFamily`.",
     WRAPPERS: "Wraps hooks of every family: a class with `@hookimpl(wrapper=True)` methods.",
     OBJECTIVES: "Something to train for: a subclass of `gftzoo.objective.Objective`, named as its entry point.",
+    SOURCES: "Data, `--data NAME[:ARGUMENT]`: a function (argument, split) to a `gftzoo.data.sources.Source`.",
+    COMMANDS: "A command of the command line, `gftzoo NAME`: a `click.Command`, imported only when it is called.",
 }
 REQUIRED_HOOKS = (
     "build_network",
@@ -94,16 +98,20 @@ def installed_plugins() -> tuple[Plugin, ...]:
 
 
 def _plugin(entry: EntryPoint, distribution: Distribution) -> Plugin:
-    requires = tuple(distribution.requires or ())
-    return Plugin(entry, distribution.metadata["Name"], distribution.version, requires)
+    metadata = distribution.metadata  # parsed anew by every attribute that needs it
+    return Plugin(entry, metadata["Name"], metadata["Version"], tuple(metadata.get_all("Requires-Dist") or ()))
 
 
 def blocked(plugin: Plugin) -> bool:
     """Whether GFTZOO_ONLY or GFTZOO_BLOCK (comma-separated family or distribution names) keeps the plugin out."""
     names = {plugin.name, plugin.distribution}
-    only = {name.strip() for name in os.environ.get("GFTZOO_ONLY", "").split(",") if name.strip()}
-    block = {name.strip() for name in os.environ.get("GFTZOO_BLOCK", "").split(",") if name.strip()}
+    only, block = (_names(os.environ.get(variable, "")) for variable in ("GFTZOO_ONLY", "GFTZOO_BLOCK"))
     return bool(only and not names & only) or bool(names & block)
+
+
+@cache
+def _names(listing: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in listing.split(",") if name.strip())
 
 
 def active(group: str) -> Iterator[Plugin]:
@@ -250,6 +258,8 @@ def report(plugin: Plugin) -> PluginReport:
             from gftzoo.objectives import plugin_objective
 
             plugin_objective(plugin)
+        elif plugin.group in (SOURCES, COMMANDS):
+            load_object(plugin)
         else:
             register(new_manager(), plugin, instantiate(plugin))
     except GftzooError as error:

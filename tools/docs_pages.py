@@ -134,7 +134,7 @@ def models() -> str:
 
 def model_row(card: zoo.ModelCard) -> list[str]:
     """A row of the model table."""
-    row = browse.summary(card)
+    row = browse.summary(card, browse.providers())
     fids = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("fid", "fid_with_cfg")]
     size = [browse.millions(card.parameters), str(card.resolution)]
     return [f"`{card.name}`", *size, *fids, ", ".join(row["weights"]), card.licence]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from gftzoo import __version__
+from gftzoo import __version__, plugins
 from gftzoo.cli.browse import info_command, list_command, plugins_command
 from gftzoo.cli.cache import cache_command
 from gftzoo.cli.check_plugin import check_plugin_command
@@ -18,17 +18,42 @@ from gftzoo.cli.new_plugin import new_plugin_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import export_command, import_command
-from gftzoo.errors import GftzooError, nearest
+from gftzoo.errors import GftzooError, PluginError, nearest
+
+
+class PluginCommand(click.Command):
+    """A plugin's command in the list of all; it is imported when it is called."""
+
+    def __init__(self, plugin: plugins.Plugin) -> None:
+        super().__init__(plugin.name, help=f"From {plugin.distribution} {plugin.version}.")
+        self.plugin = plugin
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        command = plugins.load_object(self.plugin)
+        if not isinstance(command, click.Command):
+            raise PluginError(f"plugin {self.plugin.label} is no click.Command.")
+        return command.make_context(info_name, args, parent, **extra)
 
 
 class Commands(click.Group):
-    """A group that suggests the nearest command for one it does not have."""
+    """The zoo's commands and those of plugins; suggests the nearest for one that there is not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *(plugin.name for plugin in plugins.active(plugins.COMMANDS))})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        found = next((plugin for plugin in plugins.active(plugins.COMMANDS) if plugin.name == cmd_name), None)
+        return None if found is None else PluginCommand(found)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None:
-            ctx.fail(f"no command {args[0]!r}{nearest(args[0], self.commands)}; `gftzoo --help` shows all.")
+            ctx.fail(f"no command {args[0]!r}{nearest(args[0], self.list_commands(ctx))}; `gftzoo --help` shows all.")
         return super().resolve_command(ctx, args)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,16 +48,20 @@ def best_fid(card: ModelCard, guided: bool) -> float | None:
     return min(fids, default=None)
 
 
-def provider(card: ModelCard) -> str:
+def providers() -> dict[str, str]:
+    """The distributions that provide the installed families."""
+    return {plugin.name: plugin.distribution for plugin in reversed(list(plugins.active(plugins.FAMILIES)))}
+
+
+def provider(card: ModelCard, installed: Mapping[str, str]) -> str:
     """The distribution that provides the model's family, or the command that installs it."""
-    found = [p.distribution for p in plugins.active(plugins.FAMILIES) if p.name == card.family]
-    if found:
-        return found[0]
+    if card.family in installed:
+        return installed[card.family]
     entry = zoo.catalogue().families.get(card.family)
     return f"pip install {entry.distribution}" if entry else "unknown"
 
 
-def summary(card: ModelCard) -> dict[str, Any]:
+def summary(card: ModelCard, installed: Mapping[str, str]) -> dict[str, Any]:
     """One row of `gftzoo list`."""
     return {
         "model": card.name,
@@ -66,7 +71,7 @@ def summary(card: ModelCard) -> dict[str, Any]:
         "fid": best_fid(card, guided=False),
         "fid_with_cfg": best_fid(card, guided=True),
         "weights": sorted(card.checkpoints),
-        "plugin": provider(card),
+        "plugin": provider(card, installed),
     }
 
 
@@ -76,7 +81,8 @@ def summary(card: ModelCard) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def list_command(pattern: str, family: str | None, as_json: bool) -> None:
     """Browse the models whose name matches PATTERN, e.g. 'dit*'."""
-    rows = [summary(card) for card in zoo.list_models(pattern, family)]
+    installed = providers()
+    rows = [summary(card, installed) for card in zoo.list_models(pattern, family)]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -100,12 +106,12 @@ def info_command(model: str, as_json: bool) -> None:
     """Show the card of MODEL: sizes, recipes, weights, scores, sampler options, memory and FLOPs."""
     card = zoo.get_card(model)
     facts = card.model_dump(mode="json")
-    facts["plugin"] = provider(card)
-    installed = any(p.name == card.family for p in plugins.active(plugins.FAMILIES))
-    if installed:
+    installed = providers()
+    facts["plugin"] = provider(card, installed)
+    if card.family in installed:
         facts["sampler_options"] = sampler_options(card)
         facts["network_options"] = schema_options(card, "network")
-        facts["exports"] = list(plugins.load_family(card.family).options().exports)
+        facts["exports"] = ["safetensors", *plugins.load_family(card.family).options().exports]
         facts["training_step"] = training_step(card)
     if as_json:
         click.echo(json.dumps(facts, indent=1))

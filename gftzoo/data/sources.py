@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor
@@ -96,6 +96,8 @@ def open_source(spec: str, split: Split = "train") -> Source:
     """
     kind, colon, argument = spec.partition(":")
     openers = _openers()
+    if kind not in openers and (found := _of_a_plugin(kind)) is not None:
+        return found(argument, split)
     if kind not in openers:
         raise UsageError(f"unknown data {spec!r}{nearest(kind, openers)}; valid are {', '.join(_forms())}.")
     takes_argument = kind in _WITH_ARGUMENT
@@ -103,6 +105,14 @@ def open_source(spec: str, split: Split = "train") -> Source:
         form = f"{kind}:{_WITH_ARGUMENT[kind]}" if takes_argument else kind
         raise UsageError(f"data {spec!r} is not complete or has too much; write {form}.")
     return openers[kind](argument, split)
+
+
+def _of_a_plugin(kind: str) -> Callable[[str, Split], Source] | None:
+    """The opener behind an entry point of that name; PluginError if it does not load."""
+    from gftzoo.plugins import SOURCES, active, load_object
+
+    found = next((plugin for plugin in active(SOURCES) if plugin.name == kind), None)
+    return None if found is None else cast("Callable[[str, Split], Source]", load_object(found))
 
 
 _WITH_ARGUMENT = {"imagefolder": "PATH", "hf": "NAME", "jsonl": "PATH", "cache": "PATH", "stream": "URL"}
