@@ -28,6 +28,7 @@ MEASURE = Measure(
     protocol="embedded", distance_name="FD-x", features="x", features_sha256="", reference="held-out",
     reference_sha256="", images=100, class_plan="balanced", kept_features=100,
 )  # fmt: skip
+SECONDS = {"unguided": 0.01, "cfg": 0.02, "beta": 0.01}
 REAL = Scores(frechet=1.0, accuracy=0.99, inception_score=9.0, precision=0.9, recall=0.9)
 
 
@@ -57,12 +58,12 @@ def records(gft_offset: float) -> list[ScoreRecord]:
 
 
 def test_rows_hold_mean_and_spread_and_the_best_is_bold(tool: ModuleType) -> None:
-    lines = tool.table(records(-3), REAL).splitlines()
+    lines = tool.table(records(-3), REAL, SECONDS).splitlines()
     assert len(lines) == 2 + 6 + 1
     by_label = {tuple(cell.strip() for cell in line.split("|")[1:3]): line for line in lines[2:]}
     assert "| 11.00 ± 1.41 " in by_label["unguided", ""]
     assert "| **9.00 ± 1.41** | 90.0 ± 0.0 " in by_label["CFG", "w = 2"]
-    assert by_label["CFG", "w = 2"].endswith("| 2 | 20.0 | 2.00 ± 0.00 |")
+    assert by_label["CFG", "w = 2"].endswith("| 2 | 20.00 | 2.00 |")
     assert "| **6.00 ± 1.41** " in by_label["GFT", "beta = 0.5"]
     assert sum("**" in line for line in lines) == 2
     assert "| 1.00 | 99.0 " in by_label["real images", "train split"]

@@ -17,11 +17,12 @@ import argparse
 import shutil
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from benchmark import medians
 
 import gftzoo
 from gftzoo.data import Split
@@ -37,6 +38,7 @@ from gftzoo.evaluate.sweep import draw_curve, label, strip, sweep, write_csv
 from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.model import Model
 from gftzoo.pictures import save
+from gftzoo.sampling import image_seeds
 
 SCALES = (1.25, 1.5, 2.0, 3.0, 4.0)
 BETAS = (1.0, 0.8, 0.66, 0.5, 0.4, 0.33)
@@ -227,10 +229,27 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 NAMES = {"unguided": "unguided", "cfg": "CFG", "beta": "GFT"}
 
 
-def table(records: Sequence[ScoreRecord], real: Scores) -> str:
-    """The Markdown table; the best distance of CFG and of GFT is bold."""
+def sampling_seconds(job: Job, plain: Model, gft: Model) -> dict[str, float]:
+    """Seconds per image of each kind of guidance, of one batch, in turn, so that a busy machine slows all alike."""
+    conditions, _ = conditions_for(plain.card, BATCH, f"data:{job.data or plain.card.data}")
+    settings = dict(pair.split("=", 1) for pair in job.sampler)
+    kinds: dict[str, tuple[Model, Guidance]] = {
+        "unguided": (plain, Unguided()),
+        "cfg": (plain, ClassifierFree(2.0, job.schedules[-1])),  # type: ignore[arg-type]
+        "beta": (gft, Temperature(0.5, job.schedules[-1])),  # type: ignore[arg-type]
+    }
+    seeds = image_seeds(0, range(len(conditions)))
+
+    def batch(model: Model, guidance: Guidance) -> Callable[[], object]:
+        return lambda: model.sample_latents(conditions, guidance, seeds, **settings)
+
+    found = medians({kind: batch(*work) for kind, work in kinds.items()}, rounds=5)
+    return {kind: seconds / len(conditions) for kind, seconds in found.items()}
+
+
+def table(records: Sequence[ScoreRecord], real: Scores, seconds: Mapping[str, float]) -> str:
+    """The Markdown table; the best distance of CFG and of GFT is bold. `seconds` are per image of a kind of guidance."""
     groups = grouped(records)
-    unguided = {r.subject.seed: r.seconds_per_image or 0.0 for r in groups["unguided", None, "constant"]}
     lines = [
         f"| guidance | strength | {distance_title(records[0])} | accuracy % | IS-like | precision | recall "
         "| forwards per step | ms per image | time, unguided = 1 |",
@@ -243,13 +262,11 @@ def table(records: Sequence[ScoreRecord], real: Scores) -> str:
         kind, strength, schedule = key
         shown = "" if strength is None else f"{'w' if kind == 'cfg' else 'beta'} = {strength:g}"
         distance = spread([r.scores.frechet for r in group])
-        ratios = [(r.seconds_per_image or 0.0) / unguided[r.subject.seed] for r in group]
         lines.append(
             f"| {NAMES[kind]} | {shown}{'' if schedule == 'constant' else f' ({schedule})'} "
             f"| {f'**{distance}**' if key in best.values() else distance} "
             f"| {score_cells([r.scores for r in group])} "
-            f"| {group[0].passes} | {statistics.fmean([1000 * (r.seconds_per_image or 0) for r in group]):.1f} "
-            f"| {spread(ratios)} |"
+            f"| {group[0].passes} | {1000 * seconds[kind]:.2f} | {seconds[kind] / seconds['unguided']:.2f} |"
         )
     other = "held-out split" if " train (" in records[0].measure.reference else "train split"
     lines.append(f"| real images | {other} | {real.frechet:.2f} | {score_cells([real])} | | | |")
@@ -354,10 +371,16 @@ def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft:
     notes = [
         f"{job.model}, {len(job.seeds)} seeds (mean ± standard deviation), {measure.images} images per row, "
         f"{measure.class_plan}; weights: {', '.join(entries)}; sampler: {sampler}.",
-        f"Feature network: {measure.features}; reference: {measure.reference}.",
+        f"Feature network: {measure.features}; reference: {measure.reference}. Times are of one batch of each kind of "
+        "guidance on one CPU thread, measured in turn, median of five.",
         *claims(records, job.seeds, job.schedules),
     ]
-    text = table(records, real) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    text = (
+        table(records, real, sampling_seconds(job, plain, gft))
+        + "\n\n"
+        + "\n".join(f"- {note}" for note in notes)
+        + "\n"
+    )
     (job.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
     plot(records, real, job)
