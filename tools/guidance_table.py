@@ -248,7 +248,7 @@ def sampling_seconds(job: Job, plain: Model, gft: Model) -> dict[str, float]:
 
 
 def table(records: Sequence[ScoreRecord], real: Scores, seconds: Mapping[str, float]) -> str:
-    """The Markdown table; the best distance of CFG and of GFT is bold. `seconds` are per image of a kind of guidance."""
+    """The Markdown table; the best distance of CFG and of GFT is bold. `seconds` per image are those of a kind."""
     groups = grouped(records)
     lines = [
         f"| guidance | strength | {distance_title(records[0])} | accuracy % | IS-like | precision | recall "
