@@ -76,7 +76,7 @@ def test_the_page_says_what_is_missing(pages: ModuleType, tmp_path: Path) -> Non
     write(tmp_path / "dit-nano" / "finetuned.csv", [row("gft-from-base", "beta", 0.5, 0, 5.0)])
     text = pages.page(tmp_path)
     assert "| GFT, fine-tuned from base | beta = 0.5 | 5.00 |" in text
-    assert "fine-tuned from base, against CFG: **not reached**" in text
+    assert "fine-tuned from base, against CFG (1 seed): **not reached**, 5.00 is above 4.00 by 1.00 (25%)." in text
     assert "diffusion (dit-nano)" not in text.partition("## Not reproduced")[2]
 
 
