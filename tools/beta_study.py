@@ -22,7 +22,7 @@ import torch
 
 import gftzoo
 from gftzoo.engine import resolve, train
-from gftzoo.engine.checkpoint import newest
+from gftzoo.engine.checkpoint import newest, read_state
 from gftzoo.errors import GftzooError
 from gftzoo.evaluate.protocol import Evaluator, choose_protocol
 from gftzoo.evaluate.sweep import sweep
@@ -57,12 +57,17 @@ def trained(job: argparse.Namespace, draw: str, p_drop: float, seed: int) -> gft
     config = resolve(job.model, objective="gft", steps=job.steps, options=options)
     name = "-".join(f"{key}{value}" for key, value in sorted(rule.items()))
     run: Path = job.work / f"{job.model}-{config.steps}-{name}-seed{seed}"
-    if newest(run) is None:
+    if steps_done(run) < config.steps:
         shutil.rmtree(run, ignore_errors=True)
         train(config, run)
-    if newest(run) is None:  # asked to stop, it returns
+    if steps_done(run) < config.steps:  # asked to stop, it saves and returns
         raise GftzooError(f"{run} was stopped; the same command trains it again.")
     return gftzoo.load(run)
+
+
+def steps_done(run: Path) -> int:
+    checkpoint = newest(run)
+    return 0 if checkpoint is None else int(read_state(checkpoint)["step"])
 
 
 def collect(job: argparse.Namespace) -> list[Row]:
