@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from gftzoo import plugins, zoo
-from gftzoo.errors import PluginError
+from gftzoo.cli import main
+from gftzoo.data import open_source
+from gftzoo.errors import PluginError, UsageError
 
 WORKING = """
 from gftzoo.hookspecs import hookimpl
@@ -111,16 +114,6 @@ def test_a_broken_plugin_is_named_with_its_reason(site: Site, case: str) -> None
         assert f"'{case}' ({case} 1.2)" in found.reason
 
 
-def test_ten_broken_plugins_take_nothing_down(site: Site) -> None:
-    for case, (arguments, _) in BROKEN.items():
-        site.install(case, **arguments)
-    states = {p.name: plugins.report(p).state for p in plugins.installed_plugins()}
-    assert {name for name, state in states.items() if state == "broken"} >= set(BROKEN)
-    assert states["diffusion"] == "ok"
-    assert zoo.get_card("dit-xl").parameters == 675_129_632
-    assert plugins.load_family("diffusion").name == "diffusion"
-
-
 def test_a_clash_names_both_sides(site: Site) -> None:
     site.install("first", source(), family="shared")
     site.install("second", source(), family="shared")
@@ -160,3 +153,63 @@ def test_a_plugin_cannot_replace_a_model_of_the_zoo(site: Site) -> None:
     registry = "models: {dit-xl: {family: acme, parameters: 5, resolution: 8, tokenizer: pixels}}"
     site.install("acme", source(), registry=registry)
     assert zoo.get_card("dit-xl").family == "diffusion"
+
+
+def call(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return int(stop.value.code or 0)
+
+
+def test_commands_work_beside_broken_plugins_and_name_them(site: Site, tmp_path: Path, capsys) -> None:
+    for case, (arguments, _) in BROKEN.items():
+        site.install(case, **arguments)
+    for name in ("first", "second"):
+        site.install(name, source(), family="shared")
+    assert call("list", "dit-nano") == 0
+    small = ("--steps", "1", "-obatch_size=4", "-oema_decay=null", "-osample_grid=[1, 1]")
+    assert call("train", "dit-nano", "--gft", *small, "--runs", str(tmp_path / "runs"), "--name", "run") == 0
+    capsys.readouterr()
+    assert call("plugins", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    broken = {row["distribution"]: row for row in rows if row["state"] == "broken"}
+    assert broken.keys() == {*BROKEN, "first", "second"}
+    assert all(row["version"] == "1.2" for row in broken.values())
+    assert all(words in broken[case]["reason"] for case, (_, words) in BROKEN.items())
+    assert "claimed by first 1.2 and second 1.2" in broken["first"]["reason"]
+    assert next(row["state"] for row in rows if row["plugin"] == "diffusion") == "ok"
+
+
+def test_a_command_of_a_plugin_is_imported_when_it_is_called(site: Site, capsys) -> None:
+    code = (
+        "import click\n@click.command('greet')\n@click.argument('name')\ndef greet(name):\n    click.echo(name * 2)\n"
+    )
+    site.install("acme", code, family="greet", group=plugins.COMMANDS, attribute="greet")
+    site.install("fails", "import sys; sys.exit(4)", group=plugins.COMMANDS)
+    assert call("--help") == 0
+    assert "From acme 1.2." in capsys.readouterr().out and "plugin_acme" not in sys.modules
+    assert call("greet", "ab") == 0
+    assert capsys.readouterr().out == "abab\n"
+    assert call("fails") == 3
+    assert "failed to load (SystemExit: 4)" in capsys.readouterr().err
+
+
+def test_a_data_source_of_a_plugin(site: Site) -> None:
+    code = (
+        "from gftzoo.data import open_source\ndef reopen(argument, split):\n    return open_source('digits', argument)"
+    )
+    site.install("acme", code, family="my-digits", group=plugins.SOURCES, attribute="reopen")
+    assert len(open_source("my-digits:held-out")) == len(open_source("digits", "held-out"))
+    with pytest.raises(UsageError, match="did you mean 'my-digits'"):
+        open_source("my-digit")
+
+
+def test_listing_many_plugins_imports_none(site: Site, capsys) -> None:
+    card = "{{family: fam{0}, parameters: 5, resolution: 8, tokenizer: pixels}}"
+    for index in range(50):
+        registry = f"models: {{many-{index}: {card.format(index)}}}"
+        site.install(f"fam{index}", "raise RuntimeError('imported')", registry=registry)
+    assert call("list", "many-*", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["plugin"] for row in rows} == {f"fam{index}" for index in range(50)}
+    assert not [module for module in sys.modules if module.startswith("plugin_")]

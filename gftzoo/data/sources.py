@@ -99,7 +99,9 @@ def open_source(spec: str, split: Split = "train") -> Source:
     if kind not in openers and (found := _of_a_plugin(kind)) is not None:
         return found(argument, split)
     if kind not in openers:
-        raise UsageError(f"unknown data {spec!r}{nearest(kind, openers)}; valid are {', '.join(_forms())}.")
+        others = _plugin_names()
+        hint, forms = nearest(kind, [*openers, *others]), ", ".join([*_forms(), *others])
+        raise UsageError(f"unknown data {spec!r}{hint}; valid are {forms}.")
     takes_argument = kind in _WITH_ARGUMENT
     if takes_argument != bool(colon and argument):
         form = f"{kind}:{_WITH_ARGUMENT[kind]}" if takes_argument else kind
@@ -113,6 +115,12 @@ def _of_a_plugin(kind: str) -> Callable[[str, Split], Source] | None:
 
     found = next((plugin for plugin in active(SOURCES) if plugin.name == kind), None)
     return None if found is None else cast("Callable[[str, Split], Source]", load_object(found))
+
+
+def _plugin_names() -> list[str]:
+    from gftzoo.plugins import SOURCES, active
+
+    return sorted(plugin.name for plugin in active(SOURCES))
 
 
 _WITH_ARGUMENT = {"imagefolder": "PATH", "hf": "NAME", "jsonl": "PATH", "cache": "PATH", "stream": "URL"}
