@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import torch
 
 import gftzoo
+from gftzoo.cli.new_plugin import TEMPLATE, renamed
 from gftzoo.data import SeekableSampler, TrainingData, open_source
 from gftzoo.engine.config import TrainConfig, resolve
 from gftzoo.family import Problem
@@ -126,17 +129,39 @@ def data_path(name: str, batch: int, rounds: int) -> dict[str, float]:
 
 
 def start_up(rounds: int) -> dict[str, float]:
-    """Process seconds of the command line beside those of an empty interpreter."""
+    """Process seconds of the command line beside those of an empty interpreter; list also with 50 plugins more."""
 
-    def process(*words: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    def process(code: str, path: str = "") -> Callable[[], object]:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([*filter(None, [path, os.environ.get("PYTHONPATH")])]),
+        }
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
 
-    jobs = {
-        "python -c pass": process("-c", "pass"),
-        "gftzoo --help": process("-c", "from gftzoo.cli import main; main(['--help'])"),
-        "gftzoo list": process("-c", "from gftzoo.cli import main; main(['list'])"),
-    }
-    return medians(jobs, rounds)
+    command = "from gftzoo.cli import main; main([{!r}])"
+    with tempfile.TemporaryDirectory() as folder:
+        install_plugins(Path(folder), 50)
+        jobs = {
+            "python -c pass": process("pass"),
+            "gftzoo --help": process(command.format("--help")),
+            "gftzoo list": process(command.format("list")),
+            "gftzoo list, 50 plugins": process(command.format("list"), folder),
+        }
+        return medians(jobs, rounds)
+
+
+def install_plugins(folder: Path, count: int) -> None:
+    """Plugins with a catalogue of one model each, whose code fails if it is ever imported."""
+    registry = (TEMPLATE / "gftzoo_acme" / "registry.yaml").read_text()
+    for index in range(count):
+        name = f"plugin{index}"
+        package, info = folder / f"gftzoo_{name}", folder / f"gftzoo_{name}-1.0.dist-info"
+        package.mkdir()
+        info.mkdir()
+        (package / "__init__.py").write_text("raise RuntimeError\n")
+        (package / "registry.yaml").write_text(renamed(registry, name))
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gftzoo-{name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[gftzoo.families]\n{name} = gftzoo_{name}:Family\n")
 
 
 def main() -> None:
@@ -162,6 +187,7 @@ def main() -> None:
         "data: batches fed per plain step": step["plain"] / fetch["data"],
         "start: gftzoo --help / python -c pass": start["gftzoo --help"] / start["python -c pass"],
         "start: gftzoo list / python -c pass": start["gftzoo list"] / start["python -c pass"],
+        "start: gftzoo list with 50 plugins more / without": start["gftzoo list, 50 plugins"] / start["gftzoo list"],
         "start: gftzoo list, seconds": start["gftzoo list"],
     }
     print(f"{name}, batch {batch}, {device}, {arguments.threads} thread(s), medians of {rounds}")

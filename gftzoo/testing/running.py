@@ -27,7 +27,7 @@ from gftzoo.testing.training import NONE_DROPPED, equal_gradients, gradients
 # A large eps keeps Adam from blowing the rounding of vanishing gradients up to whole updates.
 RUN = {
     "batch_size": 4, "lr": 0.01, "eps": 1e-3, "learning_rate.warmup": 0, "learning_rate.kind": "constant",
-    "ema_decay": "null", "weight_decay_end": "null", "precision": "fp32", "device": "cpu", "log_every": 1,
+    "ema_decay": 0.5, "weight_decay_end": "null", "precision": "fp32", "device": "cpu", "log_every": 1,
     "sample_grid": "[1, 1]",
 }  # fmt: skip
 TIME_LIMIT = 600  # seconds for two steps on two ranks
@@ -66,16 +66,20 @@ def compiled_blocks(subject: Subject) -> str:
 def two_ranks(subject: Subject) -> str:
     """Two updates on two ranks (gloo, DDP) give the weights of two updates on one."""
     with tempfile.TemporaryDirectory() as folder:
-        weights = [train(subject.card.name, ranks, Path(folder)) for ranks in (1, 2)]
+        weights, averages = zip(*(train(subject.card.name, ranks, Path(folder)) for ranks in (1, 2)), strict=True)
     expect(weights[0].keys() == weights[1].keys(), "the two runs saved different tensors.")
+    moved = max(
+        float((averages[0][key] - value).abs().max()) for key, value in weights[0].items() if key in averages[0]
+    )
+    expect(moved > 1e-3, f"two updates moved the weights by {moved:.2g} from their average, too little to tell.")
     gaps = {key: float((weights[1][key] - value).abs().max()) for key, value in weights[0].items()}
     worst = max(gaps, key=lambda key: gaps[key])
     expect(gaps[worst] <= 1e-4, f"{worst} differs by {gaps[worst]:.2g} between one and two ranks, allowed 1e-4.")
-    return f"largest difference {gaps[worst]:.1g}"
+    return f"largest difference {gaps[worst]:.1g}, where updates are {moved:.1g} and more"
 
 
-def train(model: str, ranks: int, folder: Path) -> dict[str, torch.Tensor]:
-    """The weights after a short run, in processes of its own."""
+def train(model: str, ranks: int, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The weights and their average after a short run, in processes of its own."""
     from gftzoo.engine import checkpoint
 
     words = ["train", model, "--gft", "--steps", "2", "--runs", str(folder), "--name", str(ranks)]
@@ -101,7 +105,7 @@ def train(model: str, ranks: int, folder: Path) -> dict[str, torch.Tensor]:
     if run is None:  # the exit code says nothing: gloo may abort after the work is done
         lines = [line for line in done.stderr.splitlines() if "Error" in line] or done.stderr.splitlines()[-1:]
         raise Broken(f"training on {ranks} rank(s) left no checkpoint ({lines[0].strip() if lines else 'no message'}).")
-    return load_file(run / "raw.safetensors")
+    return load_file(run / "raw.safetensors"), load_file(run / "ema.safetensors")
 
 
 def free_port() -> int:
