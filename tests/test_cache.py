@@ -23,7 +23,7 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.plugins import load_family
 from gftzoo.tokenizers import Tokenizer, draw_latents
 
-SMALL = {"batch_size": 8, "log_every": 2, "ema_decay": 0.9}
+SMALL = {"batch_size": 8, "log_every": 2, "ema_decay": 0.9, "sample_grid": (1, 2)}
 
 
 def encoder(name: str, data: str, **options: object) -> EncodingModel:
@@ -117,7 +117,7 @@ def test_training_from_a_cache_is_training_from_images_to_the_bit(name: str, tmp
     if name != "dit-nano":
         assert manifest.content == "codes" and manifest.dtype == "uint8"
         assert source.encoded([3], [0]).shape == (1, {"var-nano": 30, "llamagen-nano": 64}[name])
-    configs = [resolve(name, data=data, steps=3, options=SMALL) for data in ("digits", f"cache:{cache}")]
+    configs = [resolve(name, data=data, steps=2, options=SMALL) for data in ("digits", f"cache:{cache}")]
     images, cached = (trained(config, tmp_path / str(index)) for index, config in enumerate(configs))
     assert images.keys() == cached.keys() and all(torch.equal(images[key], cached[key]) for key in images)
 
