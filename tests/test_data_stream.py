@@ -134,7 +134,14 @@ def trained(config: TrainConfig, run: Path) -> dict[str, torch.Tensor]:
 
 def test_a_run_from_a_stream_resumes_to_the_bit(tmp_path: Path, monkeypatch) -> None:
     data = f"stream:{write_tar(f'file://{tmp_path}/shards', times=15)}"
-    options = {"batch_size": 4, "ema_decay": 0.9, "checkpoint_every": 1, "keep_last": 3, "workers": 2, "sample_grid": (1, 1)}
+    options = {
+        "batch_size": 4,
+        "ema_decay": 0.9,
+        "checkpoint_every": 1,
+        "keep_last": 3,
+        "workers": 2,
+        "sample_grid": (1, 1),
+    }
     config = resolve("dit-nano", data=data, steps=3, options=options)
     assert config.card.classes == 10  # tar files do not say how many classes there are
     whole = trained(config, tmp_path / "run")
