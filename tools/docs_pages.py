@@ -24,7 +24,7 @@ from gftzoo import zoo
 from gftzoo.cli import browse
 from gftzoo.cli import gftzoo as command_line
 from gftzoo.hookspecs import GenerativeFamily
-from gftzoo.plugins import REQUIRED_HOOKS
+from gftzoo.plugins import GROUPS, REQUIRED_HOOKS
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -115,6 +115,11 @@ def documentation(member: Any) -> str:
         else:
             lines.append(re.sub(r"^ {8}", "  ", line))
     return "\n".join(lines).strip()
+
+
+def groups() -> str:
+    """The groups of entry points, with what their values are."""
+    return table(["group", "holds"], [[f"`{name}`", text] for name, text in GROUPS.items()])
 
 
 # ---- models and their cards
@@ -214,6 +219,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "api": api,
     "card-fields": card_fields,
     "commands": commands,
+    "groups": groups,
     "hook": hook,
     "hooks": hook_table,
     "models": models,
