@@ -91,7 +91,12 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def export(self, model: Any, to: str, folder: Path) -> Path:
-        formats = ", ".join(model.family.options().exports) or "none"
+        if to == "safetensors":
+            from gftzoo.weights import save_model
+
+            save_model(model, folder, "ema" if model.provenance.get("entry") == "ema" else "raw")
+            return folder
+        formats = ", ".join(("safetensors", *model.family.options().exports))
         raise UsageError(
             f"{model.card.name} cannot be exported to {to!r}; formats of family {model.card.family}: {formats}."
         )

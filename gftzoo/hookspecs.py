@@ -131,7 +131,7 @@ class GenerativeFamily:
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
         """Writes `model` into `folder` in the foreign format `to`, one of `options().exports`, and returns the folder.
 
-        None for another format. Default: UsageError with the formats there are.
+        None for another format. Default: `safetensors` with the card, and for another UsageError with those there are.
         """
 
     @hookspec(firstresult=True)

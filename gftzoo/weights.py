@@ -18,6 +18,7 @@ from torch import Tensor
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.family import Family
 from gftzoo.model import Model
+from gftzoo.parts import join_parts
 from gftzoo.plugins import load_family
 from gftzoo.tokenizers import Tokenizer
 from gftzoo.zoo import ModelCard, get_card
@@ -68,6 +69,17 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise GftzooError(f"{str(path)!r} is truncated or no safetensors file ({error}).") from error
+
+
+def _read_own(folder: Path, kind: Entry) -> Mapping[str, Tensor]:
+    """The weights in a folder of gftzoo's, one file or the parts of several ranks."""
+    if not (folder / kind).is_dir():
+        return _read_safetensors(folder / f"{kind}.safetensors")
+    try:
+        return join_parts(folder / kind)
+    except Exception as error:  # damage shows in many types of error
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise GftzooError(f"{str(folder / kind)!r} is damaged ({why[-1]}).") from error
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
@@ -190,14 +202,15 @@ def load_folder(folder: Path, entry: Entry | None = None, tokenizer_path: str | 
     """A model saved by gftzoo; EMA weights where there are any, unless `entry` says otherwise."""
     card, provenance = read_card(folder)
     kinds: list[Entry] = [entry] if entry else ["ema", "raw"]
-    files = [folder / f"{kind}.safetensors" for kind in kinds]
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        raise GftzooError(f"{str(folder)!r} holds no {' or '.join(f.name for f in files)}.")
+    kept = next(
+        (kind for kind in kinds if (folder / kind).is_dir() or (folder / f"{kind}.safetensors").is_file()), None
+    )
+    if kept is None:
+        raise GftzooError(f"{str(folder)!r} holds no {' or '.join(f'{kind}.safetensors' for kind in kinds)}.")
     family = load_family(card.family)
     network = family.build_network(card)
-    load_weights(network, _read_safetensors(found), str(found))
-    provenance = {**provenance, "entry": found.stem, "folder": folder.name}
+    load_weights(network, _read_own(folder, kept), f"{kept} of {folder}")
+    provenance = {**provenance, "entry": kept, "folder": folder.name}
     return Model(card, network, family.build_tokenizer(card.tokenizer, tokenizer_path), family, provenance)
 
 
@@ -282,6 +295,11 @@ def own_weights(folder: Path, entry: Entry | None = None) -> Path | None:
     except GftzooError:
         return None
     kinds: list[Entry] = [entry] if entry else ["ema", "raw"]
+    if any((inside / kind).is_dir() for kind in kinds):
+        raise UsageError(
+            f"the weights in {str(folder)!r} are in the parts of several ranks; put them together with "
+            f"`gftzoo export {folder} OUT --to safetensors` and give OUT."
+        )
     return next((file for kind in kinds if (file := inside / f"{kind}.safetensors").is_file()), None)
 
 

@@ -1,53 +1,154 @@
-"""Two ranks on one machine: the same training as one, by DDP and by FSDP2, and a resume of each."""
+"""Several ranks on one machine: the same training as one, by DDP and by FSDP2, to be resumed on any number of them."""
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from nano import NANO
+from ranks_job import config, halfway
 from safetensors.torch import load_file
+from torch import Tensor
 
-from gftzoo.engine import checkpoint, resolve, train
+import gftzoo
+from gftzoo.cli import main
+from gftzoo.engine import TrainConfig, checkpoint, train
+from gftzoo.parts import join_parts
 
-OPTIONS = {"batch_size": 16, "accumulate": 2, "ema_decay": 0.9, "checkpoint_every": 2, "log_every": 1, "device": "cpu"}
+JOBS = [*(f"{name}:ddp" for name in NANO), *(f"{name}:fsdp" for name in NANO), "dit-nano:sharded", "dit-nano:bf16"]
+KINDS = ("raw", "ema", "optimizer")
 
 
-def free_port() -> int:
+def torchrun(*words: str) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def torchrun(*words: str) -> str:
-    """The output of a two-rank job. Its exit code is not looked at: gloo may abort at interpreter exit."""
+        port = probe.getsockname()[1]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--master_addr", "127.0.0.1", "--master_port", str(free_port()), "-m", "gftzoo", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(launch, capture_output=True, text=True, env=environment, timeout=240, check=False)
-    return result.stdout + result.stderr
+    return [*launch, "--master_addr", "127.0.0.1", "--master_port", str(port), *words]
+
+
+@contextmanager
+def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process of its own group, of which nothing is left afterwards."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with (folder / "output.txt").open("w") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, text=True, env=environment, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
-def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(resolve("dit-nano", objective="gft", steps=4, options=OPTIONS), tmp_path_factory.mktemp("one") / "run")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of JOBS on two ranks, and their halves, resumed."""
+    folder = tmp_path_factory.mktemp("two")
+    script = str(Path(__file__).with_name("ranks_job.py"))
+    with started(torchrun(script, str(folder), *JOBS), folder) as process:
+        process.wait(timeout=400)
+    assert process.returncode == 0, (folder / "output.txt").read_text()
+    return folder
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_ranks_equal_one_and_resume(parallel: str, one_rank: Path, tmp_path: Path) -> None:
-    options = [f"-o{key}={value}" for key, value in {**OPTIONS, "parallel": parallel}.items()]
-    common = ["train", "dit-nano", "--gft", *options, "-olearning_rate.horizon=4", "--runs", str(tmp_path)]
-    output = torchrun(*common, "--steps", "2", "--name", "run")
-    assert output.count("Done: ") == 1, output
-    output = torchrun("train", "--resume", str(tmp_path / "run"), "--steps", "4")
-    assert "Resuming" in output and output.count("Done: ") == 1, output
-    folders = [checkpoint.newest(run) for run in (one_rank, tmp_path / "run")]
-    for kind in ("raw", "ema", "optimizer"):
-        ours, theirs = (load_file(folder / f"{kind}.safetensors") for folder in folders if folder is not None)
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same training on one rank, which takes two micro-batches a step where two ranks take one each."""
+    folder = tmp_path_factory.mktemp("one")
+    return {name: train(config(name, accumulate=2), folder / name) for name in NANO}
+
+
+def tensors(run: Path, kind: str) -> dict[str, Tensor]:
+    newest = checkpoint.newest(run)
+    assert newest is not None and newest.name == "step-00000004"
+    return join_parts(newest / kind) if (newest / kind).is_dir() else load_file(newest / f"{kind}.safetensors")
+
+
+def assert_close(a: Path, b: Path, atol: float) -> None:
+    for kind in KINDS:
+        ours, theirs = tensors(a, kind), tensors(b, kind)
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
-            torch.testing.assert_close(theirs[key], value, rtol=0, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+            torch.testing.assert_close(theirs[key], value, rtol=0, atol=atol, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if not job.endswith("bf16")])
+def test_two_ranks_train_what_one_does(job: str, two_ranks: Path, one_rank: dict[str, Path]) -> None:
+    assert_close(one_rank[job.split(":", maxsplit=1)[0]], two_ranks / job.replace(":", "-"), atol=1e-5)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_two_ranks_resume_to_the_bit(job: str, two_ranks: Path) -> None:
+    run = two_ranks / job.replace(":", "-")
+    assert_close(run, run.with_name(f"{run.name}-resumed"), atol=0)
+
+
+def test_bf16_on_sharded_weights_stays_near_fp32(two_ranks: Path) -> None:
+    whole, half = (tensors(two_ranks / f"dit-nano-{kind}", "raw") for kind in ("fsdp", "bf16"))
+    assert all(value.dtype == torch.float32 for value in half.values())
+    moved = torch.cat([(whole[key] - half[key]).flatten() for key in whole])
+    assert 0 < moved.abs().max() < 2e-3
+
+
+def test_a_sharded_checkpoint_goes_on_and_loads_anywhere(two_ranks: Path, one_rank: dict[str, Path], tmp_path) -> None:
+    run = halfway(two_ranks / "dit-nano-sharded", tmp_path / "alone")
+    parts = sorted(path.name for path in (run / "checkpoints" / "step-00000002" / "raw").iterdir())
+    assert len(parts) == 2 and all(name.endswith(".safetensors") for name in parts)
+    config = TrainConfig.read(run).model_copy(update={"accumulate": 2, "sharded_checkpoints": False})
+    train(config, run, resume=True)  # on one rank
+    assert_close(one_rank["dit-nano"], run, atol=1e-5)
+    model = gftzoo.load(two_ranks / "dit-nano-sharded")
+    ema = tensors(two_ranks / "dit-nano-sharded", "ema")
+    assert all(torch.equal(value, ema[name]) for name, value in model.network.state_dict().items())
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(two_ranks / "dit-nano-sharded"), str(tmp_path / "out"), "--to", "safetensors"])
+    assert stop.value.code == 0
+    consolidated = load_file(tmp_path / "out" / "ema.safetensors")
+    assert consolidated.keys() == ema.keys() and all(torch.equal(consolidated[key], ema[key]) for key in ema)
+    assert gftzoo.load(tmp_path / "out").provenance["entry"] == "ema"
+
+
+def test_a_rank_that_dies_ends_the_job_with_a_message(tmp_path: Path) -> None:
+    options = ["-obatch_size=4", "-olog_every=1", "-ocheckpoint_every=1", "-odevice=cpu", "--steps", "100000"]
+    command = torchrun("-m", "gftzoo", "train", "dit-nano", "--gft", *options, "--runs", str(tmp_path), "--name", "run")
+    with started(command, tmp_path) as job:
+        wait_for(lambda: checkpoint.newest(tmp_path / "run") is not None, job, tmp_path)
+        rank = next(p for p in psutil.Process(job.pid).children() if p.environ().get("RANK") == "1")
+        rank.kill()
+        begin = time.monotonic()
+        assert job.wait(timeout=60) != 0
+    output = (tmp_path / "output.txt").read_text()
+    assert time.monotonic() - begin < 60
+    assert re.search(r"rank 0 lost another rank.*gftzoo train --resume", output), output
+
+
+def wait_for(condition, job: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert job.poll() is None and time.monotonic() < deadline, (folder / "output.txt").read_text()
+        time.sleep(0.05)
+
+
+def test_a_signal_to_the_whole_job_ends_the_step_and_saves(tmp_path: Path) -> None:
+    """As Slurm sends it: to every process, those that load data too."""
+    options = ["-obatch_size=4", "-oworkers=1", "-ocheckpoint_every=1000000", "-odevice=cpu", "--steps", "1000000"]
+    words = ["train", "dit-nano", "--gft", *options, "-olog_every=1", "--runs", str(tmp_path), "--name", "run"]
+    with started([sys.executable, "-m", "gftzoo", *words], tmp_path) as job:
+        wait_for((tmp_path / "run" / "metrics.jsonl").exists, job, tmp_path)
+        os.killpg(job.pid, signal.SIGTERM)
+        assert job.wait(timeout=60) == 0, (tmp_path / "output.txt").read_text()
+    step = checkpoint.read_state(checkpoint.newest(tmp_path / "run") or tmp_path)["step"]
+    assert f"Stopped at step {step}; go on with `gftzoo train --resume" in (tmp_path / "output.txt").read_text()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import yaml
 
-from gftzoo.errors import GftzooError, UsageError
+from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
     from gftzoo.engine import TrainConfig

@@ -35,7 +35,7 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
 @click.command("export")
 @click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "form", required=True, help="The format, e.g. diffusers; `gftzoo info` lists a model's.")
+@click.option("--to", "form", required=True, help="safetensors, or another that `gftzoo info` lists.")
 @click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file.")
 @click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
 @click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights.")

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from gftzoo.data.atomic import flush
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.parallel import any_rank
-from gftzoo.engine.tensors import empty_optimizer, fill, gathered, live, shapes, write_parts
+from gftzoo.engine.tensors import empty_optimizer, fill, gathered, live, shapes, write_sharded
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.weights import check_fit, write_card
@@ -76,7 +76,7 @@ def _write_tensors(
     problem: Exception | None = None
     for kind, tensors in live(model, optimizer, ema):
         if sharded:
-            write_parts(partial / kind, tensors)
+            write_sharded(partial, kind, tensors)
             continue
         complete = gathered(tensors)  # on every rank, also after a problem: the others wait for it
         if is_main_process() and problem is None:

@@ -72,7 +72,7 @@ def shard(
     stay in fp32. With `offload` weights, gradients and moments wait on the CPU, where the optimizer steps too.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    options = {
+    options: dict[str, Any] = {
         "mesh": mesh,
         "mp_policy": MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
         "offload_policy": CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy(),

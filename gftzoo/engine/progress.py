@@ -15,9 +15,11 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gftzoo.data.atomic import written_whole
 from gftzoo.engine.config import TrainConfig
 
 GIB = 2**30
+METRICS = "metrics.jsonl"
 
 
 def peak_memory(device: torch.device) -> float:
@@ -36,6 +38,22 @@ def mean_over_ranks(value: torch.Tensor) -> float:
     return float(value)
 
 
+def forget_after(metrics: Path, step: int) -> None:
+    """Leaves the lines up to `step`, where a resumed run goes on; later ones, or half of one, are written again."""
+    if not metrics.is_file():
+        return
+    kept = [line for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines() if _upto(line, step)]
+    with written_whole(metrics) as partial:
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _upto(line: str, step: int) -> bool:
+    try:
+        return int(json.loads(line)["step"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 class ProgressHook(Hook):
     """Loss, rate, gradient norm, images/s, model FLOPs utilisation and peak memory, every `log_every` steps."""
 
@@ -48,6 +66,8 @@ class ProgressHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         self.since, self.since_step = time.perf_counter(), runner.iter
+        if is_main_process():
+            forget_after(self.run / METRICS, runner.iter)
         if is_main_process() and sys.stderr.isatty():
             columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, TextColumn("{task.fields[numbers]}"), console=Console(stderr=True))
@@ -82,7 +102,7 @@ class ProgressHook(Hook):
             peak = peak_flops(self.device)
             if peak:
                 numbers["mfu"] = achieved / peak
-        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (self.run / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **{k: float(f"{v:.6g}") for k, v in numbers.items()}}) + "\n")
         runner.visualizer.add_scalars(numbers, step=step)
         self._tell(runner, step, numbers)

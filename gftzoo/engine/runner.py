@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -18,7 +20,7 @@ import torch
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
-from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBackend
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -28,16 +30,15 @@ from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.hooks import STOPS, CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
 from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
-from gftzoo.engine.parallel import parallelize, process_group
+from gftzoo.engine.parallel import any_rank, parallelize, process_group
 from gftzoo.engine.progress import ProgressHook
+from gftzoo.engine.trackers import build_trackers, refuse_missing
 from gftzoo.engine.training import TrainingModel
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
 from gftzoo.plugins import load_family
 from gftzoo.weights import import_model, read_card, resolve_weights
-
-TRACKERS = {"tensorboard": TensorboardVisBackend, "wandb": WandbVisBackend}
 
 
 class ZooRunner(Runner):
@@ -65,8 +66,8 @@ class ZooRunner(Runner):
         return run_logger(self.run_folder)
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        backends = [TRACKERS[name](save_dir=str(self.run_folder / "trackers")) for name in self.config.trackers]
-        return Visualizer(name=self.experiment_name, vis_backends=backends if is_main_process() else [])
+        backends = build_trackers(self.config, self.run_folder) if self.config.trackers and is_main_process() else []
+        return Visualizer(name=self.experiment_name, vis_backends=backends)
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         return model  # parallelised before the optimizer was built
@@ -199,6 +200,7 @@ LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote p
 
 def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
     """The run, on this rank."""
+    refuse_missing(config)
     device = choose_device(config.device)
     source = open_source(config.data, split="train")
     source.check(config.card)
@@ -213,6 +215,7 @@ def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
         for hook in runner.hooks:
             if isinstance(hook, ProgressHook):
                 hook.close()
+        runner.visualizer.close()
     for problem in source.problems:
         runner.logger.info(f"skipped: {problem}")
 
@@ -317,14 +320,32 @@ def deaf_to_signals(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@atexit.register
+def end_workers() -> None:
+    """Daemons end with their process; those that are deaf are killed, before multiprocessing waits for them."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
 def collated(batch: Any) -> Any:
     """`TrainingData` collates by itself, the whole batch at once."""
     return batch
 
 
 def _prepare_folder(run: Path, config: TrainConfig, resume: bool) -> None:
-    if not is_main_process():
-        return
+    """The main process prepares the folder and the others wait for it."""
+    problem: GftzooError | None = None
+    try:
+        if is_main_process():
+            _make_folder(run, config, resume)
+    except GftzooError as error:
+        problem = error
+    if any_rank(problem is not None):
+        raise problem or GftzooError(f"the main process could not prepare the run folder {str(run)!r}.")
+
+
+def _make_folder(run: Path, config: TrainConfig, resume: bool) -> None:
     if not resume and run.exists() and any(not path.name.startswith(f".{CONFIG_FILE}") for path in run.iterdir()):
         raise UsageError(f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {run}.")
     checkpoint.sweep(run)

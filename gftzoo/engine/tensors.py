@@ -1,29 +1,21 @@
-"""Everything that trains as named tensors, and their way into files and back: whole, or every rank its own part.
-
-Both kinds of file are safetensors. Parts are written by torch.distributed.checkpoint with the place of each in its
-tensor, so that any number of ranks, or one process, can read what another number wrote.
-"""
+"""Everything that trains as named tensors, and their way into files and back: whole, or every rank its own parts."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from mmengine.dist import is_main_process
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gftzoo.engine.ema import EMA, local
 from gftzoo.engine.loop import whole
 from gftzoo.model import Model
+from gftzoo.parts import fill_from_parts, shapes_of_parts, write_parts
 
 Named = dict[str, Tensor]
 
@@ -97,57 +89,31 @@ def _unshared(tensors: Mapping[str, Tensor]) -> Named:
     return result
 
 
-def write_parts(folder: Path, tensors: Named) -> None:
-    """Writes every rank's parts into `folder`; every rank must call it, and all raise where one cannot write."""
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    with _quiet():
-        dcp.save(_unshared(tensors), storage_writer=writer, no_dist=_alone())
+def write_sharded(folder: Path, kind: str, tensors: Named) -> None:
+    """Writes every rank's parts of one kind; every rank must call it, and all raise where one cannot write."""
+    write_parts(folder / kind, _unshared(tensors))
 
 
 def shapes(folder: Path, kind: str) -> Named:
     """The tensors of one kind in a checkpoint, without their values."""
-    file, parts = folder / f"{kind}.safetensors", folder / kind
-    if not parts.is_dir():
-        return {name: torch.empty_like(value, device="meta") for name, value in load_file(file).items()}
-    found = HuggingFaceStorageReader(str(parts)).read_metadata().state_dict_metadata
-    tensors = {name: about for name, about in found.items() if isinstance(about, TensorStorageMetadata)}
-    return {n: torch.empty(a.size, dtype=a.properties.dtype, device="meta") for n, a in tensors.items()}
+    if (folder / kind).is_dir():
+        return shapes_of_parts(folder / kind)
+    file = load_file(folder / f"{kind}.safetensors")
+    return {name: torch.empty_like(value, device="meta") for name, value in file.items()}
 
 
 @torch.no_grad()
 def fill(tensors: Named, folder: Path, kind: str) -> None:
     """Reads one kind of a checkpoint into `tensors`, whole or sharded, whichever way it was written."""
     if (folder / kind).is_dir():
-        with _quiet():
-            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder / kind)), no_dist=_alone())
+        fill_from_parts(folder / kind, tensors)
         return
     saved = load_file(folder / f"{kind}.safetensors")
     for name, tensor in tensors.items():
         tensor.copy_(_distributed_like(tensor, saved[name]))
 
 
-def read_whole(folder: Path, kind: str) -> Named:
-    """The tensors of one kind as one process needs them, put together where they are in parts."""
-    if not (folder / kind).is_dir():
-        return load_file(folder / f"{kind}.safetensors")
-    found = {name: torch.empty_like(value, device="cpu") for name, value in shapes(folder, kind).items()}
-    fill(found, folder, kind)
-    return found
-
-
 def _distributed_like(like: Tensor, value: Tensor) -> Tensor:
     """`value`, a whole tensor, where and sharded as `like` is."""
     value = value.to(like.device)
     return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
-
-
-def _alone() -> bool:
-    return not torch.distributed.is_initialized()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remark that a single process reads or writes alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield

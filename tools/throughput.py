@@ -1,0 +1,236 @@
+"""What training runs at on one device: images/s, model FLOPs utilisation, peak memory and the cost of GFT.
+
+    python tools/throughput.py                                             # a GPU: four models, under five minutes
+    python tools/throughput.py --models dit-nano --device cpu --batch 8 --seconds 1
+
+Each model trains plain and with GFT, eager and with its blocks compiled, in bf16, at its own resolution with everything
+that belongs to a step: the draws of noise and temperature, both passes, the optimizer and the average. Latents (codes)
+are random ones of the right shape and already on the device, as if from a cache: images and their encoding are left
+out. Rows are appended to the CSV with commit, device and versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gftzoo
+from gftzoo.engine import estimate
+from gftzoo.engine.config import TrainConfig, resolve
+from gftzoo.engine.ema import EMA
+from gftzoo.engine.loop import MixedPrecision, choose_dtype
+from gftzoo.engine.progress import GIB, peak_flops, peak_memory
+from gftzoo.engine.runner import choose_device
+from gftzoo.engine.training import TrainingModel
+from gftzoo.model import Model
+from gftzoo.objectives import build_objective
+from gftzoo.plugins import load_family
+from gftzoo.tokenizers import Tokenizer
+from gftzoo.zoo import ModelCard, catalogue, get_card
+
+MODELS = ("dit-xl", "var-d16", "llamagen-l", "mar-b")
+BATCHES = (256, 128, 64, 32, 16, 8, 4, 2)
+SHARE = 0.85  # of the free memory that a batch may be expected to take
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the CSV."""
+
+    model: str
+    objective: str
+    blocks: str
+    precision: str
+    batch: int
+    images_per_second: float
+    mfu: float | None
+    teraflops: float | None
+    peak_memory_gib: float
+    expected_memory_gib: float
+    seconds_per_step: float
+    over_plain: float | None
+    latents: str
+    device: str
+    commit: str
+    gftzoo: str
+    torch: str
+    cuda: str
+
+
+class Job:
+    """One model under one objective, with all that a step needs."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        card = config.card
+        self.config, self.device, self.done = config, device, 0
+        with device:
+            self.model = Model.fresh(card, random_tokenizer(card)).to(device)
+        objective = build_objective(config.objective, config.objective_options)
+        objective.prepare(self.model)
+        self.trained = TrainingModel(self.model, objective, seed=0).train()
+        assert config.ema_decay is not None
+        self.ema = EMA(self.model.network, config.ema_decay)
+        groups = self.model.family.parameter_groups(self.model.network, config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=config.betas)
+        self.wrapper = MixedPrecision(optimizer, 1, choose_dtype(config.precision, device), config.clip_norm, device)
+        self.wrapper.initialize_count_status(self.trained, 0, 10**9)
+        self.batch = random_batch(self.model, config.batch_size, device)
+
+    def step(self) -> None:
+        first = self.done * self.config.batch_size
+        positions = torch.arange(first, first + self.config.batch_size)
+        self.trained.train_step({**self.batch, "position": positions}, self.wrapper, self.trained)
+        self.ema.update(self.done)
+        self.done += 1
+
+    def compile(self) -> None:
+        for block in self.model.family.blocks(self.model.network):
+            block.compile()
+
+
+def random_batch(model: Model, size: int, device: torch.device) -> dict[str, Any]:
+    """Latents or codes of the right shape, and conditions."""
+    like = estimate.example_latents(model.card, size)
+    stream = torch.Generator().manual_seed(0)
+    if like.is_floating_point():
+        latents = torch.randn(like.shape, generator=stream)
+    else:
+        latents = torch.randint(model.card.tokenizer.codebook or 1, like.shape, generator=stream)
+    with torch.no_grad():
+        condition = model.encode_condition(estimate.example_conditions(model.card, size))
+    return {"latents": latents.to(device), "condition": condition}
+
+
+def random_tokenizer(card: ModelCard) -> Tokenizer | None:
+    """The tokenizer with random weights, for a family whose training step calls it (it has the same cost)."""
+    family = load_family(card.family)
+    if not family.options().reads_tokenizer:
+        return None
+    nano = get_card(catalogue().families[card.family].nano)
+    return type(family.build_tokenizer(nano.tokenizer))(card.tokenizer)
+
+
+def configuration(name: str, objective: str, batch: int, precision: str) -> TrainConfig:
+    """The model's recipe at its own resolution, tokenizer and classes."""
+    recipe = resolve(name, objective=objective, options={"precision": precision})
+    card = get_card(name).change(temperature=recipe.card.temperature)
+    decay = recipe.ema_decay or 0.9999
+    return recipe.model_copy(update={"card": card, "batch_size": batch, "accumulate": 1, "ema_decay": decay})
+
+
+def largest_batch(name: str, precision: str, device: torch.device) -> int:
+    """The largest batch whose expected memory leaves some room, on a CPU at most 8."""
+    room = SHARE * estimate.available_bytes(device)
+    for batch in BATCHES if device.type == "cuda" else BATCHES[-3:]:
+        if estimate.training_cost(configuration(name, "gft", batch, precision)).total_bytes < room:
+            return batch
+    return 1
+
+
+def seconds_per_step(job: Job, seconds: float, device: torch.device) -> float:
+    """The median of steps, after three to warm up."""
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    for _ in range(3):
+        job.step()
+    wait()
+    taken: list[float] = []
+    while sum(taken) < seconds or len(taken) < 3:
+        begin = time.perf_counter()
+        job.step()
+        wait()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
+
+
+def measure(name: str, batch: int, precision: str, device: torch.device, seconds: float) -> Iterator[Row]:
+    """The four rows of one model."""
+    plain: dict[str, float] = {}
+    for objective in ("conditional", "gft"):
+        config = configuration(name, objective, batch, precision)
+        cost = estimate.training_cost(config)
+        job = Job(config, device)
+        for blocks in ("eager", "compiled"):
+            if blocks == "compiled":
+                job.compile()
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            step = seconds_per_step(job, seconds, device)
+            plain.setdefault(blocks, step)
+            rate, peak = batch / step, peak_flops(device)
+            achieved = rate * cost.flops_per_image if cost.flops_per_image else None
+            yield Row(
+                name, objective, blocks, precision, batch, round(rate, 2),
+                round(achieved / peak, 4) if achieved and peak else None,
+                round(achieved / 1e12, 3) if achieved else None,
+                round(peak_memory(device), 3), round(cost.total_bytes / GIB, 3), round(step, 5),
+                round(step / plain[blocks], 3) if objective == "gft" else None,
+                "random, cached", where(device), commit(), gftzoo.__version__,
+                torch.__version__, torch.version.cuda or "",
+            )  # fmt: skip
+        del job
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def where(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+
+
+def commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def append(row: Row, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(asdict(row)))
+        if new:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+
+
+def show(row: Row) -> None:
+    mfu = f"{row.mfu:6.1%}" if row.mfu is not None else "   ---"
+    ratio = f"  x{row.over_plain:.2f} of plain" if row.over_plain else ""
+    print(
+        f"{row.model:12} {row.objective:11} {row.blocks:8} batch {row.batch:3}  {row.images_per_second:8.1f} images/s  "
+        f"MFU {mfu}  {row.peak_memory_gib:6.2f} GiB{ratio}",
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp16", "fp32"])
+    parser.add_argument("--batch", type=int, help="images per step; default: the largest that should fit")
+    parser.add_argument("--seconds", type=float, default=5.0, help="measured for each row, after warming up")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/throughput.csv"))
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    begin = time.perf_counter()
+    for name in arguments.models:
+        batch = arguments.batch or largest_batch(name, arguments.precision, device)
+        for row in measure(name, batch, arguments.precision, device, arguments.seconds):
+            show(row)
+            append(row, arguments.out)
+    print(f"{time.perf_counter() - begin:.0f} s in all; rows appended to {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
