@@ -51,6 +51,7 @@ def install_by_pip(package: Path, folder: Path) -> str:
 
 def try_plugin(folder: Path, *, pip: bool, quick: bool) -> None:
     """Every step in turn; SystemExit with its output if one fails."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads slow networks of this size down
     python, environment = sys.executable, dict(os.environ)
 
     def gftzoo(*words: str) -> str:
