@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -59,10 +60,23 @@ def test_resume_goes_on(gft_run: Path, tmp_path: Path, capsys) -> None:
     assert newest is not None and newest.name == "step-00000004"
 
 
-def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys) -> None:
+def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("gftzoo.engine.estimate.available_bytes", lambda device: 2.0**30)
     assert call("train", "dit-b", "--gft", "--dry-run", "--runs", str(tmp_path / "runs")) == 0
     out = capsys.readouterr().out
-    assert "129,671,176" in out and "GFLOPs" in out and "optimizer" in out
+    assert "129,671,176" in out and "GFLOPs" in out and "optimizer" in out and "does not fit" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_takes_a_few_steps_for_the_time(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("gftzoo.engine.trial.BUDGET", 0.1)
+    words = ("train", "dit-nano", "--gft", "--dry-run", "--steps", "7200", "-o", "batch_size=4", "-o", "device=cpu")
+    assert call(*words, "--runs", str(tmp_path / "runs")) == 0
+    out = capsys.readouterr().out
+    seconds, total = (re.search(rf"{line} +([\d.e-]+) (\w+)", out) for line in ("time per step", "time in all"))
+    assert seconds is not None and seconds[2] == "s" and total is not None
+    size = {"seconds": 1, "minutes": 60, "hours": 3600}[total[2]]
+    assert float(total[1]) * size == pytest.approx(7200 * float(seconds[1]), rel=0.1)
     assert not (tmp_path / "runs").exists()
 
 

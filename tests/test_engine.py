@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from nano import NANO
 from safetensors.torch import load_file
+from test_weights import Payload
 
 import gftzoo
+from gftzoo.cli.train import go_on
+from gftzoo.data import SeekableSampler
 from gftzoo.engine import TrainConfig, checkpoint, parse_options, resolve, train
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.hooks import FiniteHook
@@ -63,6 +70,50 @@ def test_resumed_equals_uninterrupted_to_the_bit(name: str, tmp_path: Path, monk
     train(TrainConfig.read(tmp_path / "parts"), tmp_path / "parts", resume=True)
     for kind in ("raw", "ema", "optimizer"):
         assert same(final(tmp_path / "whole", kind), final(tmp_path / "parts", kind)), kind
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"precision": "fp16"}, {"precision": "bf16"}], ids=str)
+def test_workers_and_precisions_resume_to_the_bit(options: dict[str, object], tmp_path: Path, monkeypatch) -> None:
+    config = small("dit-nano", 4, checkpoint_every=2, device="cpu", sample_grid=(1, 1), **options)
+    train(config, tmp_path / "whole")
+    interrupted(config, tmp_path / "parts", 2, monkeypatch)
+    train(TrainConfig.read(tmp_path / "parts").model_copy(update={"workers": 0}), tmp_path / "parts", resume=True)
+    for kind in ("raw", "ema", "optimizer"):
+        assert same(final(tmp_path / "whole", kind), final(tmp_path / "parts", kind)), kind
+    scaler = checkpoint.read_state(checkpoint.newest(tmp_path / "parts") or tmp_path)["scaler"]
+    assert bool(scaler) == (options.get("precision") == "fp16")
+
+
+def test_dropout_and_samples_do_not_depend_on_how_a_step_is_cut(tmp_path: Path) -> None:
+    """Two micro-batches are drawn and dropped out as the step says, wherever the run was interrupted before."""
+    sampler = SeekableSampler(20, seed=1, together=2)
+    stream = iter(sampler)
+    positions = [next(stream)[1] for _ in range(6)]
+    sampler.rank, sampler.world = 1, 2
+    other = iter(sampler)
+    assert positions == [0, 1, 2, 3, 4, 5]
+    assert [next(other)[1] for _ in range(4)] == [2, 3, 6, 7]
+
+
+def test_a_resumed_run_writes_its_log_once(tmp_path: Path, monkeypatch) -> None:
+    config = small("dit-nano", 4, checkpoint_every=2, log_every=1)
+    train(config, tmp_path / "whole")
+    interrupted(config, tmp_path / "run", 2, monkeypatch)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 9.0}\n{"step": 4, "lo')  # later than the checkpoint, and cut
+    train(config, tmp_path / "run", resume=True)
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "run")]
+    losses = [[(row["step"], row["loss"]) for row in map(json.loads, lines)] for lines in logs]
+    assert losses[0] == losses[1] and [step for step, _ in losses[0]] == [1, 2, 3, 4]
+
+
+def test_a_run_that_was_stopped_before_it_saved_starts_again(tmp_path: Path) -> None:
+    config = small("dit-nano", 2)
+    (tmp_path / "run").mkdir()
+    config.write(tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / ".partial-step-00000001").mkdir(parents=True)
+    go_on(tmp_path / "run", steps=None)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
 
 
 def test_a_run_folder_is_what_it_says(tmp_path: Path) -> None:
@@ -122,6 +173,62 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, monkeypatch) -> No
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(GftzooError, match="is damaged"):
         train(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_planted_payload_in_a_run_is_never_executed(sharded: bool, tmp_path: Path) -> None:
+    whole = train(small("dit-nano", 2, sharded_checkpoints=sharded, sample_grid=(1, 1)), tmp_path / "whole")
+    files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.suffix != ".png"]
+    assert len(files) == 8
+    target = tmp_path / "executed"
+    for number, file in enumerate(files):
+        run = tmp_path / str(number)
+        shutil.copytree(whole, run)
+        (run / file).write_bytes(pickle.dumps(Payload(target)))
+        if file.name == "card.json":
+            with pytest.raises(GftzooError, match="damaged"):
+                gftzoo.load(run)
+        elif file.name in ("metrics.jsonl", "log.txt"):  # nothing depends on what they hold
+            go_on(run, steps=3)
+        else:
+            with pytest.raises(GftzooError):
+                go_on(run, steps=3)
+        assert not target.exists(), file
+
+
+def test_yaml_tags_in_a_configuration_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"model: !!python/object/apply:os.mkdir ['{tmp_path / 'executed'}']\n")
+    with pytest.raises(GftzooError, match=r"config\.yaml"):
+        TrainConfig.read(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(small("dit-nano", 2, trackers=("tensorboard",), log_every=1, sample_grid=(1, 1)), tmp_path / "run")
+    events = EventAccumulator(str(run / "trackers")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    assert {"images_per_second", "peak_memory_gib", "lr"} <= set(events.Tags()["scalars"])
+
+
+def test_a_tracker_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("gftzoo.engine.trackers.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"'wandb'.*not installed; `pip install 'gftzoo\[trackers\]'`"):
+        train(small("dit-nano", 2, trackers=("wandb",)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_older_checkpoint() -> None:
+    allowed = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+    if shutil.which("unshare") is None or subprocess.run(allowed, capture_output=True, check=False).returncode:
+        pytest.skip("a small tmpfs needs user namespaces (unshare -rm), which are not allowed here")
+    tool = Path(__file__).parents[1] / "tools" / "kill_test.py"
+    command = ["unshare", "-rm", sys.executable, str(tool), "--kills", "0", "--steps", "6"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "No space left on device" in result.stdout and "go on from step-00000004" in result.stdout
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:

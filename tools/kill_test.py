@@ -56,12 +56,14 @@ def call(*words: str, output: Path) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def killed(child: int, seconds: float) -> bool:
-    """Kills a process after that time; False if it had ended before."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def killed(child: int, run: Path, step: int, seconds: float) -> bool:
+    """Kills a process that long after it saved a step; False if it had ended before."""
+    deadline = None
+    while deadline is None or time.monotonic() < deadline:
         if os.waitpid(child, os.WNOHANG) != (0, 0):
             return False
+        if deadline is None and step_of(run) >= step:
+            deadline = time.monotonic() + seconds
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -101,19 +103,22 @@ def kill_often(model: str, steps: int, kills: int, folder: Path, seed: int) -> l
     moments, rows, run = random.Random(seed), [], folder / "killed"  # noqa: S311
     output = folder / "output.txt"
     start = new_run(model, steps, folder, "killed", every=1)
-    longest = 2.0
     while len(rows) < kills:
         words = ["train", "--resume", str(run)] if (run / "config.yaml").exists() else start
-        before, seconds = step_of(run), moments.uniform(0, longest)
-        if not killed(fork(*words, output=output), seconds):
+        before = step_of(run)
+        # Moments after some steps, so that all kills fit into the run however fast the machine is, and some while the
+        # process still starts.
+        step = before + int(moments.uniform(-0.25, 1) * 1.4 * steps / kills)
+        seconds = moments.uniform(0, 2 if step <= before else 0.2)
+        begin = time.monotonic()
+        if not killed(fork(*words, output=output), run, max(step, before), seconds):
             assert step_of(run) >= steps, f"a resumed run failed: {output.read_text()}"
             raise SystemExit(f"The run was done after {len(rows)} kills; use more --steps.")
         saving = any((run / "checkpoints").glob(".partial-*"))
         after = step_of(run)
         assert after >= before, f"the run fell back from step {before} to {after}"
-        # A life that gets nowhere is too short for this machine, one that gets far leaves too little for the others.
-        longest *= 1.2 if after == before else 0.9 if after - before > steps / kills else 1.0
-        rows.append({"kill": len(rows) + 1, "seconds": round(seconds, 3), "step": after, "during_a_save": saving})
+        seconds = round(time.monotonic() - begin, 3)
+        rows.append({"kill": len(rows) + 1, "seconds": seconds, "step": after, "during_a_save": saving})
         print(f"kill {len(rows):2} after {seconds:5.2f} s at step {after}{', during a save' * saving}", flush=True)
     assert call("train", "--resume", str(run), output=output) == 0, output.read_text()
     return rows

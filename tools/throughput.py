@@ -132,7 +132,7 @@ def largest_batch(name: str, precision: str, device: torch.device) -> int:
     """The largest batch whose expected memory leaves some room, on a CPU at most 8."""
     room = SHARE * estimate.available_bytes(device)
     for batch in BATCHES if device.type == "cuda" else BATCHES[-3:]:
-        if estimate.training_cost(configuration(name, "gft", batch, precision)).total_bytes < room:
+        if estimate.training_cost(configuration(name, "gft", batch, precision)).step_bytes < room:
             return batch
     return 1
 
@@ -172,7 +172,7 @@ def measure(name: str, batch: int, precision: str, device: torch.device, seconds
                 name, objective, blocks, precision, batch, round(rate, 2),
                 round(achieved / peak, 4) if achieved and peak else None,
                 round(achieved / 1e12, 3) if achieved else None,
-                round(peak_memory(device), 3), round(cost.total_bytes / GIB, 3), round(step, 5),
+                round(peak_memory(device), 3), round(cost.total_bytes(device) / GIB, 3), round(step, 5),
                 round(step / plain[blocks], 3) if objective == "gft" else None,
                 "random, cached", where(device), commit(), gftzoo.__version__,
                 torch.__version__, torch.version.cuda or "",

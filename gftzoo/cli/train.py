@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
 @click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
-@click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream:; see docs/data.md.")
+@click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream: (docs/data.md).")
 @click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
 @click.option("--weights", help="Start from a checkpoint of the card (base), a local file or a run: fine-tuning.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
@@ -116,16 +116,19 @@ def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
 
 
 def show_cost(config: TrainConfig) -> None:
-    """Prints what the run would cost and its configuration."""
+    """Prints what the run would cost on a device, the time from a few steps that are taken, and its configuration."""
     from gftzoo.engine import estimate
     from gftzoo.engine.runner import choose_device
+    from gftzoo.engine.trial import seconds_per_step
 
     cost = estimate.training_cost(config)
     device = choose_device(config.device)
     unknown = "not traceable"
     activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
     flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
-    needed, free = cost.total_bytes / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
+    needed, free = cost.total_bytes(device) / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
+    seconds = seconds_per_step(config, device) if cost.fits(device) else None
+    reason = "not measured, the tokenizer is not here (-o tokenizer_path=...)" if cost.fits(device) else "does not fit"
     lines = {
         "parameters": f"{cost.parameters:,}",
         "weights, gradients, optimizer, average": f"{cost.state_bytes / estimate.GIB:.3f} GiB",
@@ -134,10 +137,20 @@ def show_cost(config: TrainConfig) -> None:
         "memory in all": f"{needed:.2f} GiB of {free:.1f} free",
         "steps": f"{config.steps:,}",
         "images": f"{config.steps * config.batch_size:,}",
+        "time per step": f"{seconds:.3g} s on {device}" if seconds else reason,
+        "time in all": f"{duration(seconds * config.steps)} and samples, checkpoints" if seconds else reason,
     }
     for name, value in lines.items():
         say(f"{name:>40}  {value}")
     say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def finished(run: Path, config: TrainConfig) -> None:

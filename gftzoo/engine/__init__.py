@@ -1,6 +1,7 @@
 """Training: `resolve` makes a configuration of a recipe, options and data; `train` runs it, new or resumed."""
 
 from gftzoo.engine.config import TrainConfig, parse_options, resolve
-from gftzoo.engine.runner import train, unused_name
+from gftzoo.engine.folder import unused_name
+from gftzoo.engine.runner import train
 
 __all__ = ["TrainConfig", "parse_options", "resolve", "train", "unused_name"]

@@ -19,7 +19,7 @@ from gftzoo.plugins import load_family
 from gftzoo.zoo import ModelCard
 
 GIB = 2**30
-RUNTIME = 0.6 * GIB  # the interpreter, torch and its libraries
+LATER = 0.05 * GIB  # what libraries take when they are first used
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,24 @@ class Cost:
     flops_per_image: float | None  # forward and backward of the objective, counted as multiply + add
 
     @property
-    def total_bytes(self) -> float:
-        return RUNTIME + self.state_bytes + (self.activation_bytes or 0.0)
+    def step_bytes(self) -> float:
+        """What a run takes beside what its process holds already."""
+        return self.state_bytes + (self.activation_bytes or 0.0) + LATER
+
+    def total_bytes(self, device: torch.device) -> float:
+        """The most that a device will have given: on a CPU to the whole process, libraries and all."""
+        return self.step_bytes + (psutil.Process().memory_info().rss if device.type == "cpu" else 0.0)
+
+    def fits(self, device: torch.device) -> bool:
+        """Whether there is room for the run on a device."""
+        return self.step_bytes <= available_bytes(device)
 
     def refuse_if_too_large(self, device: torch.device) -> None:
         """GftzooError with the numbers if the run cannot fit."""
-        room = available_bytes(device)
-        if self.total_bytes > room:
+        if not self.fits(device):
+            room = available_bytes(device)
             raise GftzooError(
-                f"this run needs about {self.total_bytes / GIB:.1f} GiB ({self.state_bytes / GIB:.1f} for weights, "
+                f"this run needs about {self.step_bytes / GIB:.1f} GiB ({self.state_bytes / GIB:.1f} for weights, "
                 f"gradients, optimizer and average, {(self.activation_bytes or 0) / GIB:.1f} for activations) and "
                 f"{room / GIB:.1f} GiB are free on {device}; try -o accumulate=N, -o ema_decay=null, "
                 "-o activation_checkpointing=true, or a smaller model."
@@ -62,7 +71,7 @@ def count_parameters(card: ModelCard) -> int:
 
 
 def training_cost(config: TrainConfig, world: int = 1) -> Cost:
-    """The cost of a step as configured."""
+    """The cost of a step as configured, for each of `world` devices."""
     with torch.device("meta"):
         family = load_family(config.card.family)
         model = Model(config.card, family.build_network(config.card), None, family)
@@ -72,6 +81,9 @@ def training_cost(config: TrainConfig, world: int = 1) -> Cost:
     halves = trainable if config.precision in ("bf16", "fp16") else 0  # autocast keeps them until the step's end
     objective = find_objective(config.objective)
     state = 4.0 * (parameters * (1 + objective.copies) + 3 * trainable + averages) + 2.0 * halves
+    if world > 1 and config.parallel == "fsdp":  # two blocks are put together at a time, one ahead of its use
+        largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
+        state = state / world + 2 * 4.0 * largest
     micro = max(config.batch_size // (config.accumulate * world), 1)
     traced = trace_forward(model)
     if traced is None:

@@ -59,7 +59,7 @@ def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.devic
         shard(model.network, blocks, choose_dtype(config.precision, device), device, config.offload)
         return trained
     devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(trained, device_ids=devices)
+    return DistributedDataParallel(trained, device_ids=devices, gradient_as_bucket_view=True)
 
 
 def shard(

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import logging
 import multiprocessing
 import os
-import re
 import signal
-import sys
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info, is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
@@ -26,11 +24,12 @@ from torch.utils.data import DataLoader
 
 from gftzoo.data import Layout, Source, open_source, training_data
 from gftzoo.engine import checkpoint, estimate
-from gftzoo.engine.config import CONFIG_FILE, TrainConfig
+from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
+from gftzoo.engine.folder import plain_failures, prepare_folder, run_logger
 from gftzoo.engine.hooks import STOPS, CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
 from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
-from gftzoo.engine.parallel import any_rank, parallelize, process_group
+from gftzoo.engine.parallel import parallelize, process_group
 from gftzoo.engine.progress import ProgressHook
 from gftzoo.engine.trackers import build_trackers, refuse_missing
 from gftzoo.engine.training import TrainingModel
@@ -39,6 +38,8 @@ from gftzoo.model import Model
 from gftzoo.objectives import build_objective
 from gftzoo.plugins import load_family
 from gftzoo.weights import import_model, read_card, resolve_weights
+
+HookBuilder = Callable[[Model, EMA | None], list[Hook]]
 
 
 class ZooRunner(Runner):
@@ -92,36 +93,6 @@ class ZooRunner(Runner):
         """The run's `config.yaml` is written by `TrainConfig.write`."""
 
 
-class LogFile(logging.FileHandler):
-    """A log file whose errors (a full disk) are errors of the run."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        raise  # noqa: PLE0704
-
-
-def run_logger(run: Path) -> logging.Logger:
-    """Everything into `log.txt`, the essentials as plain lines on standard error (main process only)."""
-    logger = logging.getLogger(f"gftzoo.run.{run.name}")
-    logger.setLevel(logging.DEBUG if is_main_process() else logging.ERROR)
-    logger.propagate = False
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    if is_main_process():
-        file = LogFile(run / "log.txt")
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logger.addHandler(file)
-        families = logging.getLogger("gftzoo.family")  # what families have to say about how they run
-        families.setLevel(logging.INFO)
-        families.handlers = [file]
-    console = logging.StreamHandler(sys.stderr)
-    console.setLevel(logging.INFO)
-    console.addFilter(lambda record: record.name == logger.name and not record.getMessage().startswith("Hooks will"))
-    console.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(console)
-    return logger
-
-
 def choose_device(wanted: str) -> torch.device:
     """The device of this process; UsageError for one that is not there."""
     if wanted == "auto":
@@ -139,11 +110,20 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
+def tokenizer_at_hand(config: TrainConfig) -> bool:
+    """Whether the tokenizer's weights need no download."""
+    return config.tokenizer_path is not None or config.card.tokenizer.repo is None
+
+
+def tokenizer_needed(config: TrainConfig) -> bool:
+    """Whether training calls the tokenizer; from a cache most families do not, and then none is fetched for samples."""
+    return not config.data.startswith("cache:") or load_family(config.card.family).options().reads_tokenizer
+
+
 def initial_model(config: TrainConfig) -> Model:
     """The model at step 0: fresh, or from the weights the run starts from."""
     tokenizer, family = None, load_family(config.card.family)
-    at_hand = config.tokenizer_path is not None or config.card.tokenizer.repo is None  # no download for sample grids
-    if at_hand or not config.data.startswith("cache:") or family.options().reads_tokenizer:
+    if tokenizer_at_hand(config) or tokenizer_needed(config):
         tokenizer = family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
     reseed("initialisation", config.seed)  # here, so that the network is the same without a tokenizer
     if config.weights is None:
@@ -178,26 +158,6 @@ def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
     return run
 
 
-@contextmanager
-def plain_failures(run: Path) -> Iterator[None]:
-    """A full disk, or the end of another rank, as one sentence."""
-    go_on = f"go on with `gftzoo train --resume {run}`"
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise GftzooError(f"the disk of {str(run)!r} is full ({error.strerror}); make room and {go_on}.") from error
-    except RuntimeError as error:
-        if not torch.distributed.is_initialized() or not LOST.search(str(error)):
-            raise
-        raise GftzooError(f"rank {get_dist_info()[0]} lost another rank, which ended before it; {go_on}.") from error
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote process|Broken pipe", re.IGNORECASE)
-
-
 def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
     """The run, on this rank."""
     refuse_missing(config)
@@ -207,23 +167,22 @@ def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
     source.check_processes(get_dist_info()[1], config.workers)
     cost = estimate.training_cost(config, get_dist_info()[1])
     cost.refuse_if_too_large(device)
-    _prepare_folder(run, config, resume)
-    runner = build_runner(config, run, source, device, cost.flops_per_image, resume)
+    prepare_folder(run, config, resume)
+    progress = ProgressHook(config, run, device, cost.flops_per_image)
+    runner = build_runner(config, run, source, device, partial(_hooks, config, run, source, progress), resume)
     try:
         runner.train()
     finally:
-        for hook in runner.hooks:
-            if isinstance(hook, ProgressHook):
-                hook.close()
+        progress.close()
         runner.visualizer.close()
     for problem in source.problems:
         runner.logger.info(f"skipped: {problem}")
 
 
 def build_runner(
-    config: TrainConfig, run: Path, source: Source, device: torch.device, flops_per_image: float | None, resume: bool
+    config: TrainConfig, run: Path, source: Source, device: torch.device, hooks: HookBuilder, resume: bool = False
 ) -> ZooRunner:
-    """The Runner of a run with everything built."""
+    """The Runner of a run with everything built; `hooks` makes those that go with a model and its average."""
     model = initial_model(config).to(device)
     source.check_model(model)
     resume_from = checkpoint.newest(run) if resume else None
@@ -237,7 +196,6 @@ def build_runner(
     groups = model.family.parameter_groups(model.network, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     dtype = choose_dtype(config.precision, device)
-    hooks = _hooks(config, run, model, ema, source, device, flops_per_image)
     return ZooRunner(
         run=run,
         config=config,
@@ -247,7 +205,7 @@ def build_runner(
         train_dataloader=_dataloader(config, source),
         optim_wrapper=MixedPrecision(optimizer, config.accumulate, dtype, config.clip_norm, device),
         default_hooks=dict.fromkeys(DEFAULT_HOOKS),
-        custom_hooks=hooks,
+        custom_hooks=hooks(model, ema),
     )
 
 
@@ -255,21 +213,19 @@ def build_runner(
 DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 
 
+def step_hooks(config: TrainConfig, ema: EMA | None) -> list[Hook]:
+    """The hooks that are part of every step."""
+    return [ScheduleHook(config), *([EMAHook(ema)] if ema is not None else [])]
+
+
 def _hooks(
-    config: TrainConfig,
-    run: Path,
-    model: Model,
-    ema: EMA | None,
-    source: Source,
-    device: torch.device,
-    flops_per_image: float | None,
-) -> list[Any]:
+    config: TrainConfig, run: Path, source: Source, progress: ProgressHook, model: Model, ema: EMA | None
+) -> list[Hook]:
     finite = FiniteHook()
     hooks = [
-        ScheduleHook(config),
-        *([EMAHook(ema)] if ema is not None else []),
+        *step_hooks(config, ema),
         finite,
-        ProgressHook(config, run, device, flops_per_image),
+        progress,
         CheckpointHook(config, run, model, ema, finite),
     ]
     # A sampler calls parts of the network, which only whole weights allow.
@@ -331,36 +287,3 @@ def end_workers() -> None:
 def collated(batch: Any) -> Any:
     """`TrainingData` collates by itself, the whole batch at once."""
     return batch
-
-
-def _prepare_folder(run: Path, config: TrainConfig, resume: bool) -> None:
-    """The main process prepares the folder and the others wait for it."""
-    problem: GftzooError | None = None
-    try:
-        if is_main_process():
-            _make_folder(run, config, resume)
-    except GftzooError as error:
-        problem = error
-    if any_rank(problem is not None):
-        raise problem or GftzooError(f"the main process could not prepare the run folder {str(run)!r}.")
-
-
-def _make_folder(run: Path, config: TrainConfig, resume: bool) -> None:
-    if not resume and run.exists() and any(not path.name.startswith(f".{CONFIG_FILE}") for path in run.iterdir()):
-        raise UsageError(f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {run}.")
-    checkpoint.sweep(run)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        config.write(run)
-        (run / "log.txt").touch()
-    except OSError as error:
-        raise GftzooError(f"run folder {str(run)!r} cannot be written ({error.strerror or error}).") from error
-
-
-def unused_name(folder: Path, stem: str) -> str:
-    """`stem`, or `stem-2`, `stem-3`, ... if there are such runs already."""
-    taken: Sequence[str] = [path.name for path in folder.glob(f"{stem}*")] if folder.is_dir() else []
-    number = 1
-    while (name := stem if number == 1 else f"{stem}-{number}") in taken:
-        number += 1
-    return name

@@ -1,0 +1,101 @@
+"""The folder of a run: made once, logged into, and what goes wrong with it said in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmengine.dist import get_dist_info, is_main_process
+
+from gftzoo.engine import checkpoint
+from gftzoo.engine.config import CONFIG_FILE, TrainConfig
+from gftzoo.engine.parallel import any_rank
+from gftzoo.errors import GftzooError, UsageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote process|Broken pipe", re.IGNORECASE)
+
+
+def prepare_folder(run: Path, config: TrainConfig, resume: bool) -> None:
+    """The main process prepares the folder and the others wait for it."""
+    problem: GftzooError | None = None
+    try:
+        if is_main_process():
+            _make_folder(run, config, resume)
+    except GftzooError as error:
+        problem = error
+    if any_rank(problem is not None):
+        raise problem or GftzooError(f"the main process could not prepare the run folder {str(run)!r}.")
+
+
+def _make_folder(run: Path, config: TrainConfig, resume: bool) -> None:
+    if not resume and run.exists() and any(not path.name.startswith(f".{CONFIG_FILE}") for path in run.iterdir()):
+        raise UsageError(f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {run}.")
+    checkpoint.sweep(run)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        config.write(run)
+        (run / "log.txt").touch()
+    except OSError as error:
+        raise GftzooError(f"run folder {str(run)!r} cannot be written ({error.strerror or error}).") from error
+
+
+def unused_name(folder: Path, stem: str) -> str:
+    """`stem`, or `stem-2`, `stem-3`, ... if there are such runs already."""
+    taken: Sequence[str] = [path.name for path in folder.glob(f"{stem}*")] if folder.is_dir() else []
+    number = 1
+    while (name := stem if number == 1 else f"{stem}-{number}") in taken:
+        number += 1
+    return name
+
+
+class LogFile(logging.FileHandler):
+    """A log file whose errors (a full disk) are errors of the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        raise  # noqa: PLE0704
+
+
+def run_logger(run: Path) -> logging.Logger:
+    """Everything into `log.txt`, the essentials as plain lines on standard error (main process only)."""
+    logger = logging.getLogger(f"gftzoo.run.{run.name}")
+    logger.setLevel(logging.DEBUG if is_main_process() else logging.ERROR)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    if is_main_process():
+        file = LogFile(run / "log.txt")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(file)
+        families = logging.getLogger("gftzoo.family")  # what families have to say about how they run
+        families.setLevel(logging.INFO)
+        families.handlers = [file]
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.INFO)
+    console.addFilter(lambda record: record.name == logger.name and not record.getMessage().startswith("Hooks will"))
+    console.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(console)
+    return logger
+
+
+@contextmanager
+def plain_failures(run: Path) -> Iterator[None]:
+    """A full disk, or the end of another rank, as one sentence."""
+    go_on = f"go on with `gftzoo train --resume {run}`"
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise GftzooError(f"the disk of {str(run)!r} is full ({error.strerror}); make room and {go_on}.") from error
+    except RuntimeError as error:
+        if not torch.distributed.is_initialized() or not LOST.search(str(error)):
+            raise
+        raise GftzooError(f"rank {get_dist_info()[0]} lost another rank, which ended before it; {go_on}.") from error

@@ -1,0 +1,102 @@
+"""Whether `gftzoo train --dry-run` says beforehand what a run then takes: memory and time per step.
+
+    python tools/estimate_check.py --cases dit-nano:64 dit-b:8 --out docs/results/estimates.csv
+
+Estimate and run take turns, each in a process of its own, so that a busy machine slows both; medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from gftzoo.engine import estimate, resolve, train
+from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.progress import METRICS, peak_memory
+from gftzoo.engine.runner import choose_device
+from gftzoo.engine.trial import seconds_per_step
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the CSV."""
+
+    model: str
+    batch: int
+    device: str
+    expected_gib: float
+    measured_gib: float
+    memory_ratio: float
+    expected_seconds: float
+    measured_seconds: float
+    time_ratio: float
+
+
+def expected(config: TrainConfig) -> tuple[float, float]:
+    """GiB and seconds per step, as `--dry-run` gives them."""
+    torch.set_num_threads(1)
+    device = choose_device(config.device)
+    memory = estimate.training_cost(config).total_bytes(device) / estimate.GIB
+    return memory, seconds_per_step(config, device) or float("nan")
+
+
+def measured(config: TrainConfig) -> tuple[float, float]:
+    """The same of a run, from its log; its first step is left out."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(config, Path(folder) / "run")
+        rows = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    seconds = statistics.median(config.batch_size / row["images_per_second"] for row in rows[1:])
+    return peak_memory(choose_device(config.device)), seconds
+
+
+def check(name: str, batch: int, device: str, steps: int, rounds: int) -> Row:
+    options = {"batch_size": batch, "device": device, "log_every": 1, "sample_grid": [1, 1]}
+    config = resolve(name, objective="gft", steps=steps, options=options)
+    guesses, facts = [], []
+    for _ in range(rounds):
+        for job, results in ((expected, guesses), (measured, facts)):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                results.append(pool.apply(job, (config,)))
+    (memory, seconds), (real_memory, real_seconds) = (
+        (statistics.median(m for m, _ in results), statistics.median(s for _, s in results))
+        for results in (guesses, facts)
+    )
+    return Row(
+        name, batch, device, round(memory, 3), round(real_memory, 3), round(memory / real_memory, 3),
+        round(seconds, 4), round(real_seconds, 4), round(seconds / real_seconds, 3),
+    )  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=["dit-nano:64", "dit-b:8"], metavar="MODEL:BATCH")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/estimates.csv"))
+    arguments = parser.parse_args()
+    rows = []
+    for case in arguments.cases:
+        name, _, batch = case.partition(":")
+        rows.append(check(name, int(batch), arguments.device, arguments.steps, arguments.rounds))
+        print(asdict(rows[-1]), flush=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with arguments.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
