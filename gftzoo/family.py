@@ -32,6 +32,10 @@ class Problem:
         """The batch `times` over, one copy after the other, as a guidance with several passes needs it."""
         return self._map(lambda tensor: torch.cat([tensor] * times)) if times > 1 else self
 
+    def to(self, device: torch.device | str) -> Self:
+        """The problem on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
     def _map(self, change: Any) -> Self:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)})

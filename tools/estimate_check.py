@@ -2,7 +2,8 @@
 
     python tools/estimate_check.py --cases dit-nano:64 dit-b:8 --out docs/results/estimates.csv
 
-Estimate and run take turns, each in a process of its own, so that a busy machine slows both; medians count.
+Estimate and run take turns, each in a process of its own, and medians count. On a CPU one thread computes and its own
+time is compared, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,22 +43,29 @@ class Row:
     time_ratio: float
 
 
+def prepare(config: TrainConfig) -> torch.device:
+    device = choose_device(config.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+        time.perf_counter = time.thread_time
+    return device
+
+
 def expected(config: TrainConfig) -> tuple[float, float]:
     """GiB and seconds per step, as `--dry-run` gives them."""
-    torch.set_num_threads(1)
-    device = choose_device(config.device)
+    device = prepare(config)
     memory = estimate.training_cost(config).total_bytes(device) / estimate.GIB
     return memory, seconds_per_step(config, device) or float("nan")
 
 
 def measured(config: TrainConfig) -> tuple[float, float]:
     """The same of a run, from its log; its first step is left out."""
-    torch.set_num_threads(1)
+    device = prepare(config)
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, Path(folder) / "run")
         rows = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     seconds = statistics.median(config.batch_size / row["images_per_second"] for row in rows[1:])
-    return peak_memory(choose_device(config.device)), seconds
+    return peak_memory(device), seconds
 
 
 def check(name: str, batch: int, device: str, steps: int, rounds: int) -> Row:

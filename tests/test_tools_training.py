@@ -1,0 +1,38 @@
+"""The tools that measure training, at nano size on a CPU."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+from test_tools_results import load
+
+
+def test_throughput_writes_a_row_for_each_way_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = load("throughput")
+    monkeypatch.setattr(tool.Job, "compile", lambda job: None)  # takes long; the conformance kit compiles
+    out = tmp_path / "rows.csv"
+    words = ["--models", "dit-nano", "var-nano", "--device", "cpu", "--batch", "2", "--seconds", "0", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["throughput.py", *words])
+    assert tool.main() == 0 and tool.main() == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    ways = [
+        (name, o, b) for name in ("dit-nano", "var-nano") for o in ("conditional", "gft") for b in ("eager", "compiled")
+    ]
+    assert [(row["model"], row["objective"], row["blocks"]) for row in rows] == 2 * ways
+    assert all(
+        float(row["images_per_second"]) == pytest.approx(2 / float(row["seconds_per_step"]), 0.01) for row in rows
+    )
+    assert all(row["commit"] and row["torch"] and row["precision"] == "bf16" for row in rows)
+    assert all(bool(row["over_plain"]) == (row["objective"] == "gft") for row in rows)
+
+
+def test_throughput_trains_the_full_models_on_their_own_latents() -> None:
+    tool = load("throughput")
+    for name in tool.MODELS:
+        config = tool.configuration(name, "gft", 2, "bf16")
+        assert config.card.resolution == 256 and config.card.classes == 1000 and config.card.temperature
+        assert tool.estimate.training_cost(config).flops_per_image > 1e11
