@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -22,13 +24,13 @@ from torch.distributed.checkpoint.state_dict_saver import save
 def write_parts(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes this rank's parts; every rank must call it, and all raise where one cannot write."""
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    with _quiet():
+    with _plainly():
         save(dict(tensors), storage_writer=writer, no_dist=_alone())
 
 
 def fill_from_parts(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Reads into `tensors`, whole or sharded over any number of ranks; every rank must call it."""
-    with _quiet():
+    with _plainly():
         load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=_alone())
 
 
@@ -51,8 +53,12 @@ def _alone() -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remark that a single process reads or writes alone."""
+def _plainly() -> Iterator[None]:
+    """Failures of ranks as one error, and no remark that a single process reads or writes alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        yield
+        try:
+            yield
+        except CheckpointException as error:  # no subclass of Exception
+            first = next(iter(error.failures.values()))[0]
+            raise RuntimeError(str(first)) from error
