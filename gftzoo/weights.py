@@ -237,32 +237,36 @@ def load(
     tokenizer = family.build_tokenizer(card.tokenizer, tokenizer_path)
     if weights is None:
         return Model.fresh(card, tokenizer)
-    path, objective = resolve_weights(card, weights)
-    return import_model(card.change(temperature=objective == "gft"), path, entry, tokenizer)
+    path, fitting = resolve_weights(card, weights)
+    return import_model(fitting, path, entry, tokenizer)
 
 
-def resolve_weights(card: ModelCard, weights: str | Path) -> tuple[Path, str]:
-    """The local file of a named checkpoint (fetched if need be), of a file or of a folder, and its objective."""
+def resolve_weights(card: ModelCard, weights: str | Path) -> tuple[Path, ModelCard]:
+    """The local file of a named checkpoint (fetched if need be), of a file or of a folder, and the card that fits it.
+
+    That card has the temperature input where the weights do, and a named checkpoint's own sampler settings.
+    """
     if str(weights) in card.checkpoints:
         checkpoint = card.checkpoints[str(weights)]
-        return _fetch(checkpoint.repo, checkpoint.file), checkpoint.objective
+        steered = checkpoint.objective == "gft"
+        fitting = card.change(temperature=steered, sampler={**card.sampler, **checkpoint.sampler})
+        return _fetch(checkpoint.repo, checkpoint.file), fitting
     path = Path(weights)
     if path.is_dir():
         path = own_weights(path) or load_family(card.family).weights_file(card, path)
     if not path.is_file():
         names = ", ".join(card.checkpoints) or "none"
         raise UsageError(f"{card.name} has no checkpoint {str(weights)!r} and there is no such file; it has: {names}.")
-    return path, _objective_of(card, path)
+    return path, card.change(temperature=_has_temperature(card, path))
 
 
-def _objective_of(card: ModelCard, path: Path) -> str:
-    """gft if the file has every tensor of the network with a temperature input, else conditional."""
+def _has_temperature(card: ModelCard, path: Path) -> bool:
+    """Whether the file has every tensor that the temperature input adds to the network."""
     family: Family = load_family(card.family)
     with torch.device("meta"):
         plain = set(family.build_network(card.change(temperature=False)).state_dict())
         extra = set(family.build_network(card.change(temperature=True)).state_dict()) - plain
-    tensors = read_tensors(path).tensors
-    return "gft" if extra and extra <= set(tensors) else "conditional"
+    return bool(extra) and extra <= set(read_tensors(path).tensors)
 
 
 def _fetch(repo: str, file: str | None) -> Path:

@@ -54,6 +54,7 @@ class Checkpoint(Frozen):
         "conditional", description="what the weights were trained for"
     )
     resolution: int | None = Field(None, description="of the images they were trained on, if not the model's")
+    sampler: dict[str, Any] = Field({}, description="sampler settings of its published samples, over the model's")
     licence: str = Field("unknown", description="of the weights")
     note: str = Field("", description="what a user should know")
 

@@ -12,9 +12,12 @@ from nano import nano_conditions, nano_latents, nano_model
 from safetensors.torch import save_file
 
 import gftzoo
+from gftzoo import weights
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.plugins import load_family
 from gftzoo.weights import import_model, load_folder, read_tensors
+from gftzoo.zoo import catalogue
 
 
 class Payload:
@@ -115,3 +118,15 @@ def test_base_weights_with_a_temperature_input_are_the_base_model(nano_name: str
     # With a temperature a family may leave out channels that GFT does not train, a learned variance for one.
     kept = expected[tuple(slice(0, size) for size in actual.shape)]
     torch.testing.assert_close(actual, kept, rtol=1e-5, atol=1e-5)
+
+
+def test_published_weights_bring_their_own_sampler_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(weights, "_fetch", lambda repo, file: tmp_path / file)
+    for card in catalogue().models.values():
+        for name, checkpoint in card.checkpoints.items():
+            if checkpoint.file is not None:
+                fitting = weights.resolve_weights(card, name)[1]
+                settings = load_family(card.family).sampler_settings(fitting).model_dump()
+                assert settings.items() >= checkpoint.sampler.items()
+                assert fitting.temperature == (checkpoint.objective == "gft")
+    assert catalogue().models["dit-xl"].checkpoints["gft"].sampler == {"timestep_offset": 1}

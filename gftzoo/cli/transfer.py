@@ -24,9 +24,8 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
     from gftzoo.zoo import get_card
 
     refuse_existing(out)
-    card = get_card(model)
-    path, objective = resolve_weights(card, weights)
-    imported = import_model(card.change(temperature=objective == "gft"), path, entry)
+    path, card = resolve_weights(get_card(model), weights)
+    imported = import_model(card, path, entry)
     save_model(imported, out)
     kind = "a temperature input (GFT)" if imported.card.temperature else "no temperature input (plain)"
     click.echo(f"{out}: {model} from {path.name}, entry {imported.provenance['entry']!r}, with {kind}.", err=True)

@@ -106,6 +106,6 @@ def test_official_weights_are_fetched_from_their_address(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for _ in range(2):  # the second time it is there
-        path, objective = resolve_weights(get_card("dit-xl-512"), "base")
-        assert (path.read_bytes(), objective) == (b"weights", "conditional")
+        path, card = resolve_weights(get_card("dit-xl-512"), "base")
+        assert path.read_bytes() == b"weights" and card == get_card("dit-xl-512")
     assert fetched == ["https://dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-512x512.pt"]

@@ -33,8 +33,8 @@ def predict(model: Model, beta: float | None) -> Tensor:
 
 
 def load(card: ModelCard, weights: Path, *, temperature: bool | None = None, **network: Any) -> Model:
-    path, objective = resolve_weights(card, weights)
-    steered = objective == "gft" if temperature is None else temperature
+    path, fitting = resolve_weights(card, weights)
+    steered = fitting.temperature if temperature is None else temperature
     return import_model(card.change(temperature=steered, network={**TINY, **network}), path)
 
 
