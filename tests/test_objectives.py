@@ -233,8 +233,8 @@ def test_wrong_options_and_unprepared_objectives_are_one_sentence(tmp_path: Path
 
 
 def test_the_estimate_counts_passes_and_copies(tmp_path: Path) -> None:
-    plain, gft = (training_cost(small(o, "dit-nano", 1, tmp_path)) for o in ("conditional", "gft"))
-    distill = training_cost(small("distill", "dit-nano", 1, tmp_path))
+    plain, gft = (training_cost(small(o, "dit-nano", 1, tmp_path), torch.device("cpu")) for o in ("conditional", "gft"))
+    distill = training_cost(small("distill", "dit-nano", 1, tmp_path), torch.device("cpu"))
     assert gft.flops_per_image and plain.flops_per_image and distill.flops_per_image
     assert distill.flops_per_image / gft.flops_per_image == pytest.approx(5 / 4)
     assert plain.flops_per_image / gft.flops_per_image == pytest.approx(3 / 4, rel=0.02)  # no temperature input

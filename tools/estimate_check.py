@@ -1,6 +1,8 @@
 """Whether `gftzoo train --dry-run` says beforehand what a run then takes: memory and time per step.
 
-    python tools/estimate_check.py --cases dit-nano:64 dit-b:8 --out docs/results/estimates.csv
+    python tools/estimate_check.py --cases dit-nano:64 dit-b:64 dit-b:64:precision=bf16
+
+A case is a model, a batch size and settings of the run, if any.
 
 Estimate and run take turns, each in a process of its own, and medians count. On a CPU one thread computes and its own
 time is compared, so that other work on the machine does not count.
@@ -22,7 +24,7 @@ from pathlib import Path
 import torch
 
 from gftzoo.engine import estimate, resolve, train
-from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.config import TrainConfig, parse_options
 from gftzoo.engine.progress import METRICS, peak_memory
 from gftzoo.engine.runner import choose_device
 from gftzoo.engine.trial import seconds_per_step
@@ -34,6 +36,7 @@ class Row:
 
     model: str
     batch: int
+    settings: str
     device: str
     expected_gib: float
     measured_gib: float
@@ -54,7 +57,7 @@ def prepare(config: TrainConfig) -> torch.device:
 def expected(config: TrainConfig) -> tuple[float, float]:
     """GiB and seconds per step, as `--dry-run` gives them."""
     device = prepare(config)
-    memory = estimate.training_cost(config).total_bytes(device) / estimate.GIB
+    memory = estimate.training_cost(config, device).total_bytes(device) / estimate.GIB
     return memory, seconds_per_step(config, device) or float("nan")
 
 
@@ -68,8 +71,10 @@ def measured(config: TrainConfig) -> tuple[float, float]:
     return peak_memory(device), seconds
 
 
-def check(name: str, batch: int, device: str, steps: int, rounds: int) -> Row:
-    options = {"batch_size": batch, "device": device, "log_every": 1, "sample_grid": [1, 1]}
+def check(case: str, device: str, steps: int, rounds: int) -> Row:
+    name, batch, *settings = case.split(":")
+    options = parse_options(settings)
+    options |= {"batch_size": int(batch), "device": device, "log_every": 1, "sample_grid": [1, 1]}
     config = resolve(name, objective="gft", steps=steps, options=options)
     guesses, facts = [], []
     for _ in range(rounds):
@@ -81,14 +86,15 @@ def check(name: str, batch: int, device: str, steps: int, rounds: int) -> Row:
         for results in (guesses, facts)
     )
     return Row(
-        name, batch, device, round(memory, 3), round(real_memory, 3), round(memory / real_memory, 3),
+        name, int(batch), " ".join(settings), device,
+        round(memory, 3), round(real_memory, 3), round(memory / real_memory, 3),
         round(seconds, 4), round(real_seconds, 4), round(seconds / real_seconds, 3),
     )  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=["dit-nano:64", "dit-b:8"], metavar="MODEL:BATCH")
+    parser.add_argument("--cases", nargs="+", default=["dit-nano:64", "dit-b:64"], metavar="MODEL:BATCH[:KEY=VALUE]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
@@ -96,8 +102,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = []
     for case in arguments.cases:
-        name, _, batch = case.partition(":")
-        rows.append(check(name, int(batch), arguments.device, arguments.steps, arguments.rounds))
+        rows.append(check(case, arguments.device, arguments.steps, arguments.rounds))
         print(asdict(rows[-1]), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("w", newline="", encoding="utf-8") as file:

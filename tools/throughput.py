@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 import gftzoo
-from gftzoo.engine import estimate
+from gftzoo.engine import estimate, trace
 from gftzoo.engine.config import TrainConfig, resolve
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.loop import MixedPrecision, choose_dtype
@@ -100,14 +100,14 @@ class Job:
 
 def random_batch(model: Model, size: int, device: torch.device) -> dict[str, Any]:
     """Latents or codes of the right shape, and conditions."""
-    like = estimate.example_latents(model.card, size)
+    like = trace.example_latents(model.card, size)
     stream = torch.Generator().manual_seed(0)
     if like.is_floating_point():
         latents = torch.randn(like.shape, generator=stream)
     else:
         latents = torch.randint(model.card.tokenizer.codebook or 1, like.shape, generator=stream)
     with torch.no_grad():
-        condition = model.encode_condition(estimate.example_conditions(model.card, size))
+        condition = model.encode_condition(trace.example_conditions(model.card, size))
     return {"latents": latents.to(device), "condition": condition}
 
 
@@ -132,7 +132,7 @@ def largest_batch(name: str, precision: str, device: torch.device) -> int:
     """The largest batch whose expected memory leaves some room, on a CPU at most 8."""
     room = SHARE * estimate.available_bytes(device)
     for batch in BATCHES if device.type == "cuda" else BATCHES[-3:]:
-        if estimate.training_cost(configuration(name, "gft", batch, precision)).step_bytes < room:
+        if estimate.training_cost(configuration(name, "gft", batch, precision), device).step_bytes < room:
             return batch
     return 1
 
@@ -157,7 +157,7 @@ def measure(name: str, batch: int, precision: str, device: torch.device, seconds
     plain: dict[str, float] = {}
     for objective in ("conditional", "gft"):
         config = configuration(name, objective, batch, precision)
-        cost = estimate.training_cost(config)
+        cost = estimate.training_cost(config, device)
         job = Job(config, device)
         for blocks in ("eager", "compiled"):
             if blocks == "compiled":

@@ -135,14 +135,16 @@ def schema_options(card: ModelCard, which: str) -> dict[str, str]:
 
 
 def training_step(card: ModelCard) -> dict[str, Any]:
-    """Memory and FLOPs of a GFT training step of one image at the model's own resolution."""
+    """Memory and FLOPs of a GFT training step of one image at the model's own resolution, in fp32."""
+    import torch
+
     from gftzoo.engine import estimate
     from gftzoo.engine.config import TrainConfig
 
     config = TrainConfig(
         model=card.name, card=card.change(temperature=True), data=card.data or "own", steps=1, batch_size=1
     )
-    cost = estimate.training_cost(config)
+    cost = estimate.training_cost(config, torch.device("cpu"))
     return {
         "parameters": cost.parameters,
         "state_gib": round(cost.state_bytes / estimate.GIB, 3),

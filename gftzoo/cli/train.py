@@ -121,8 +121,8 @@ def show_cost(config: TrainConfig) -> None:
     from gftzoo.engine.runner import choose_device
     from gftzoo.engine.trial import seconds_per_step
 
-    cost = estimate.training_cost(config)
     device = choose_device(config.device)
+    cost = estimate.training_cost(config, device)
     unknown = "not traceable"
     activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
     flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"

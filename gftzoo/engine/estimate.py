@@ -1,18 +1,16 @@
-"""What a training run costs before it starts: parameters, FLOPs and memory, measured on the meta device."""
+"""What a training run costs before it starts: parameters, FLOPs and memory, without taking any."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.loop import choose_dtype
+from gftzoo.engine.trace import trace_forward
 from gftzoo.errors import GftzooError
-from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
 from gftzoo.objectives import find_objective
 from gftzoo.plugins import load_family
@@ -70,71 +68,25 @@ def count_parameters(card: ModelCard) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def training_cost(config: TrainConfig, world: int = 1) -> Cost:
-    """The cost of a step as configured, for each of `world` devices."""
+def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> Cost:
+    """The cost of a step as configured, for each of `world` devices of a kind."""
     with torch.device("meta"):
         family = load_family(config.card.family)
         model = Model(config.card, family.build_network(config.card), None, family)
     parameters = sum(p.numel() for p in model.network.parameters())
     trainable = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
     averages = parameters if config.ema_decay is not None else 0
-    halves = trainable if config.precision in ("bf16", "fp16") else 0  # autocast keeps them until the step's end
+    half = choose_dtype(config.precision, device)
+    halves = 0 if half is None else trainable  # autocast keeps them until the step's end
     objective = find_objective(config.objective)
     state = 4.0 * (parameters * (1 + objective.copies) + 3 * trainable + averages) + 2.0 * halves
     if world > 1 and config.parallel == "fsdp":  # two blocks are put together at a time, one ahead of its use
         largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
         state = state / world + 2 * 4.0 * largest
     micro = max(config.batch_size // (config.accumulate * world), 1)
-    traced = trace_forward(model)
+    traced = trace_forward(model, half, config.activation_checkpointing)
     if traced is None:
         return Cost(parameters, state, None, None)
     flops, saved = traced
     forwards = objective.forwards
     return Cost(parameters, state, saved * micro * forwards.with_gradient, flops * forwards.units)
-
-
-def trace_forward(model: Model) -> tuple[float, float] | None:
-    """(FLOPs, bytes saved for the backward pass) of one image's conditional forward; None if it cannot be traced."""
-    # A family whose problems depend on values, on how much a mask hides, gets some that have values, and then forgets.
-    for device, rows in (("meta", 2), ("cpu", 8)):
-        try:
-            return _trace(model, torch.device(device), rows)
-        except Exception:  # noqa: S112  # shapes that follow from values fail in many ways
-            continue
-    return None
-
-
-def _trace(model: Model, device: torch.device, rows: int) -> tuple[float, float]:
-    saved: dict[int, int] = {}
-
-    def record(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter) and not isinstance(tensor._base, nn.Parameter):
-            saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    latents = torch.zeros_like(example_latents(model.card, rows), device=device)
-    problem = model.family.draw_problem(model, latents, SampleGenerator(list(range(rows)), device)).to("meta")
-    beta = torch.ones(rows, device="meta") if model.card.temperature else None
-    condition = model.family.encode_condition(model, example_conditions(model.card, rows))
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(record, _identity):
-        prediction = model.family.predict(model, problem, condition, beta)
-        model.family.loss_term(model, prediction, problem).sum()
-    return counter.get_total_flops() / rows, sum(saved.values()) / rows
-
-
-def _identity(value: Any) -> Any:
-    return value
-
-
-def example_latents(card: ModelCard, rows: int) -> Tensor:
-    """Latents of the right shape and type without values."""
-    spec = card.tokenizer
-    if spec.codebook is None:
-        return torch.empty(rows, spec.channels, card.grid, card.grid, device="meta")
-    sides = spec.scales or (card.grid,)
-    return torch.empty(rows, sum(side * side for side in sides), dtype=torch.int64, device="meta")
-
-
-def example_conditions(card: ModelCard, rows: int) -> list[int | str]:
-    """Conditions of the right kind."""
-    return [0] * rows if card.condition == "class" else [""] * rows

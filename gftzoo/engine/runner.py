@@ -165,7 +165,7 @@ def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
     source = open_source(config.data, split="train")
     source.check(config.card)
     source.check_processes(get_dist_info()[1], config.workers)
-    cost = estimate.training_cost(config, get_dist_info()[1])
+    cost = estimate.training_cost(config, device, get_dist_info()[1])
     cost.refuse_if_too_large(device)
     prepare_folder(run, config, resume)
     progress = ProgressHook(config, run, device, cost.flops_per_image)

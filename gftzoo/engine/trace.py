@@ -1,0 +1,171 @@
+"""What one forward pass computes, and keeps for the backward pass, found on the meta device: no memory is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import FlopCounterMode
+
+from gftzoo.generator import SampleGenerator
+from gftzoo.model import Model
+from gftzoo.zoo import ModelCard
+
+# What autocast runs in half precision; the rest of its list is rare in these networks.
+PRODUCTS = {
+    F.linear, F.conv1d, F.conv2d, F.scaled_dot_product_attention, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm,
+    torch.einsum, Tensor.matmul, Tensor.__matmul__, Tensor.bmm,
+}  # fmt: skip
+# What autocast runs in fp32 on a GPU.
+FULL = {F.layer_norm, F.group_norm, F.softmax, torch.softmax, Tensor.softmax, F.cross_entropy, F.mse_loss}
+
+
+def trace_forward(
+    model: Model, half: torch.dtype | None = None, checkpointed: bool = False
+) -> tuple[float, float] | None:
+    """(FLOPs, bytes kept for the backward pass) of one image's conditional forward; None if it cannot be traced.
+
+    Args:
+        model: its network is on the meta device.
+        half: autocast's dtype, if there is autocast.
+        checkpointed: blocks keep only what they are given, and one at a time what it recomputes.
+    """
+    blocks = model.family.blocks(model.network) if checkpointed else []
+    # A family whose problems depend on values, on how much a mask hides, gets some that have values, and then forgets.
+    for device, rows in (("meta", 2), ("cpu", 8)):
+        kept = Kept()
+        try:
+            with kept.watch(blocks), LikeADevice(half, kept):
+                flops = _forward_flops(model, torch.device(device), rows)
+        except Exception:  # noqa: S112  # shapes that follow from values fail in many ways
+            continue
+        return flops / rows, kept.total() / rows
+    return None
+
+
+def _forward_flops(model: Model, device: torch.device, rows: int) -> float:
+    latents = torch.zeros_like(example_latents(model.card, rows), device=device)
+    problem = model.family.draw_problem(model, latents, SampleGenerator(list(range(rows)), device)).to("meta")
+    beta = torch.ones(rows, device="meta") if model.card.temperature else None
+    condition = model.family.encode_condition(model, example_conditions(model.card, rows))
+    with FlopCounterMode(display=False) as counter:
+        prediction = model.family.predict(model, problem, condition, beta)
+        model.family.loss_term(model, prediction, problem).sum()
+    return float(counter.get_total_flops())
+
+
+class Kept:
+    """Storages that autograd keeps, by block; weights are not among them."""
+
+    def __init__(self) -> None:
+        self.outside: dict[int, int] = {}  # bytes by storage
+        self.inside: list[dict[int, int]] = []
+        self.weights: set[int] = set()  # autocast's copies of them, which last as long as the step
+        self.where = self.outside
+
+    @contextmanager
+    def watch(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
+        """Records what is kept, that of every block apart."""
+        hooks = [block.register_forward_pre_hook(self._enter, with_kwargs=True) for block in blocks]
+        hooks += [block.register_forward_hook(self._leave) for block in blocks]
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(self._record, lambda tensor: tensor):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def total(self) -> int:
+        """Bytes at the start of the backward pass, with the largest of the blocks that are computed again."""
+        largest = max((sum(block.values()) for block in self.inside), default=0)
+        return sum(self.outside.values()) + largest
+
+    def _record(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if not _is_weight(tensor) and storage._cdata not in self.weights:
+            self.where[storage._cdata] = storage.nbytes()
+        return tensor
+
+    def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        self.where = self.outside
+        tree_map(lambda given: self._record(given) if isinstance(given, Tensor) else given, (args, kwargs))
+        self.where = {}
+        self.inside.append(self.where)
+
+    def _leave(self, *_: Any) -> None:
+        self.where = self.outside
+
+
+class LikeADevice(TorchFunctionMode):
+    """Makes the meta device run what a real one would: fused attention, and autocast, which it has none of."""
+
+    def __init__(self, half: torch.dtype | None, kept: Kept) -> None:
+        super().__init__()
+        self.half, self.kept = half, kept
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.half is not None and func in PRODUCTS:
+            args, kwargs = tree_map(self._lower, (args, kwargs))
+        elif self.half is not None and func in FULL:
+            args, kwargs = tree_map(_raise, (args, kwargs))
+        if func is F.scaled_dot_product_attention:
+            func = fused_attention
+        return func(*args, **kwargs)
+
+    def _lower(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.dtype != torch.float32:
+            return value
+        lowered = value.to(self.half)
+        if _is_weight(value):
+            self.kept.weights.add(lowered.untyped_storage()._cdata)
+        return lowered
+
+
+def _raise(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
+
+
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`scaled_dot_product_attention` of (B, H, L, D) by a kernel that keeps no (L, L) matrix, as real devices have."""
+    if query.ndim != 4 or enable_gqa or query.device.type != "meta":
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    bias = None if attn_mask is None else attn_mask.to(query.dtype)
+    attend = torch.ops.aten._scaled_dot_product_efficient_attention
+    result: Tensor = attend(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]
+    return result
+
+
+def example_latents(card: ModelCard, rows: int) -> Tensor:
+    """Latents of the right shape and type without values."""
+    spec = card.tokenizer
+    if spec.codebook is None:
+        return torch.empty(rows, spec.channels, card.grid, card.grid, device="meta")
+    sides = spec.scales or (card.grid,)
+    return torch.empty(rows, sum(side * side for side in sides), dtype=torch.int64, device="meta")
+
+
+def example_conditions(card: ModelCard, rows: int) -> list[int | str]:
+    """Conditions of the right kind."""
+    return [0] * rows if card.condition == "class" else [""] * rows
