@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gftzoo.data import Layout, open_source, preflight, training_data
-from gftzoo.data.lanes import Lane
+from gftzoo.data.lanes import Lane, Sample
 from gftzoo.data.stream import StreamSource, find_shards
 from gftzoo.engine import TrainConfig, checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError
@@ -101,7 +101,7 @@ def test_a_lane_goes_on_anywhere_as_if_it_had_never_stopped() -> None:
     for start in (0, 3, 4, 17, 40):
         again = Lane(shards, numbered, len, seed=1, lane=0, size=4)
         assert [again[offset] for offset in range(start, 48)] == samples[start:]
-    everything = {(shard, row) for shard in shards for row in range(len(shard))}
+    everything = {Sample(shard, row, (shard, row)) for shard in shards for row in range(len(shard))}
     assert set(samples[:44]) == everything and all(samples[:44].count(sample) == 4 for sample in everything)
     assert samples[:44] != [Lane(shards, numbered, len, seed=2, lane=0, size=4)[offset] for offset in range(44)]
     with pytest.raises(GftzooError, match="hold no samples"):
@@ -152,7 +152,7 @@ def test_a_run_from_a_stream_resumes_to_the_bit(tmp_path: Path, monkeypatch) -> 
     assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
-def test_an_unreadable_picture_of_a_stream_is_replaced_and_reported(tmp_path: Path, caplog) -> None:
+def test_an_unreadable_picture_of_a_stream_is_replaced_and_reported(tmp_path: Path) -> None:
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
     images = [{"bytes": b"nothing", "path": None}, {"bytes": png(90), "path": None}]
     table = datasets.Dataset.from_dict({"image": images, "text": ["torn", "grey"]}, features=features)
@@ -161,7 +161,11 @@ def test_an_unreadable_picture_of_a_stream_is_replaced_and_reported(tmp_path: Pa
     dataset, _ = training_data(source, 8, 3, 0, True, Layout(1, 1, 4, block=8))
     batch = dataset.__getitems__([(0, position) for position in range(8)])
     assert batch["condition"] == ["grey"] * 8 and batch["images"].unique().tolist() == [90]
-    assert source.problems and "cannot be read" in caplog.text
+    assert (
+        len(batch["problems"]) == 1
+        and f"{tmp_path / 'a.parquet'} cannot be read (cannot identify" in batch["problems"][0]
+    )
+    assert not dataset.__getitems__([(0, position) for position in range(8, 16)])["problems"]  # told once
 
 
 def test_a_cache_is_streamed_too(tmp_path: Path) -> None:

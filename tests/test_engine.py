@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from nano import NANO
+from PIL import Image
 from safetensors.torch import load_file
 from test_weights import Payload
 
@@ -82,6 +84,21 @@ def test_workers_and_precisions_resume_to_the_bit(options: dict[str, object], tm
         assert same(final(tmp_path / "whole", kind), final(tmp_path / "parts", kind)), kind
     scaler = checkpoint.read_state(checkpoint.newest(tmp_path / "parts") or tmp_path)["scaler"]
     assert bool(scaler) == (options.get("precision") == "fp16")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_pictures_are_named_and_counted_wherever_they_are_read(workers: int, tmp_path: Path) -> None:
+    for name in range(6):
+        path = tmp_path / "data" / "grey" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((12, 12, 3), 40 * name, np.uint8)).save(path)
+        if name in (1, 4):  # a header and no pixels
+            path.write_bytes(path.read_bytes()[:50])
+    options = {"workers": workers, "batch_size": 4, "sample_grid": [1, 1]}
+    config = resolve("dit-nano", data=f"imagefolder:{tmp_path / 'data'}", objective="gft", steps=4, options=options)
+    log = (train(config, tmp_path / "run") / "log.txt").read_text()
+    assert log.count("skipped: ") == 2 and "1.png" in log and "4.png" in log
+    assert "2 pictures could not be read and were replaced by others" in log
 
 
 def test_dropout_and_samples_do_not_depend_on_how_a_step_is_cut(tmp_path: Path) -> None:

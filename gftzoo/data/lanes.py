@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -54,6 +54,14 @@ class Layout:
             )
 
 
+class Sample(NamedTuple):
+    """What a shard holds in a row."""
+
+    shard: str
+    row: int
+    value: Any
+
+
 class Lane:
     """The endless, shuffled samples of some shards.
 
@@ -75,13 +83,13 @@ class Lane:
     ) -> None:
         self.shards, self.read, self.rows, self.size = shards, read, rows, size
         self.key = (seed, lane)
-        self._block, self._samples, self._order = -1, list[Any](), list[int]()
-        self._rest: Iterator[Any] = iter(())
+        self._block, self._samples, self._order = -1, list[Sample](), list[int]()
+        self._rest: Iterator[Sample] = iter(())
 
-    def __getitem__(self, offset: int) -> Any:
+    def __getitem__(self, offset: int) -> Sample:
         return self.block(offset // self.size)[self._order[offset % self.size]]
 
-    def block(self, number: int) -> list[Any]:
+    def block(self, number: int) -> list[Sample]:
         """The samples of a block before they are shuffled."""
         if number != self._block:
             if number != self._block + 1 or number == 0:
@@ -92,7 +100,7 @@ class Lane:
             self._block = number
         return self._samples
 
-    def samples(self, start: int) -> Iterator[Any]:
+    def samples(self, start: int) -> Iterator[Sample]:
         """All samples from number `start` on, one pass after the other."""
         epoch = 0
         if start >= self.size:
@@ -105,9 +113,9 @@ class Lane:
                 if start and start >= (rows := self.rows(shard)):
                     start, found = start - rows, found + rows
                     continue
-                for sample in self.read(shard, start):
+                for row, value in enumerate(self.read(shard, start), start):
                     found += 1
-                    yield sample
+                    yield Sample(shard, row, value)
                 start = 0
             self._refuse_empty(found)
             epoch += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -16,14 +15,13 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.decoding import DAMAGED, pixels_of
-from gftzoo.data.lanes import Lane, Layout
+from gftzoo.data.lanes import Lane, Layout, Sample
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.sources import Source
 from gftzoo.data.stream import StreamSource, cached_views, picture_of
 from gftzoo.errors import GftzooError
 from gftzoo.generator import seed_for
 
-REPORTED = 10  # unreadable pictures that are told of, by each process
 Key = tuple[int, int]  # (row of the source, position in the run)
 
 
@@ -56,12 +54,23 @@ class SeekableSampler(Sampler[Key]):
         return self.length
 
 
-class TrainingData(Dataset[Any]):
-    """A source as collated batches of uint8 images (B, C, R, R), conditions and positions."""
+class PictureData(Dataset[Any]):
+    """Pictures of a source, decoded as they are needed, perhaps in another process than the one that trains."""
 
     def __init__(self, source: Source, resolution: int, channels: int, seed: int, hflip: bool = True) -> None:
         self.source, self.resolution, self.channels = source, resolution, channels
         self.seed, self.hflip = seed, hflip and source.mirrorable
+        self._told = len(source.problems)
+
+    def new_problems(self) -> list[str]:
+        """What this process could not read since the last call; it travels with the batch."""
+        new = self.source.problems[self._told :]
+        self._told += len(new)
+        return new
+
+
+class TrainingData(PictureData):
+    """A source as collated batches of uint8 images (B, C, R, R), conditions and positions."""
 
     def __len__(self) -> int:
         return len(self.source)
@@ -79,6 +88,7 @@ class TrainingData(Dataset[Any]):
             "images": images_BCRR,
             "condition": torch.tensor(conditions) if self.source.condition == "class" else conditions,
             "position": torch.tensor(positions),
+            "problems": self.new_problems(),
         }
 
 
@@ -119,17 +129,19 @@ class PositionSampler(Sampler[Key]):
         return ((0, position) for position in count(self.start + self.rank, self.world))
 
 
-class StreamData(Dataset[Any]):
+class StreamData(PictureData):
     """A stream as collated batches; each loading process opens its own lane.
 
-    An unreadable picture is replaced by the next readable one of its block, with its condition, and reported once.
+    An unreadable picture is replaced by the next readable one of its block, with its condition.
     """
+
+    source: StreamSource
 
     def __init__(
         self, source: StreamSource, layout: Layout, resolution: int, channels: int, seed: int, hflip: bool = True
     ) -> None:
-        self.source, self.layout, self.resolution, self.channels = source, layout, resolution, channels
-        self.seed, self.hflip = seed, hflip and source.mirrorable
+        super().__init__(source, resolution, channels, seed, hflip)
+        self.layout = layout
         self._lanes: dict[int, Lane] = {}
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
@@ -150,11 +162,12 @@ class StreamData(Dataset[Any]):
             "images": images_BCRR,
             "condition": torch.tensor(conditions) if source.condition == "class" else conditions,
             "position": torch.tensor(positions),
+            "problems": self.new_problems(),
         }
 
     def cached(self, manifest: Manifest, places: list[tuple[int, int]], positions: list[int]) -> dict[str, Any]:
         """The batch of a streamed cache."""
-        samples = [self.lane(lane)[offset] for lane, offset in places]
+        samples = [self.lane(lane)[offset].value for lane, offset in places]
         views = drawn_views(manifest, self.hflip, self.seed, positions)
         encoded = cached_views([encoded for encoded, _ in samples], views, manifest)
         if manifest.condition == "class":
@@ -178,24 +191,19 @@ class StreamData(Dataset[Any]):
         block = self.layout.block
         first = offset - offset % block
         for step in range(block):
-            number = first + (offset - first + step) % block
-            value, condition = self.lane(lane)[number]
+            sample = self.lane(lane)[first + (offset - first + step) % block]
+            picture, condition = sample.value
             try:
-                return pixels_of(picture_of(value), self.resolution, self.channels), condition
+                return pixels_of(picture_of(picture), self.resolution, self.channels), condition
             except DAMAGED as error:
-                self.report(lane, number, error)
+                self.refuse(sample, error)
         raise GftzooError(f"data {self.source.name!r} has {block:,} pictures in a row of which none can be read.")
 
-    def report(self, lane: int, number: int, error: Exception) -> None:
-        """Counts an unreadable picture and tells of the first few."""
-        where = lane * 2**40 + number
-        if where not in self.source.unreadable:
-            reason = str(error).partition(" at 0x")[0]
-            problem = f"sample {number:,} of lane {lane} of {self.source.name} cannot be read ({reason})"
-            self.source.unreadable[where] = problem
+    def refuse(self, sample: Sample, error: Exception) -> None:
+        """Counts an unreadable picture, once however often it comes by."""
+        problem = f"row {sample.row:,} of {sample.shard} cannot be read ({str(error).partition(' at 0x')[0]})"
+        if problem not in self.source.problems:
             self.source.problems.append(problem)
-            if len(self.source.problems) <= REPORTED:
-                logging.getLogger("gftzoo.data").warning("skipped: %s", problem)
 
 
 def mirrored(images_BCRR: Tensor, seed: int, positions: Sequence[int]) -> Tensor:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
 from gftzoo.generator import seed_for
+
+REPORTED = 10  # unreadable pictures that are told of, one by one
 
 
 def reseed(*key: object) -> None:
@@ -36,6 +39,7 @@ class StepLoop(BaseLoop):
         self.accumulate = accumulate
         self.batch_size = batch_size
         self.stop_training = False
+        self.unreadable: dict[str, None] = {}  # in the order in which they were met
         self._steps = steps
         self._iter = self._epoch = 0  # mmengine's Runner reads and writes these
 
@@ -71,6 +75,7 @@ class StepLoop(BaseLoop):
         )
         while self._iter < self._steps and not self.stop_training:
             self.step(batches)
+        self.count_unreadable()
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
         return runner.model
@@ -80,11 +85,25 @@ class StepLoop(BaseLoop):
         runner = self.runner
         runner.model.train()
         micro_batches = [next(batches) for _ in range(self.accumulate)]
+        self.tell_unreadable(problem for batch in micro_batches for problem in batch.pop("problems", ()))
         runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=micro_batches)
         losses = [self.micro_step(batch, number) for number, batch in enumerate(micro_batches)]
         outputs = {"loss": torch.stack(losses).mean()}
         runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=micro_batches, outputs=outputs)
         self._iter += 1
+
+    def tell_unreadable(self, problems: Iterable[str]) -> None:
+        """Names the first pictures that could not be read; every loading process meets them anew."""
+        for problem in problems:
+            if problem not in self.unreadable and len(self.unreadable) < REPORTED:
+                self.runner.logger.warning(f"skipped: {problem}")
+            self.unreadable[problem] = None
+
+    def count_unreadable(self) -> None:
+        """Says how many pictures all ranks together could not read; every rank calls it."""
+        count = len({problem for rank in all_gather_object(list(self.unreadable)) for problem in rank})
+        if count:
+            self.runner.logger.warning(f"{count:,} pictures could not be read and were replaced by others.")
 
     def micro_step(self, batch: Any, number: int) -> torch.Tensor:
         """Forward and backward of one micro-batch; the optimizer steps after the last of a step.

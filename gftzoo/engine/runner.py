@@ -175,8 +175,6 @@ def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
     finally:
         progress.close()
         runner.visualizer.close()
-    for problem in source.problems:
-        runner.logger.info(f"skipped: {problem}")
 
 
 def build_runner(
