@@ -30,6 +30,7 @@ class Model:
         network: the bare module (wrappers for several GPUs or compilation stay outside or in place).
         tokenizer: between images and latents; None where only the network is needed.
         provenance: where the weights come from (file, hash, entry), recorded with everything made of them.
+        placed: the device that computes, if `to` chose it; weights may wait elsewhere meanwhile.
     """
 
     card: ModelCard
@@ -37,6 +38,7 @@ class Model:
     tokenizer: Tokenizer | None
     family: Family
     provenance: dict[str, Any] = field(default_factory=dict)
+    placed: torch.device | None = None
 
     @classmethod
     def fresh(cls, card: ModelCard, tokenizer: Tokenizer | None = None) -> Model:
@@ -46,11 +48,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's parameters are."""
-        return next(self.network.parameters()).device
+        """Where the network computes: where it was placed, or where its parameters are."""
+        return self.placed or next(self.network.parameters()).device
 
     def to(self, device: torch.device | str) -> Model:
         """Moves network and tokenizer."""
+        self.placed = torch.device(device)
         self.network.to(device)
         if self.tokenizer is not None:
             self.tokenizer.to(device)

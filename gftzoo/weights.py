@@ -225,12 +225,14 @@ def load(
 
     Args:
         source: a model's name, or a folder written by `Model.save` or a training run (its newest complete checkpoint).
-        weights: for a name: one of the card's checkpoints (`base`, `gft`), a local file, or None for fresh weights.
+        weights: only for a name: a checkpoint of the card (`base`, `gft`), a local file, or None for fresh weights.
         entry: `raw` or `ema` where there are both; EMA by default, and the choice is in `model.provenance["entry"]`.
         tokenizer_path: a local folder or file with the tokenizer's weights, where the hub is not reached.
     """
     folder = Path(source)
     if folder.is_dir():
+        if weights is not None:
+            raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
         return load_folder(model_folder(folder), entry, tokenizer_path)
     card = get_card(str(source))
     family = load_family(card.family)

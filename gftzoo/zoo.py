@@ -67,11 +67,11 @@ class LearningRate(Frozen):
     """
 
     kind: Literal["constant", "cosine", "linear-tail"] = Field("constant", description="the curve after the warm-up")
-    warmup: int = Field(0, description="steps of linear warm-up")
-    warmup_from: float = Field(0.0, description="where the warm-up starts, as a share of the learning rate")
-    horizon: int | None = Field(None, description="steps until `final`; None = the length of the run")
-    final: float = Field(1.0, description="last learning rate as a share of the first")
-    hold: float = Field(0.05, description="of linear-tail: share of the horizon without decay")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    warmup_from: float = Field(0.0, ge=0, description="where the warm-up starts, as a share of the learning rate")
+    horizon: int | None = Field(None, gt=0, description="steps until `final`; None = the length of the run")
+    final: float = Field(1.0, ge=0, description="last learning rate as a share of the first")
+    hold: float = Field(0.05, ge=0, lt=1, description="of linear-tail: share of the horizon without decay")
 
 
 class Recipe(Frozen):

@@ -55,6 +55,10 @@ def test_resume_goes_on(gft_run: Path, tmp_path: Path, capsys) -> None:
     run = shutil.copytree(gft_run, tmp_path / "run")
     assert call("train", "--resume", str(run)) == 2
     assert "has finished its 2 steps" in capsys.readouterr().err
+    before = sorted((run / "checkpoints").iterdir())
+    assert call("train", "--resume", str(run), "--steps", "4", "--dry-run") == 0
+    assert sorted((run / "checkpoints").iterdir()) == before and "memory in all" in capsys.readouterr().out
+    assert call("train", "--resume", str(run), "--runs", str(tmp_path)) == 2
     assert call("train", "--resume", str(run), "--steps", "4") == 0
     newest = checkpoint.newest(run)
     assert newest is not None and newest.name == "step-00000004"

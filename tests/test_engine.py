@@ -23,9 +23,12 @@ from gftzoo.cli.train import go_on
 from gftzoo.data import SeekableSampler
 from gftzoo.engine import TrainConfig, checkpoint, parse_options, resolve, train
 from gftzoo.engine.ema import EMA
+from gftzoo.engine.estimate import training_cost
 from gftzoo.engine.hooks import FiniteHook
+from gftzoo.engine.loop import MixedPrecision
 from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.tokenizers import PixelTokenizer
 from gftzoo.zoo import LearningRate
 
 SMALL = {"batch_size": 8, "log_every": 2, "sample_every": 1000, "ema_decay": 0.9}
@@ -257,10 +260,101 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises(GftzooError, match=r"the loss became \w+ at step \d+ \(samples at positions"):
+    with pytest.raises(GftzooError, match=r"the (loss|gradient norm) became \w+ at step \d+ \(samples at positions"):
         train(small("dit-nano", 50, lr=1e18, clip_norm=None), tmp_path / "run")
     hook = FiniteHook()
     hook.check()
+
+
+def test_a_gradient_that_is_no_number_is_not_saved(tmp_path: Path, monkeypatch) -> None:
+    loss = MixedPrecision.backward
+
+    def poisoned(self: MixedPrecision, value: torch.Tensor, **kwargs: object) -> None:
+        loss(self, value, **kwargs)
+        self.optimizer.param_groups[0]["params"][0].grad.fill_(math.nan)  # the loss itself is finite
+
+    monkeypatch.setattr(MixedPrecision, "backward", poisoned)
+    with pytest.raises(GftzooError, match="the gradient norm became nan at step 1 "):
+        train(small("dit-nano", 1), tmp_path / "run")
+    assert checkpoint.newest(tmp_path / "run") is None
+
+
+def test_samples_that_fail_do_not_end_the_run(tmp_path: Path, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no space for pictures")
+
+    monkeypatch.setattr("gftzoo.engine.hooks.pictures.save", broken)
+    run = train(small("dit-nano", 2, sample_every=1, sample_grid=(1, 1)), tmp_path / "run")
+    assert checkpoint.newest(run) is not None
+    assert (run / "log.txt").read_text().count("no space for pictures") == 2
+
+
+def test_a_checkpoint_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(checkpoint, "_write_tensors", lambda *_: pytest.fail("there is no folder to write to"))
+    monkeypatch.setattr(Path, "mkdir", refused)
+    config = small("dit-nano", 1)
+    model = gftzoo.Model.fresh(config.card)
+    with pytest.raises(GftzooError, match=r"could not be written \(not allowed\); nothing was saved yet"):
+        checkpoint.write(tmp_path, model, torch.optim.SGD(model.network.parameters()), None, {"step": 1})
+
+
+def test_only_loading_processes_are_ended() -> None:
+    script = """
+import multiprocessing, time
+from torch.utils.data import DataLoader
+from gftzoo.engine.workers import deaf_to_signals, end_workers, start_loading
+if __name__ == "__main__":
+    other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    other.start()
+    batches = start_loading(DataLoader(list(range(4)), num_workers=1, worker_init_fn=deaf_to_signals))
+    next(batches)
+    mine = [child for child in multiprocessing.active_children() if child is not other]
+    end_workers()
+    mine[0].join(5)
+    print(len(mine), mine[0].is_alive(), other.is_alive())
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert result.stdout.split() == ["1", "False", "True"], result.stderr
+
+
+@pytest.mark.parametrize("option", ["betas=[2, 0.9]", "sample_grid=[0, 1]", "learning_rate.hold=1", "steps=0"])
+def test_values_out_of_range_are_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=option.partition("=")[0].partition(".")[2] or option.partition("=")[0]):
+        resolve("dit-nano", objective="gft", options=parse_options([option]))
+
+
+def test_images_are_encoded_for_training_as_for_a_cache(tmp_path: Path, monkeypatch) -> None:
+    precise = []
+
+    def encode(self: PixelTokenizer, images: torch.Tensor, generator: object = None) -> torch.Tensor:
+        precise.append(not torch.is_autocast_enabled("cpu"))
+        return images
+
+    monkeypatch.setattr(PixelTokenizer, "encode", encode)
+    train(small("dit-nano", 1, precision="bf16", sample_grid=(1, 1)), tmp_path / "run")
+    assert precise == [True]
+
+
+def test_weights_that_wait_elsewhere_do_not_say_where_the_network_computes() -> None:
+    config = small("dit-nano", 1)
+    model = gftzoo.Model.fresh(config.card).to("cpu")
+    model.network.to("meta")  # as offloaded weights are not on the device that computes
+    assert model.device == torch.device("cpu")
+
+
+def test_frozen_copies_are_whole_on_every_rank_and_offloaded_weights_on_none() -> None:
+    def state(world: int, device: str = "cpu", **options: object) -> float:
+        config = small("dit-nano", 1).model_copy(update={"parallel": "fsdp", **options})
+        return training_cost(config, torch.device(device), world).state_bytes
+
+    parameters = training_cost(small("dit-nano", 1), torch.device("cpu")).parameters
+    for world in (2, 8):
+        assert state(world, objective="distill") - state(world) == 4.0 * parameters
+    blocks = 2 * state(8) - state(4)  # what does not shrink with the number of ranks
+    assert state(8, offload=True, precision="fp32", device="cuda") == pytest.approx(blocks)
 
 
 def test_a_run_that_does_not_fit_is_refused_with_the_numbers(tmp_path: Path, monkeypatch) -> None:

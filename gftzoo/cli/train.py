@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 import yaml
+from click.core import ParameterSource
 
 from gftzoo.errors import UsageError
 
@@ -44,9 +45,12 @@ def train_command(
 ) -> None:
     """Train MODEL. With nothing but --gft it runs on embedded real data, at the model's full size."""
     if resume is not None:
-        if model or gft or objective or data or recipe or weights or options or name:
-            raise UsageError("--resume goes on with the run's own configuration; only --steps may be given with it.")
-        go_on(resume, steps)
+        elsewhere = click.get_current_context().get_parameter_source("runs") is not ParameterSource.DEFAULT
+        if model or gft or objective or data or recipe or weights or options or name or elsewhere:
+            raise UsageError(
+                "--resume goes on with the run's own configuration; only --steps and --dry-run may be given with it."
+            )
+        go_on(resume, steps, dry_run)
         return
     if model is None:
         raise UsageError("name a model to train, e.g. `gftzoo train dit-nano --gft`, or --resume a run.")
@@ -82,8 +86,8 @@ def say(text: str, err: bool = False) -> None:
         click.echo(text, err=err)
 
 
-def go_on(folder: Path, steps: int | None) -> None:
-    """Resumes a run, possibly for more steps."""
+def go_on(folder: Path, steps: int | None, dry_run: bool = False) -> None:
+    """Resumes a run, possibly for more steps, or shows what that would cost."""
     from gftzoo import engine
     from gftzoo.engine import checkpoint
 
@@ -95,6 +99,9 @@ def go_on(folder: Path, steps: int | None) -> None:
     if done >= config.steps:
         raise UsageError(f"{str(folder)!r} has finished its {config.steps} steps; go on with --steps N, N > {done}.")
     say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
+    if dry_run:
+        show_cost(config)
+        return
     engine.train(config, folder, resume=True)
     finished(folder, config)
 

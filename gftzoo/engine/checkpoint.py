@@ -51,23 +51,29 @@ def write(
     """
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
     partial = folder.with_name(f".partial-{folder.name}")
-    problem: Exception | None = None
-    try:
-        if is_main_process():
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        any_rank(False)  # the folder is there
-        _write_tensors(partial, model, optimizer, ema, sharded)
-        if is_main_process():
-            write_card(model.card, partial, {**model.provenance, "run": run.name, "step": state["step"]})
-            (partial / STATE_FILE).write_text(json.dumps(dict(state), indent=1) + "\n", encoding="utf-8")
-            _put_in_place(partial, folder)
-    except Exception as error:  # safetensors wraps a full disk in an error type of its own
-        problem = error
+    problem: Exception | None = _make_folder(partial) if is_main_process() else None
+    if not any_rank(problem is not None):
+        try:
+            _write_tensors(partial, model, optimizer, ema, sharded)
+            if is_main_process():
+                write_card(model.card, partial, {**model.provenance, "run": run.name, "step": state["step"]})
+                (partial / STATE_FILE).write_text(json.dumps(dict(state), indent=1) + "\n", encoding="utf-8")
+                _put_in_place(partial, folder)
+        except Exception as error:  # safetensors wraps a full disk in an error type of its own
+            problem = error
     if any_rank(problem is not None):
         shutil.rmtree(partial, ignore_errors=True)
         raise GftzooError(_not_written(run, folder, problem)) from problem
     return folder
+
+
+def _make_folder(partial: Path) -> OSError | None:
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        return error
+    return None
 
 
 def _write_tensors(
@@ -99,8 +105,8 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 def _not_written(run: Path, folder: Path, problem: Exception | None) -> str:
     kept = newest(run)
     after = f"the run can go on from {kept.name} once there is room" if kept else "nothing was saved yet"
-    why = str(problem or "another rank failed").strip().splitlines()[-1]
-    return f"checkpoint {str(folder)!r} could not be written ({why}); {after}."
+    why = str(problem or "another rank failed").strip().splitlines() or [type(problem).__name__]
+    return f"checkpoint {str(folder)!r} could not be written ({why[-1]}); {after}."
 
 
 def all_checkpoints(run: Path) -> list[Path]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from gftzoo.data.atomic import written_whole
 from gftzoo.errors import GftzooError, UsageError, nearest
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gftzoo.data import Source
 
 CONFIG_FILE = "config.yaml"
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 DEMONSTRATION_STEPS = 10
 DEMONSTRATION_BATCH = 8
 DEMONSTRATION_GRID = (1, 2)  # a full-size network takes its time on a CPU
@@ -49,7 +50,7 @@ class TrainConfig(Frozen):
     batch_size: int = Field(256, gt=0, description="samples per optimizer step, over ranks and micro-batches")
     accumulate: int = Field(1, gt=0, description="micro-batches per optimizer step")
     lr: float = Field(1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     weight_decay_end: float | None = None
@@ -73,7 +74,7 @@ class TrainConfig(Frozen):
     keep_every: int | None = Field(None, gt=0, description="checkpoints at multiples of this are kept for good")
     save_on_signal: bool = Field(True, description="SIGTERM and SIGINT end the step, save, and exit with 0")
     sample_every: int = Field(1000, gt=0)
-    sample_grid: tuple[int, int] = Field((5, 10), description="rows and columns of the sample grids")
+    sample_grid: tuple[PositiveInt, PositiveInt] = Field((5, 10), description="rows and columns of the sample grids")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
     @model_validator(mode="after")

@@ -14,7 +14,6 @@ from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.objectives import find_objective
 from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard
 
 GIB = 2**30
 LATER = 0.05 * GIB  # what libraries take when they are first used
@@ -61,17 +60,10 @@ def available_bytes(device: torch.device) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def count_parameters(card: ModelCard) -> int:
-    """The exact number of parameters, without allocating them."""
-    with torch.device("meta"):
-        network = load_family(card.family).build_network(card)
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> Cost:
     """The cost of a step as configured, for each of `world` devices of a kind."""
+    family = load_family(config.card.family)
     with torch.device("meta"):
-        family = load_family(config.card.family)
         model = Model(config.card, family.build_network(config.card), None, family)
     parameters = sum(p.numel() for p in model.network.parameters())
     trainable = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
@@ -79,10 +71,12 @@ def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> 
     half = choose_dtype(config.precision, device)
     halves = 0 if half is None else trainable  # autocast keeps them until the step's end
     objective = find_objective(config.objective)
-    state = 4.0 * (parameters * (1 + objective.copies) + 3 * trainable + averages) + 2.0 * halves
-    if world > 1 and config.parallel == "fsdp":  # two blocks are put together at a time, one ahead of its use
+    state = 4.0 * (parameters + 3 * trainable + averages) + 2.0 * halves
+    if config.parallel == "fsdp" and (world > 1 or config.offload):  # two blocks are put together, one ahead of its use
         largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
-        state = state / world + 2 * 4.0 * largest
+        waits = config.offload and device.type != "cpu"
+        state = (0.0 if waits else state / world) + 2 * 4.0 * largest
+    state += 4.0 * parameters * objective.copies  # every rank has the frozen ones whole
     micro = max(config.batch_size // (config.accumulate * world), 1)
     traced = trace_forward(model, half, config.activation_checkpointing)
     if traced is None:

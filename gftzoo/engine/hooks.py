@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,11 +19,11 @@ from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.parallel import any_rank
 from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
+from gftzoo.engine.workers import STOPS
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
 
-STOPS = (signal.SIGTERM, signal.SIGINT)
 STRIP_BETAS = (1.0, 0.8, 0.66, 0.5, 0.33)
 STRIP_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -37,7 +39,8 @@ class ScheduleHook(Hook):
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         config, step = self.config, runner.iter
         rate = config.lr * learning_rate_factor(config.learning_rate, step, config.steps)
-        decay = weight_decay_at(config.weight_decay, config.weight_decay_end, step, config.steps)
+        horizon = config.learning_rate.horizon or config.steps  # a longer resume does not bend the schedule
+        decay = weight_decay_at(config.weight_decay, config.weight_decay_end, step, horizon)
         for group in runner.optim_wrapper.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
             if group["weight_decay"] > 0:
@@ -57,31 +60,36 @@ class EMAHook(Hook):
 
 
 class FiniteHook(Hook):
-    """Stops a run whose loss is no number, naming step and samples.
+    """Stops a run whose loss or gradient is no number, naming step and samples.
 
-    The loss of a step is looked at one step later, so that a GPU is not waited for; checkpoints and the end of the run
-    look at it at once.
+    A step is looked at one step later, so that a GPU is not waited for; checkpoints and the end of the run look at it
+    at once.
     """
 
     priority = "ABOVE_NORMAL"
 
     def __init__(self) -> None:
-        self.pending: tuple[int, list[int], torch.Tensor] | None = None
+        self.pending: tuple[int, list[int], dict[str, torch.Tensor]] | None = None
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.check()
         positions = [int(p) for batch in data_batch for p in batch["position"]]
-        self.pending = runner.iter + 1, positions, outputs["loss"]
+        numbers = {"loss": outputs["loss"]}
+        if not runner.optim_wrapper.scaler.is_enabled():  # with fp16's scaler such a step is skipped
+            numbers["gradient norm"] = runner.optim_wrapper.grad_norm
+        self.pending = runner.iter + 1, positions, numbers
 
     def check(self) -> None:
-        """GftzooError if the last recorded loss is not finite."""
-        if self.pending is not None and not torch.isfinite(self.pending[2]):
-            step, positions, loss = self.pending
-            raise GftzooError(
-                f"the loss became {float(loss)} at step {step} (samples at positions {positions[0]} to {positions[-1]} "
-                "of the data); resume from the last checkpoint with a smaller learning rate, or with -o precision=fp32."
-            )
+        """GftzooError if the last recorded loss or gradient is not finite."""
+        step, positions, numbers = self.pending or (0, [], {})
         self.pending = None
+        for name, value in numbers.items():
+            if not torch.isfinite(value):
+                raise GftzooError(
+                    f"the {name} became {float(value)} at step {step} (samples at positions {positions[0]} to "
+                    f"{positions[-1]} of the data); resume from the last checkpoint with a smaller learning rate, or "
+                    "with -o precision=fp32."
+                )
 
 
 class CheckpointHook(Hook):
@@ -124,6 +132,15 @@ class CheckpointHook(Hook):
             signal.signal(number, signal.SIG_DFL if number is signal.SIGTERM else signal.default_int_handler)
 
 
+@contextmanager
+def told(runner: Any, path: Path) -> Iterator[None]:
+    """A picture that fails is told of; the run, which has hours in it, goes on."""
+    try:
+        yield
+    except (GftzooError, OSError) as error:
+        runner.logger.warning(f"no samples in {str(path)!r}: {error}")
+
+
 class SampleHook(Hook):
     """Draws a grid every N steps and, at the end, a strip over the temperature (or the CFG scale)."""
 
@@ -138,11 +155,16 @@ class SampleHook(Hook):
         step = runner.iter + 1
         if is_main_process() and step % self.config.sample_every == 0 and step < self.config.steps:
             path = self.run / "samples" / f"step-{step:08d}.png"
-            pictures.save(pictures.grid(self._draw(self._strengths()[3], self.rows, step), self.columns), path)
+            with told(runner, path):
+                pictures.save(pictures.grid(self._draw(self._strengths()[3], self.rows, step), self.columns), path)
 
     def after_train(self, runner: Any) -> None:
         if not is_main_process() or runner.iter < self.config.steps:
             return
+        with told(runner, self.run / "samples"):
+            self._draw_final(runner)
+
+    def _draw_final(self, runner: Any) -> None:
         rows = [(f"{self._label()} {value:g}", self._draw(value, 1, runner.iter)) for value in self._strengths()]
         strip = self.run / "samples" / f"{self._label()}-strip.png"
         pictures.save(pictures.labelled_rows(rows, self.columns), strip)

@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gftzoo.engine.workers import start_loading
 from gftzoo.generator import seed_for
 
 REPORTED = 10  # unreadable pictures that are told of, one by one
@@ -69,7 +70,7 @@ class StepLoop(BaseLoop):
         runner.call_hook("before_train_epoch")
         self.dataloader.sampler.seek(self._iter * self.batch_size)
         reseed("loader", runner.seed)
-        batches = iter(self.dataloader)
+        batches = start_loading(self.dataloader)
         runner.optim_wrapper.initialize_count_status(
             runner.model, self._iter * self.accumulate, self._steps * self.accumulate
         )

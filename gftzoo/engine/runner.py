@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import multiprocessing
 import os
-import signal
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -27,12 +24,13 @@ from gftzoo.engine import checkpoint, estimate
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.folder import plain_failures, prepare_folder, run_logger
-from gftzoo.engine.hooks import STOPS, CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
+from gftzoo.engine.hooks import CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
 from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
 from gftzoo.engine.parallel import parallelize, process_group
 from gftzoo.engine.progress import ProgressHook
 from gftzoo.engine.trackers import build_trackers, refuse_missing
 from gftzoo.engine.training import TrainingModel
+from gftzoo.engine.workers import deaf_to_signals
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
@@ -266,20 +264,6 @@ def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
         persistent_workers=config.workers > 0,
         worker_init_fn=deaf_to_signals,
     )
-
-
-def deaf_to_signals(_worker: int) -> None:
-    """A signal to the whole job is for the main process, which still needs its workers until it has saved."""
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-@atexit.register
-def end_workers() -> None:
-    """Daemons end with their process; those that are deaf are killed, before multiprocessing waits for them."""
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
 
 
 def collated(batch: Any) -> Any:

@@ -26,7 +26,8 @@ def learning_rate_factor(schedule: LearningRate, step: int, steps: int) -> float
 
 
 def weight_decay_at(start: float, end: float | None, step: int, steps: int) -> float:
-    """Weight decay at `step`: constant, or on a half cosine from `start` to `end` over the run (VAR)."""
+    """Weight decay at `step`: constant, or on a half cosine from `start` to `end` over `steps`, then `end` (VAR)."""
     if end is None:
         return start
-    return end + (start - end) * (1.0 + math.cos(math.pi * step / max(steps - 1, 1))) / 2.0
+    progress = min(step / max(steps - 1, 1), 1.0)
+    return end + (start - end) * (1.0 + math.cos(math.pi * progress)) / 2.0

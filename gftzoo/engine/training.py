@@ -43,7 +43,7 @@ class TrainingModel(nn.Module):
         """
         model = self.zoo_model
         generator = SampleGenerator.for_samples("train", self.seed, position.tolist(), model.device)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):  # as a cache encodes them
             if moments is not None:
                 latents = draw_latents(moments.to(model.device), model.card.tokenizer, generator)
             latents = self._latents(images, generator) if latents is None else latents.to(model.device)

@@ -1,0 +1,35 @@
+"""Processes that load data: a signal to the job does not end them, the end of the main process does."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+_started: set[Any] = set()
+
+
+def start_loading(dataloader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a loader, whose processes are known from here on."""
+    others = set(multiprocessing.active_children())
+    batches = iter(dataloader)
+    _started.update(set(multiprocessing.active_children()) - others)
+    return batches
+
+
+def deaf_to_signals(_worker: int) -> None:
+    """A signal to the whole job is for the main process, which still needs its workers until it has saved."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def end_workers() -> None:
+    """Kills those that are left, before multiprocessing waits for them: they would not hear that they should end."""
+    for child in _started & set(multiprocessing.active_children()):
+        child.kill()
