@@ -28,7 +28,7 @@ from gftzoo.engine.hooks import FiniteHook
 from gftzoo.engine.loop import MixedPrecision
 from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.tokenizers import PixelTokenizer
+from gftzoo.tokenizers import Pixels
 from gftzoo.zoo import LearningRate
 
 SMALL = {"batch_size": 8, "log_every": 2, "sample_every": 1000, "ema_decay": 0.9}
@@ -329,11 +329,11 @@ def test_values_out_of_range_are_refused(option: str) -> None:
 def test_images_are_encoded_for_training_as_for_a_cache(tmp_path: Path, monkeypatch) -> None:
     precise = []
 
-    def encode(self: PixelTokenizer, images: torch.Tensor, generator: object = None) -> torch.Tensor:
+    def encode(self: Pixels, images: torch.Tensor, generator: object = None) -> torch.Tensor:
         precise.append(not torch.is_autocast_enabled("cpu"))
         return images
 
-    monkeypatch.setattr(PixelTokenizer, "encode", encode)
+    monkeypatch.setattr(Pixels, "encode", encode)
     train(small("dit-nano", 1, precision="bf16", sample_grid=(1, 1)), tmp_path / "run")
     assert precise == [True]
 

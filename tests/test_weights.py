@@ -134,5 +134,5 @@ def test_published_weights_bring_their_own_sampler_settings(monkeypatch: pytest.
 
 def test_a_folder_has_its_own_weights(tmp_path: Path) -> None:
     nano_model("dit-nano", temperature=True).save(tmp_path)
-    with pytest.raises(UsageError, match="has its own weights; leave out --weights 'other.pt'"):
+    with pytest.raises(UsageError, match=r"has its own weights; leave out --weights 'other\.pt'"):
         weights.load(tmp_path, "other.pt")
