@@ -29,10 +29,14 @@ class GFTOptions(ObjectiveOptions):
     unconditional_input: Literal["one", "omitted"] = Field(
         "one", description="temperature input of the unconditional pass; `omitted` is the released SD code's"
     )
-    weighting: Literal["one", "inverse-beta"] = Field(
+    weighting: Literal["one", "inverse-beta", "inverse-beta-squared"] = Field(
         "one",
-        description="of a sample's loss: 1 as published, or 1/beta, which gives every temperature a gradient of the "
-        "same size (beta_min must be above 0)",
+        description="of a sample's loss: 1 as published, 1/beta, which gives every temperature a gradient of the same "
+        "size where it is bounded (logits), or 1/beta^2, which does where it is linear in the error (noise); both need "
+        "beta_min above 0",
+    )
+    dropped_mix: Literal["drawn", "one"] = Field(
+        "drawn", description="mixing weight of a dropped sample: its drawn beta as published, or 1, the whole gradient"
     )
     skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
 
@@ -40,9 +44,12 @@ class GFTOptions(ObjectiveOptions):
     def _weights_are_finite(self) -> Self:
         if self.beta_max < self.beta_min:
             raise ValueError(f"beta_max, {self.beta_max}, is below beta_min, {self.beta_min}")
-        if self.weighting == "inverse-beta" and self.beta_min == 0:
-            raise ValueError("weighting=inverse-beta divides by beta and needs beta_min above 0, e.g. 0.1")
+        if self.weighting != "one" and self.beta_min == 0:
+            raise ValueError(f"weighting={self.weighting} divides by beta and needs beta_min above 0, e.g. 0.1")
         return self
+
+
+POWERS = {"one": 0, "inverse-beta": 1, "inverse-beta-squared": 2}
 
 
 class GFT(Objective):
@@ -63,7 +70,9 @@ class GFT(Objective):
         """The loss (B,) for given temperatures in [0, 1] and dropped samples (Algorithm 1 of the paper)."""
         family = model.family
         # A dropped sample is an unconditional one: it sees the null condition and beta = 1. Its mixing weight stays
-        # the drawn beta, as in the released code.
+        # the drawn beta, as in the released code, unless `dropped_mix` says otherwise.
+        if self.options.dropped_mix == "one":
+            beta_B = torch.where(dropped_B, 1.0, beta_B)
         beta_in_B = torch.where(dropped_B, 1.0, beta_B)
         s_BX = family.predict(model, problem, family.condition_drop(model, condition, dropped_B), beta_in_B).float()
         u_BX = self.unconditional(model, problem, condition, dropped_B, s_BX.detach())
@@ -71,7 +80,7 @@ class GFT(Objective):
         mixed_BX = weight_BX * s_BX + (1 - weight_BX) * u_BX  # f_c = beta f_s + (1 - beta) f_u
         loss_B = family.loss_term(model, mixed_BX, problem)
         # d mixed / d f_s is beta, so that low temperatures learn slowly; the weight moves no minimum, only the pace
-        return loss_B / beta_B if self.options.weighting == "inverse-beta" else loss_B
+        return loss_B / beta_B ** POWERS[self.options.weighting]
 
     def unconditional(
         self, model: Model, problem: Problem, condition: Tensor, dropped_B: Tensor, s_BX: Tensor

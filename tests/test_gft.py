@@ -40,12 +40,28 @@ def none_dropped() -> Tensor:
     return torch.zeros(BATCH, dtype=torch.bool)
 
 
-def test_inverse_weighting_takes_beta_out_of_the_gradient(nano_name: str) -> None:
-    step = make_step(nano_name)
+@pytest.mark.parametrize(("weighting", "power"), [("inverse-beta", 1), ("inverse-beta-squared", 2)])
+def test_weighting_takes_beta_out_of_the_loss(weighting: str, power: int) -> None:
+    step = make_step("dit-nano")
     beta = torch.tensor([0.2, 0.5, 0.7, 1.0])
     arguments = (step.model, step.problem, step.condition, beta, none_dropped())
-    weighted = GFT(GFTOptions(beta_min=0.1, weighting="inverse-beta")).loss_at(*arguments)
-    torch.testing.assert_close(weighted * beta, GFT().loss_at(*arguments))
+    weighted = GFT(GFTOptions(beta_min=0.1, weighting=weighting)).loss_at(*arguments)
+    torch.testing.assert_close(weighted * beta**power, GFT().loss_at(*arguments))
+
+
+def test_dropped_samples_at_full_weight_have_the_same_loss_and_the_whole_gradient(nano_name: str) -> None:
+    found = []
+    for mix in ("drawn", "one"):
+        step = make_step(nano_name)
+        beta, everyone = torch.full((BATCH,), 0.25), torch.ones(BATCH, dtype=torch.bool)
+        loss = GFT(GFTOptions(dropped_mix=mix)).loss_at(step.model, step.problem, step.condition, beta, everyone)
+        loss.sum().backward()
+        gradients = [p.grad.flatten() for p in step.model.network.parameters() if p.grad is not None]
+        found.append((loss.detach(), torch.cat(gradients)))
+        step.model.network.zero_grad()
+    (drawn, slow), (one, whole) = found
+    torch.testing.assert_close(drawn, one)
+    torch.testing.assert_close(slow, 0.25 * whole, rtol=1e-4, atol=1e-6)
 
 
 def test_skipping_dropped_samples_changes_nothing(nano_name: str) -> None:

@@ -14,7 +14,7 @@ import csv
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ DRAWS: dict[str, dict[str, Any]] = {  # of beta, and the weight of a sample's lo
     "U(0.3, 1)": {"beta_min": 0.3},
     "U(0.1, 1), weight 1/beta": {"beta_min": 0.1, "weighting": "inverse-beta"},
     "U(0.3, 1), weight 1/beta": {"beta_min": 0.3, "weighting": "inverse-beta"},
+    "U(0.3, 1), weight 1/beta^2": {"beta_min": 0.3, "weighting": "inverse-beta-squared"},
+    "U(0, 1), dropped at weight 1": {"beta_min": 0.0, "dropped_mix": "one"},
 }
 DROPS = (0.05, 0.1, 0.2, 0.3)
 USUAL_DROP = 0.1
@@ -43,10 +45,10 @@ FIELDS = ("model", "steps", "images", "draw", "p_drop", "seed", "beta", "frechet
 Row = dict[str, Any]
 
 
-def rules() -> Iterator[tuple[str, float]]:
+def rules(drops: Iterable[float]) -> Iterator[tuple[str, float]]:
     """(draw, p_drop) of every run: the draws at the usual p_drop, and the other p_drops at the published draw."""
     yield from ((draw, USUAL_DROP) for draw in DRAWS)
-    yield from ((PUBLISHED, p_drop) for p_drop in DROPS if p_drop != USUAL_DROP)
+    yield from ((PUBLISHED, p_drop) for p_drop in drops if p_drop != USUAL_DROP)
 
 
 def trained(job: argparse.Namespace, draw: str, p_drop: float, seed: int) -> gftzoo.Model:
@@ -75,7 +77,7 @@ def collect(job: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     evaluator: Evaluator | None = None
     for seed in job.seeds:
-        for draw, p_drop in rules():
+        for draw, p_drop in rules(job.drops):
             model = trained(job, draw, p_drop, seed)
             if evaluator is None:
                 protocol = choose_protocol("embedded", model.card, data=None, images=job.images)
@@ -106,7 +108,9 @@ def draw_figure(rows: list[Row], path: Path) -> None:
     for draw in DRAWS:
         line(left, [r for r in rows if r["draw"] == draw and r["p_drop"] == USUAL_DROP], draw)
     for p_drop in DROPS:
-        line(right, [r for r in rows if r["draw"] == PUBLISHED and r["p_drop"] == p_drop], f"p_drop {p_drop:g}")
+        found = [r for r in rows if r["draw"] == PUBLISHED and r["p_drop"] == p_drop]
+        if found:
+            line(right, found, f"p_drop {p_drop:g}")
     left.set(title=f"draw of beta, p_drop {USUAL_DROP:g}", ylabel="Fréchet distance")
     right.set(title=f"share of dropped conditions, beta ~ {PUBLISHED}")
     for axis in (left, right):
@@ -127,6 +131,7 @@ def main() -> int:
     parser.add_argument("model", nargs="?", default="var-nano")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--drops", type=float, nargs="*", default=DROPS, help="shares of dropped conditions")
     parser.add_argument("--images", type=int, default=1500, help="images per row")
     parser.add_argument("--out", type=Path, help="folder of the results; default docs/results/MODEL")
     parser.add_argument("--work", type=Path, default=Path("runs/beta-study"), help="folder of runs and records")
