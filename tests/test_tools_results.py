@@ -97,13 +97,18 @@ def test_the_page_shows_the_study_of_beta(pages: ModuleType, tmp_path: Path) -> 
     assert "| U(0, 1) | 0.1 | 6.50 ± 0.71 | 0.5 | 7.50 ± 0.71 |" in text
     assert "| U(0.3, 1) | 0.1 | 4.50 ± 0.71 | 0.5 | 5.50 ± 0.71 |" in text
     assert "study of beta) has not been measured" not in text
+    assert "| U(0.3, 1) | 0.1 | 0.69 |" in text and "Rules that gain in every model: U(0.3, 1)." in text
+    worse = [{**row, "frechet": float(str(row["frechet"])) + 9 * (row["draw"] != "U(0, 1)")} for row in study()]
+    write(tmp_path / "dit-nano" / "beta.csv", worse)
+    assert "Rules that gain in every model: none." in pages.page(tmp_path)
 
 
 def test_the_study_draws_what_it_measured(tmp_path: Path) -> None:
     tool = load("beta_study")
-    assert len(set(tool.rules())) == len(list(tool.rules())) == len(tool.DRAWS) + len(tool.DROPS) - 1
+    rules = list(tool.rules(tool.DROPS))
+    assert len(set(rules)) == len(rules) == len(tool.DRAWS) + len(tool.DROPS) - 1
     rows = [{**row, "beta": beta} for row in study() for beta in tool.BETAS]
-    tool.draw_figure([{**r, "draw": d, "p_drop": p} for r in rows for d, p in tool.rules()], tmp_path / "beta.png")
+    tool.draw_figure([{**r, "draw": d, "p_drop": p} for r in rows for d, p in rules], tmp_path / "beta.png")
     assert (tmp_path / "beta.png").stat().st_size > 1000
 
 

@@ -21,6 +21,7 @@ from gftzoo.zoo import zoo_registry
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, str]
+PUBLISHED_RULE = ("U(0, 1)", "0.1")
 
 INTRODUCTION = """# Results
 
@@ -195,6 +196,30 @@ def beta_section(folder: Path, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def best_distance(rows: Sequence[Row]) -> float:
+    """The mean distance over seeds at the sampling temperature that is best for it."""
+    return min(mean([r for r in rows if r["beta"] == beta], "frechet") for beta in {r["beta"] for r in rows})
+
+
+def verdict(studies: Sequence[tuple[Path, Sequence[Row]]]) -> str:
+    """Rules that every study has, as the best distance over the published rule's, and which of them gains everywhere."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for _, rows in studies:
+        published = best_distance([r for r in rows if (r["draw"], r["p_drop"]) == PUBLISHED_RULE])
+        for rule in dict.fromkeys((r["draw"], r["p_drop"]) for r in rows):
+            own = best_distance([r for r in rows if (r["draw"], r["p_drop"]) == rule])
+            found.setdefault(rule, []).append(own / published)
+    everywhere = {rule: ratios for rule, ratios in found.items() if len(ratios) == len(studies)}
+    names = [folder.name for folder, _ in studies]
+    lines = ["Best distance of a rule over that of the published one; below 1 is better:", ""]
+    lines += [f"| beta in training | p_drop | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for (draw, p_drop), ratios in everywhere.items():
+        lines.append(f"| {draw} | {p_drop} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+    gains = [draw for (draw, _), ratios in everywhere.items() if max(ratios) < 1]
+    lines += ["", f"Rules that gain in every model: {'; '.join(gains) or 'none'}."]
+    return "\n".join(lines)
+
+
 def missing(results: Path, folders: Sequence[Path]) -> list[str]:
     """What the page lacks, in sentences."""
     sentences = []
@@ -226,7 +251,7 @@ def page(results: Path) -> str:
     costs = read(results / "training-cost.csv")
     parts += [cost_section(costs)] if costs else []
     studies = [(path.parent, rows) for path in sorted(results.glob("*/beta.csv")) if (rows := read(path))]
-    parts += ["## How beta is drawn"] if studies else []
+    parts += ["## How beta is drawn", verdict(studies)] if studies else []
     parts += [beta_section(folder, rows) for folder, rows in studies]
     parts += ["## Not reproduced", "\n".join(f"- {sentence}" for sentence in missing(results, folders))]
     return "\n\n".join(parts) + "\n"
