@@ -202,7 +202,7 @@ def best_distance(rows: Sequence[Row]) -> float:
 
 
 def verdict(studies: Sequence[tuple[Path, Sequence[Row]]]) -> str:
-    """Rules that every study has, as the best distance over the published rule's, and which of them gains everywhere."""
+    """Rules that every study has: their best distance over the published rule's, and which of them gain everywhere."""
     found: dict[tuple[str, str], list[float]] = {}
     for _, rows in studies:
         published = best_distance([r for r in rows if (r["draw"], r["p_drop"]) == PUBLISHED_RULE])
