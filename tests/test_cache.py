@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,26 @@ def writer(name: str, data: str, folder: Path, options: dict[str, object] | None
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def claim(folder: Path, start: float) -> str:
+    """What a rank that begins at a moment with the others says."""
+    model, source = encoder("dit-nano", "digits"), open_source("digits")
+    plan = plan_cache(model, source, shard_rows=256)
+    time.sleep(max(start - time.time(), 0))
+    try:
+        for attempt in range(20):
+            CacheWriter(model, source, plan, folder / str(attempt))
+    except Exception as error:
+        return repr(error)
+    return ""
+
+
+def test_ranks_may_begin_a_cache_together(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        found = pool.starmap(claim, [(tmp_path / "cache", time.time() + 2)] * 4)
+    assert found == [""] * 4
+    assert all((tmp_path / "cache" / str(attempt) / "shards").is_dir() for attempt in range(20))
 
 
 def call(*words: str) -> int:
@@ -90,7 +112,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_byte(digits: Path, tmp_path:
         open_source(f"cache:{folder}")
     assert writer("dit-nano", "digits", folder).run() is not None
     assert contents(folder) == contents(digits)
-    assert all(path.stat().st_mtime_ns == time for path, time in done.items())  # not written twice
+    assert all(path.stat().st_mtime_ns == then for path, then in done.items())  # not written twice
 
 
 def test_the_result_does_not_depend_on_the_ranks(digits: Path, tmp_path: Path) -> None:

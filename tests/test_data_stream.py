@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,6 +185,18 @@ def test_a_cache_is_streamed_too(tmp_path: Path) -> None:
     seen = {(int(c), *codes) for c, codes in zip(batch["condition"], batch["latents"].tolist(), strict=True)}
     assert len(seen) > 1000 and seen <= known
     assert near.first_conditions(5) == far.first_conditions(5)
+
+
+def test_a_streamed_cache_of_other_weights_is_refused(tmp_path: Path) -> None:
+    from test_cache import writer
+
+    assert writer("llamagen-nano", "digits", tmp_path / "cache").run() is not None
+    manifest = tmp_path / "cache" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "weights": "0123456789abcdef"}))
+    for kind in ("cache:", "stream:"):
+        config = resolve("llamagen-nano", objective="gft", data=f"{kind}{tmp_path / 'cache'}", steps=1)
+        with pytest.raises(UsageError, match="was encoded by weights 0123456789abcdef of tokenizer"):
+            train(config, tmp_path / kind.strip(":"))
 
 
 def test_what_is_no_stream_is_one_sentence(tmp_path: Path) -> None:

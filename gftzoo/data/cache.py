@@ -30,6 +30,8 @@ class CacheSource(Source):
     Shards are opened when they are first read, in every process by itself.
     """
 
+    is_encoded = True
+
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         super().__init__()
         self.folder, self.manifest, self.name = folder, manifest, f"cache:{folder}"
@@ -101,26 +103,30 @@ class CacheSource(Source):
         self.manifest.check(card, f"cache {str(self.folder)!r}")
 
     def check_model(self, model: Model) -> None:
-        """UsageError where the model's tokenizer has other weights, or its conditions another shape."""
-        here = self.manifest.weights
-        there = here if model.tokenizer is None else weights_hash(model.tokenizer)
-        if here != there:
-            raise UsageError(
-                f"cache {str(self.folder)!r} was encoded by weights {here} of tokenizer "
-                f"{self.manifest.tokenizer.id!r} and this run has {there}; encode the data again or use the same."
-            )
-        if self.condition != "text":
-            return
-        features = self.conditions([0]).to(model.device)
-        try:
-            fits = model.null_condition(features).shape == features.shape
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise UsageError(
-                f"cache {str(self.folder)!r} has prompt features of shape {self.manifest.text_shape}, made for "
-                f"{self.manifest.model}, and {model.card.name} reads another; encode the data again for it."
-            )
+        check_encoder(self.manifest, model, f"cache {str(self.folder)!r}")
+
+
+def check_encoder(manifest: Manifest, model: Model, where: str) -> None:
+    """UsageError where the model's tokenizer has other weights than the cache's, or its conditions another shape."""
+    here = manifest.weights
+    there = here if model.tokenizer is None else weights_hash(model.tokenizer)
+    if here != there:
+        raise UsageError(
+            f"{where} was encoded by weights {here} of tokenizer {manifest.tokenizer.id!r} and this run has {there}; "
+            "encode the data again or use the same."
+        )
+    if manifest.condition != "text":
+        return
+    features = torch.zeros(1, *(manifest.text_shape or ()), device=model.device)
+    try:
+        fits = model.null_condition(features).shape == features.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"{where} has prompt features of shape {manifest.text_shape}, made for {manifest.model}, and "
+            f"{model.card.name} reads another; encode the data again for it."
+        )
 
 
 def read_columns(path: Path) -> dict[str, Any]:

@@ -169,19 +169,25 @@ class CacheWriter:
         self._claim()
 
     def _claim(self) -> None:
-        if self.folder.exists() and any(self.folder.iterdir() if self.folder.is_dir() else [self.folder]):
-            found = Manifest.read(self.folder) if (self.folder / MANIFEST_FILE).exists() else None
-            if found is None:
-                raise UsageError(f"{str(self.folder)!r} exists already and is no cache; name a new folder.")
-            difference = found.difference(self.plan)
+        if self._holds_something_else():
+            raise UsageError(f"{str(self.folder)!r} exists already and is no cache; name a new folder.")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / MANIFEST_FILE).exists():  # other ranks may write the same one meanwhile
+                self.plan.write(self.folder)
+            (self.folder / "shards").mkdir(exist_ok=True)
+            difference = Manifest.read(self.folder).difference(self.plan)
             if difference is not None:
                 raise UsageError(f"cache {str(self.folder)!r} was begun with {difference}; name a new folder.")
-            return
-        try:
-            (self.folder / "shards").mkdir(parents=True, exist_ok=True)
-            self.plan.write(self.folder)
         except OSError as error:
             raise GftzooError(f"cache {str(self.folder)!r} cannot be written ({error.strerror or error}).") from error
+
+    def _holds_something_else(self) -> bool:
+        if not self.folder.is_dir():
+            return self.folder.exists()
+        begun = f".{MANIFEST_FILE}."  # of a rank that is writing it
+        others = [path for path in self.folder.iterdir() if not path.name.startswith(begun)]
+        return bool(others) and not (self.folder / MANIFEST_FILE).exists()
 
     def run(self, rank: int = 0, world: int = 1) -> Manifest | None:
         """Writes what is missing; the complete manifest, or None while other ranks still have shards to write.
@@ -276,16 +282,17 @@ class CacheWriter:
 
     def finish(self) -> Manifest | None:
         """Completes the manifest if all shards are there; any rank may find that."""
-        found = Manifest.read(self.folder)
-        if found.shards:
-            return found
         entries = [self.entry(number) for number in range(self.plan.shard_count)]
-        if any(entry is None for entry in entries):
-            return None
-        manifest = self.plan.model_copy(update={"shards": tuple(entry for entry in entries if entry is not None)})
-        manifest.write(self.folder)
+        manifest = Manifest.read(self.folder)  # only now: a rank that completes it removes the entries
+        if not manifest.shards:
+            if any(entry is None for entry in entries):
+                return None
+            manifest = self.plan.model_copy(update={"shards": tuple(entry for entry in entries if entry is not None)})
+            manifest.write(self.folder)
         for number in range(self.plan.shard_count):
             self.file(number).with_suffix(".json").unlink(missing_ok=True)
+        for left in (self.folder / "shards").glob(".*.partial"):  # of processes that were killed
+            left.unlink(missing_ok=True)
         return manifest
 
 

@@ -30,6 +30,7 @@ class Source(ABC):
         named: captions are names: one that training has not seen says nothing about its picture.
         mirrorable: whether a horizontal flip of an image is still such an image.
         holds: what it holds where that is not images.
+        is_encoded: whether it holds what a tokenizer made of images.
         streamed: whether it is read in order and has no length.
         problems: sentences about what could not be read and was replaced.
         unreadable: the same by row.
@@ -44,6 +45,7 @@ class Source(ABC):
     named: bool = False
     mirrorable: bool = True
     holds: str = ""
+    is_encoded: bool = False
     streamed: bool = False
     fingerprint: str = ""
 

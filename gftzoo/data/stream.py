@@ -20,11 +20,13 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
+from gftzoo.data.cache import check_encoder
 from gftzoo.data.hub import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import MANIFEST_FILE, Manifest
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.model import Model
 from gftzoo.zoo import ModelCard, validation_sentence
 
 KINDS = {".parquet": "parquet", ".tar": "webdataset"}
@@ -52,6 +54,7 @@ class StreamSource(Source):
         self._rows: dict[str, int] = {}
         self._open: dict[str, Any] = {}
         self.holds = f"{len(shards):,} {kind} shards, streamed"
+        self.is_encoded = manifest is not None
         if manifest is None:
             self._look_at_columns()
         else:
@@ -79,7 +82,7 @@ class StreamSource(Source):
         return self.first_conditions(row + 1)[row]
 
     def image(self, row: int, resolution: int, channels: int) -> Tensor:
-        raise NotImplementedError(len(self))
+        raise GftzooError(f"data {self.name!r} is a stream, which is read in order and cannot be looked up.")
 
     def first_conditions(self, count: int) -> list[int | str]:
         """Conditions of the first samples of the first shard (at most ten)."""
@@ -91,6 +94,10 @@ class StreamSource(Source):
         if self.manifest is not None:
             self.manifest.check(card, self.name)
         self.classes = card.classes
+
+    def check_model(self, model: Model) -> None:
+        if self.manifest is not None:
+            check_encoder(self.manifest, model, f"data {self.name!r}")
 
     def check_processes(self, world: int, workers: int) -> None:
         layout = Layout(world, max(workers, 1), 1)

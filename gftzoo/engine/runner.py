@@ -113,15 +113,15 @@ def tokenizer_at_hand(config: TrainConfig) -> bool:
     return config.tokenizer_path is not None or config.card.tokenizer.repo is None
 
 
-def tokenizer_needed(config: TrainConfig) -> bool:
+def tokenizer_needed(config: TrainConfig, source: Source) -> bool:
     """Whether training calls the tokenizer; from a cache most families do not, and then none is fetched for samples."""
-    return not config.data.startswith("cache:") or load_family(config.card.family).options().reads_tokenizer
+    return not source.is_encoded or load_family(config.card.family).options().reads_tokenizer
 
 
-def initial_model(config: TrainConfig) -> Model:
+def initial_model(config: TrainConfig, source: Source) -> Model:
     """The model at step 0: fresh, or from the weights the run starts from."""
     tokenizer, family = None, load_family(config.card.family)
-    if tokenizer_at_hand(config) or tokenizer_needed(config):
+    if tokenizer_at_hand(config) or tokenizer_needed(config, source):
         tokenizer = family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
     reseed("initialisation", config.seed)  # here, so that the network is the same without a tokenizer
     if config.weights is None:
@@ -179,7 +179,7 @@ def build_runner(
     config: TrainConfig, run: Path, source: Source, device: torch.device, hooks: HookBuilder, resume: bool = False
 ) -> ZooRunner:
     """The Runner of a run with everything built; `hooks` makes those that go with a model and its average."""
-    model = initial_model(config).to(device)
+    model = initial_model(config, source).to(device)
     source.check_model(model)
     resume_from = checkpoint.newest(run) if resume else None
     objective = build_objective(config.objective, config.objective_options)

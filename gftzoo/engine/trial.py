@@ -40,13 +40,13 @@ class Stopwatch(Hook):
 
 def seconds_per_step(config: TrainConfig, device: torch.device) -> float | None:
     """The median, without samples and checkpoints; None where the tokenizer's weights would have to be fetched."""
-    if tokenizer_needed(config) and not tokenizer_at_hand(config):
+    source = open_source(config.data, split="train")
+    if tokenizer_needed(config, source) and not tokenizer_at_hand(config):
         return None
     config = config.model_copy(update={"weights": None, "trackers": (), "steps": 1_000_000})
     stopwatch = Stopwatch(device)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        source = open_source(config.data, split="train")
         runner = build_runner(config, run, source, device, lambda _model, ema: [*step_hooks(config, ema), stopwatch])
         runner.train()
     return statistics.median(stopwatch.seconds)
