@@ -196,7 +196,7 @@ def test_a_streamed_cache_of_other_weights_is_refused(tmp_path: Path) -> None:
     for kind in ("cache:", "stream:"):
         config = resolve("llamagen-nano", objective="gft", data=f"{kind}{tmp_path / 'cache'}", steps=1)
         with pytest.raises(UsageError, match="was encoded by weights 0123456789abcdef of tokenizer"):
-            train(config, tmp_path / kind.strip(":"))
+            train(config, tmp_path / f"run-{kind[:-1]}")
 
 
 def test_what_is_no_stream_is_one_sentence(tmp_path: Path) -> None:
