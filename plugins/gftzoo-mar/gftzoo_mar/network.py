@@ -55,8 +55,9 @@ class QueryBlock(Block):
 
     def _attend(self, x_BSW: Tensor, rows_BM: Tensor) -> Tensor:
         attn = self.attn
-        weight_q, weight_kv = attn.qkv.weight.split([attn.attn_dim, 2 * attn.attn_dim])
-        bias_q, bias_kv = attn.qkv.bias.split([attn.attn_dim, 2 * attn.attn_dim])
+        width = len(attn.qkv.weight) // 3
+        weight_q, weight_kv = attn.qkv.weight.split([width, 2 * width])
+        bias_q, bias_kv = attn.qkv.bias.split([width, 2 * width])
         q_BHMD = F.linear(_gather(x_BSW, rows_BM), weight_q, bias_q).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
         k_v_BSHD = F.linear(x_BSW, weight_kv, bias_kv).unflatten(-1, (2, attn.num_heads, -1))
         k_BHSD, v_BHSD = k_v_BSHD.permute(2, 0, 3, 1, 4)
