@@ -14,8 +14,9 @@ from PIL import Image
 
 from gftzoo.data import SeekableSampler, TrainingData, open_source, preflight
 from gftzoo.data.arrays import ArraySource, stratified, with_channels
-from gftzoo.data.decoding import center_crop
+from gftzoo.data.decoding import PICTURE_SUFFIXES, center_crop
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.evaluate.images import image_count
 
 
 def test_digits_are_the_real_ones() -> None:
@@ -98,6 +99,12 @@ def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
     assert source.class_names == ("only",) and len(source) == 2
 
 
+def test_what_is_trained_on_is_what_can_be_scored(tmp_path: Path) -> None:
+    for suffix in PICTURE_SUFFIXES:
+        Image.new("RGB", (8, 8)).save(tmp_path / f"a{suffix.upper()}")
+    assert len(open_source(f"imagefolder:{tmp_path}")) == image_count(tmp_path) == len(PICTURE_SUFFIXES)
+
+
 def test_a_torn_image_is_replaced_and_reported(tmp_path: Path) -> None:
     folder_of(tmp_path, cat=3)
     whole = (tmp_path / "cat" / "1.png").read_bytes()
@@ -176,6 +183,17 @@ def test_a_table_of_the_datasets_library(tmp_path: Path) -> None:
 def test_a_wrong_name_is_one_sentence(spec: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         open_source(spec)
+
+
+@pytest.mark.parametrize("message", ["", "\n", "no such thing\nand more"])
+def test_an_error_without_words_is_one_sentence_too(message: str, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("gftzoo.data.hub._load", fail)
+    words = "RuntimeError: no such thing" if message.strip() else "RuntimeError"
+    with pytest.raises(GftzooError, match=rf"could not be loaded \({words}\); check the name"):
+        open_source("hf:nothing")
 
 
 def test_only_some_sources_hold_images_out(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gftzoo.data.sources import Source
 from gftzoo.errors import GftzooError
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 DAMAGED = (OSError, ValueError, SyntaxError)  # Pillow raises all three for damaged files
 
 

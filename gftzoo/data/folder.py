@@ -8,11 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from gftzoo.data.decoding import DAMAGED, DecodingSource
+from gftzoo.data.decoding import DAMAGED, PICTURE_SUFFIXES, DecodingSource
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 class FileSource(DecodingSource):
@@ -64,13 +62,13 @@ def open_folder(argument: str, split: Split) -> Source:
     else:
         classes, items = [root], [(path, 0) for path in pictures_in(root)]
     if not items:
-        raise GftzooError(f"folder {argument!r} holds no pictures ({', '.join(sorted(SUFFIXES))}).")
+        raise GftzooError(f"folder {argument!r} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
     return FileSource(f"imagefolder:{argument}", list(items), tuple(path.name for path in classes))
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files below a folder, in the order of their paths."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
 
 
 def open_captions(argument: str, split: Split) -> Source:

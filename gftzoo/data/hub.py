@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ class HubSource(DecodingSource):
     def __init__(self, name: str, table: Any) -> None:
         super().__init__()
         self.name, self.table = name, table
-        self.image_column = _column(name, table, IMAGE_COLUMNS, "image")
+        self.image_column = column_of(name, IMAGE_COLUMNS, table.column_names, "image")
         labels = [c for c in LABEL_COLUMNS if c in table.column_names]
         self.condition = "class" if labels else "text"
-        self.condition_column = labels[0] if labels else _column(name, table, CAPTION_COLUMNS, "label or caption")
+        captions = () if labels else CAPTION_COLUMNS
+        self.condition_column = column_of(name, (*labels, *captions), table.column_names, "label or caption")
         self.class_names = _class_names(table, labels[0]) if labels else ()
         self.conditions = table.select_columns([self.condition_column])  # without decoding an image
         self.fingerprint = str(table._fingerprint)
@@ -63,8 +65,7 @@ def open_hub(argument: str, split: Split) -> Source:
         table = _load(datasets, place, part or "train")
     except Exception as error:
         raise GftzooError(
-            f"data 'hf:{argument}' could not be loaded ({type(error).__name__}: {str(error).splitlines()[0][:120]}); "
-            "check the name, or give a local folder."
+            f"data 'hf:{argument}' could not be loaded ({reason(error)}); check the name, or give a local folder."
         ) from error
     return HubSource(f"hf:{argument}", table)
 
@@ -78,11 +79,18 @@ def _load(datasets: Any, place: str, part: str) -> Any:
     return datasets.load_dataset(place, split=part)
 
 
-def _column(name: str, table: Any, wanted: tuple[str, ...], what: str) -> str:
-    found = next((column for column in wanted if column in table.column_names), None)
+def column_of(name: str, wanted: Sequence[str], columns: Sequence[str], what: str) -> str:
+    """The first of the wanted columns that is there; UsageError for none."""
+    found = next((column for column in wanted if column in columns), None)
     if found is None:
-        raise UsageError(f"data {name!r} has no {what} column; it has {', '.join(table.column_names)}.")
+        raise UsageError(f"data {name!r} has no {what} column; it has {', '.join(columns)}.")
     return found
+
+
+def reason(error: Exception) -> str:
+    """The type of an error and the first line of what it says, which may be nothing."""
+    first = next(iter(str(error).strip().splitlines()), "")[:120]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _class_names(table: Any, column: str) -> tuple[str, ...]:

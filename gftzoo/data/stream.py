@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from gftzoo.data.cache import check_encoder
-from gftzoo.data.hub import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS
+from gftzoo.data.hub import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, column_of, reason
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import MANIFEST_FILE, Manifest
 from gftzoo.data.sources import Source, Split, without_held_out
@@ -64,11 +64,11 @@ class StreamSource(Source):
 
     def _look_at_columns(self) -> None:
         features = self.open(self.shards[0]).features or {}
-        self.image_column = _one_of(self.name, WEB_IMAGES, list(features), "image")
+        self.image_column = column_of(self.name, WEB_IMAGES, list(features), "image")
         labels = [column for column in LABEL_COLUMNS if column in features]
         self.condition = "class" if labels else "text"
         captions = () if labels else CAPTION_COLUMNS
-        self.condition_column = _one_of(self.name, (*labels, *captions), list(features), "label or caption")
+        self.condition_column = column_of(self.name, (*labels, *captions), list(features), "label or caption")
         if labels:
             self.class_names = tuple(getattr(features[labels[0]], "names", None) or ())
 
@@ -262,14 +262,4 @@ def _cache_shards(folder: str, text: bytes) -> tuple[list[str], Manifest]:
 
 
 def _unreadable(url: str, error: Exception) -> GftzooError:
-    reason = (str(error).splitlines() or [""])[0][:120]
-    return GftzooError(
-        f"{url!r} could not be read ({type(error).__name__}: {reason}); check the address and its access."
-    )
-
-
-def _one_of(name: str, wanted: tuple[str, ...], columns: list[str], what: str) -> str:
-    found = next((column for column in wanted if column in columns), None)
-    if found is None:
-        raise UsageError(f"data {name!r} has no {what} column; it has {', '.join(columns)}.")
-    return found
+    return GftzooError(f"{url!r} could not be read ({reason(error)}); check the address and its access.")

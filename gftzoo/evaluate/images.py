@@ -17,9 +17,9 @@ from torch import Tensor
 
 from gftzoo import pictures
 from gftzoo.data import Source
+from gftzoo.data.decoding import PICTURE_SUFFIXES
 from gftzoo.errors import GftzooError, UsageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 BATCH = 64
 
 
@@ -32,7 +32,7 @@ def image_count(path: Path) -> int:
     """Number of images in a folder or an npz; GftzooError if there is none."""
     count = len(_image_paths(path)) if path.is_dir() else _npz_header(path)[0]
     if not count:
-        raise GftzooError(f"{str(path)!r} holds no images ({', '.join(SUFFIXES)}, or an npz with arr_0).")
+        raise GftzooError(f"{str(path)!r} holds no images ({', '.join(PICTURE_SUFFIXES)}, or an npz with arr_0).")
     return count
 
 
@@ -42,7 +42,7 @@ def file_batches(path: Path) -> Iterator[tuple[Tensor, Sequence[int] | None]]:
 
 
 def _image_paths(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
 
 
 def _folder_batches(folder: Path) -> Iterator[tuple[Tensor, None]]:
