@@ -240,7 +240,10 @@ def load(
     if weights is None:
         return Model.fresh(card, tokenizer)
     path, fitting = resolve_weights(card, weights)
-    return import_model(fitting, path, entry, tokenizer)
+    model = import_model(fitting, path, entry, tokenizer)
+    if str(weights) in card.checkpoints:
+        model.provenance["objective"] = card.checkpoints[str(weights)].objective
+    return model
 
 
 def resolve_weights(card: ModelCard, weights: str | Path) -> tuple[Path, ModelCard]:

@@ -73,6 +73,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(name: str, tmp_path: Path, monk
     train(config, tmp_path / "whole")
     interrupted(config, tmp_path / "parts", 3, monkeypatch)
     train(TrainConfig.read(tmp_path / "parts"), tmp_path / "parts", resume=True)
+    assert gftzoo.load(tmp_path / "parts").provenance["objective"] == "gft"
     for kind in ("raw", "ema", "optimizer"):
         assert same(final(tmp_path / "whole", kind), final(tmp_path / "parts", kind)), kind
 

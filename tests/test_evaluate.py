@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from toy_model import Toy, grey_images, toy_model
 
+from gftzoo.cli.evaluate import unused_labels
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate import Evaluator, Protocol, ScoreRecord, choose_protocol, compare, parse_values, sweep, write_csv
 from gftzoo.evaluate.features import FeatureNetwork, Features
@@ -213,6 +214,20 @@ def test_protocols_say_what_they_need() -> None:
         choose_protocol("embeded", card)
     with pytest.raises(UsageError, match="--data"):
         choose_protocol("embedded", card.change(data=None))
+
+
+def test_runs_of_the_same_name_have_their_own_results(tmp_path: Path) -> None:
+    for place in ("a/gft", "b/gft", "b/plain"):
+        (tmp_path / place).mkdir(parents=True)
+    models = [str(tmp_path / place) for place in ("a/gft", "b/gft", "b/plain")]
+    assert unused_labels(models) == ["a-gft", "b-gft", "plain"]
+    assert unused_labels(models[1:]) == ["gft", "plain"] and unused_labels(["dit-nano"]) == ["dit-nano"]
+
+
+def test_an_empty_reference_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.npz").touch()
+    with pytest.raises(GftzooError, match=r"empty.npz' is truncated or no npz file"):
+        open_reference(str(tmp_path / "empty.npz"), Pooled())
 
 
 def test_values_of_a_sweep() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_weights import Payload
 from toy_model import grey_images
 
 from gftzoo.data import open_source
@@ -97,10 +98,18 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Inception:
         return Inception(path)
 
 
+def test_inception_weights_with_a_payload_are_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"w": torch.ones(1), "planted": Payload(tmp_path / "executed")}, tmp_path / "weights.pth")
+    monkeypatch.setattr(features, "INCEPTION_SHA256", features.sha256(tmp_path / "weights.pth")[:8])  # as if forged
+    with pytest.raises(GftzooError, match="is not executed"):
+        Inception(tmp_path / "weights.pth")
+    assert not (tmp_path / "executed").exists()
+
+
 def test_inceptions_features_are_torch_fidelitys(inception: Inception) -> None:
     images = torch.randint(256, (2, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     found = inception(images)
-    assert inception.distance_name == "FID" and inception.score_name == "IS"
+    assert inception.distance_name == "FID"
     assert found.pooled_BD.shape == (2, 2048) and found.logits_BK.shape == (2, 1008)
     kept: list[torch.Tensor] = []
     handle = inception.network.Mixed_6d.register_forward_hook(lambda module, inputs, output: kept.append(output))

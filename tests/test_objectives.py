@@ -100,6 +100,14 @@ def test_cca_takes_the_neighbours_condition_as_the_wrong_one(monkeypatch) -> Non
     assert [c.tolist() for c in seen] == [[1, 2, 3, 4, 2, 3, 4, 1]] * 2
 
 
+def test_cca_needs_two_images_to_contrast() -> None:
+    cca, model, _ = prepared("cca", "llamagen-nano")
+    problem, condition = question(model)
+    row = torch.tensor([0])
+    with pytest.raises(UsageError, match="micro-batch of 1 image has no wrong condition"):
+        cca.loss(model, problem.select(row), condition[row], SampleGenerator([0]))
+
+
 def test_cca_at_the_start_is_the_loss_of_a_coin() -> None:
     cca, _, start = prepared("cca", "llamagen-nano", negative_weight=3.0)
     problem, condition = question(start)

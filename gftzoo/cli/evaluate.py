@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ def sweep_command(models: tuple[str, ...], out: Path, **options: Any) -> None:
     values = {key: parse_values(options[key]) for key in ("betas", "scales") if options[key] is not None}
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
     curves = {}
-    for name in models:
+    for name, label in zip(models, unused_labels(models), strict=True):
         model = load_for_sampling(name, options)
         kind, word = ("betas", "beta") if model.card.temperature else ("scales", "cfg")
         if kind not in values:
@@ -136,18 +136,32 @@ def sweep_command(models: tuple[str, ...], out: Path, **options: Any) -> None:
                 evaluator,
                 model,
                 guidances,
-                out / Path(name).name / "records",
+                out / label / "records",
                 seed=options["seed"],
                 batch_size=options["batch_size"],
                 settings=settings,
                 on_batch=advance,
             )
-        write_csv(records, out / Path(name).name / "curve.csv")
+        write_csv(records, out / label / "curve.csv")
         conditions = strip_conditions(model, evaluator.protocol.reference)
-        save(strip(model, guidances, conditions, options["seed"], **settings), out / Path(name).name / "strip.png")
-        curves[Path(name).name] = records
+        save(strip(model, guidances, conditions, options["seed"], **settings), out / label / "strip.png")
+        curves[label] = records
     plot_curves(curves, out / "curves.png")
     click.echo(f"{out}: curves.png, and for each model curve.csv, strip.png and records/", err=True)
+
+
+def unused_labels(models: Sequence[str]) -> list[str]:
+    """A short name for each model: the last parts of its path that no other one shares."""
+    labels = []
+    for model in models:
+        others = [other for other in models if Path(other).resolve() != Path(model).resolve()]
+        parts = Path(model).resolve().parts if Path(model).exists() else (model,)
+        for length in range(1, len(parts) + 1):
+            label = parts[-length:]
+            if all(Path(other).resolve().parts[-length:] != label for other in others):
+                break
+        labels.append("-".join(part.strip("/") for part in label))
+    return labels
 
 
 def strip_conditions(model: Model, reference: str) -> list[int | str]:

@@ -180,6 +180,7 @@ def build_runner(
 ) -> ZooRunner:
     """The Runner of a run with everything built; `hooks` makes those that go with a model and its average."""
     model = initial_model(config, source).to(device)
+    model.provenance["objective"] = config.objective
     source.check_model(model)
     resume_from = checkpoint.newest(run) if resume else None
     objective = build_objective(config.objective, config.objective_options)

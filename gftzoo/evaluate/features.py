@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.errors import GftzooError, UsageError, nearest
-from gftzoo.weights import sha256
+from gftzoo.weights import read_tensors, sha256
 
 EFFLITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -57,11 +57,6 @@ class FeatureNetwork(nn.Module, ABC):
         """What a Frechet distance of its features is called."""
         return "FID" if isinstance(self, Inception) else f"FD-{self.name}"
 
-    @property
-    def score_name(self) -> str:
-        """What an Inception Score of its logits is called."""
-        return "IS" if isinstance(self, Inception) else f"IS-{self.name}"
-
     @abstractmethod
     def extract(self, images_BCHW: Tensor) -> Features:
         """The features of uint8 RGB images; called without gradient and in eval mode."""
@@ -88,11 +83,12 @@ class Inception(FeatureNetwork):
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         self.weights_sha256 = sha256(weights)
-        if not self.weights_sha256.startswith(INCEPTION_SHA256):  # also because the constructor below unpickles it
+        if not self.weights_sha256.startswith(INCEPTION_SHA256):
             raise GftzooError(
                 f"{str(weights)!r} is not {INCEPTION_FILE} (sha256 {self.weights_sha256[:8]}..., not "
                 f"{INCEPTION_SHA256}...), and a score from other weights would not be FID."
             )
+        read_tensors(weights)  # safely, or not at all: the hash is short, and the constructor below would unpickle
         layers = ["2048", "logits_unbiased"]
         self.network = FeatureExtractorInceptionV3("inception-v3-compat", layers, str(weights))
         self._spatial: Tensor | None = None

@@ -167,7 +167,7 @@ class Evaluator:
             seed: image i is a function of (seed, i), whatever batch size and ranks.
             batch_size: images a forward pass.
             settings: of the family's sampler.
-            objective: what the model was trained for, kept in the record.
+            objective: what the model was trained for, kept in the record; None takes what its weights say.
             on_batch: called with the number of images drawn by this rank after each batch, for progress.
 
         Raises:
@@ -300,7 +300,7 @@ def subject_of(
         model=model.card.name,
         weights_sha256=network_sha256(model.network),
         entry=None if entry is None else str(entry),
-        objective=objective,
+        objective=objective or model.provenance.get("objective"),
         tokenizer=f"{tokenizer.id} (scale {tokenizer.scale:g}, shift {tokenizer.shift:g}, /{tokenizer.downsample})",
         **guidance_fields(guidance),
         sampler=model.family.sampler_settings(model.card, **settings).model_dump(mode="json"),

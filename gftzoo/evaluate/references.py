@@ -111,7 +111,7 @@ def _from_npz(path: Path, network: FeatureNetwork, keep: int) -> Reference:
 def _open(path: Path) -> np.lib.npyio.NpzFile:
     try:
         held = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
         raise GftzooError(f"{str(path)!r} is truncated or no npz file ({error}).") from error
     if not isinstance(held, np.lib.npyio.NpzFile):
         raise GftzooError(f"{str(path)!r} is a bare array and not an npz file.")

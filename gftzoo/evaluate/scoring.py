@@ -71,7 +71,6 @@ class FeatureStream:
             self._score = StreamedInceptionScore(network.classes, total, splits, shuffle, over_ranks).to(device)
         if network.knows_labels:
             self._accuracy = Accuracy(over_ranks).to(device)
-        self._labelled = False
 
     def add(self, images_BCHW: Tensor, positions: Sequence[int], labels: Sequence[int] | None = None) -> None:
         """Takes uint8 images (B, 3, H, W) that have these positions in the job, and their classes where known."""
@@ -85,7 +84,6 @@ class FeatureStream:
             self._score.update(features.logits_BK, positions)
         if self._accuracy is not None and features.logits_BK is not None and labels is not None:
             self._accuracy.update(features.logits_BK, labels)
-            self._labelled = True
 
     def summary(self) -> FeatureSummary:
         """The statistics of everything added, over all ranks; GftzooError below two images."""
@@ -94,7 +92,7 @@ class FeatureStream:
             spatial=None if self._spatial is None else self._spatial.compute(),
             sample_MD=self._sample.compute(),
             inception_score=None if self._score is None else self._score.compute(),
-            accuracy=self._accuracy.compute() if self._accuracy is not None and self._labelled else None,
+            accuracy=None if self._accuracy is None else self._accuracy.compute(),
         )
 
 

@@ -150,5 +150,6 @@ class Accuracy(Metric):
         self.right += (logits_BK.argmax(dim=1) == labels_B).sum()
         self.count += len(labels_B)
 
-    def compute(self) -> float:
-        return float(self.right / self.count)
+    def compute(self) -> float | None:
+        """None where no sample had a label. Every rank calls it, also one that had no images."""
+        return float(self.right / self.count) if self.count else None

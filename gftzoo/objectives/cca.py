@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from gftzoo.errors import UsageError
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
@@ -46,6 +47,11 @@ class CCA(FrozenCopy):
         self.frozen.network.train(self.options.reference_dropout)
 
     def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
+        if len(condition) < 2:
+            raise UsageError(
+                "a micro-batch of 1 image has no wrong condition to contrast with; use a batch_size of at least "
+                "2 * accumulate * ranks."
+            )
         dropped_B = generator.uniform() < self.options.p_drop
         return self.loss_at(model, problem, condition, condition.roll(-1, 0), dropped_B)
 
