@@ -67,10 +67,6 @@ class Manifest(Frozen):
         """Number of shards when complete."""
         return math.ceil(self.images / self.shard_rows)
 
-    def plan(self) -> Manifest:
-        """The manifest without its shards."""
-        return self.model_copy(update={"shards": ()})
-
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`, whole or not at all."""
         with written_whole(folder / MANIFEST_FILE) as partial:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -95,11 +96,12 @@ def write_sharded(folder: Path, kind: str, tensors: Named) -> None:
 
 
 def shapes(folder: Path, kind: str) -> Named:
-    """The tensors of one kind in a checkpoint, without their values."""
+    """Names and shapes of one kind of a checkpoint, on the meta device; no value is read."""
     if (folder / kind).is_dir():
         return shapes_of_parts(folder / kind)
-    file = load_file(folder / f"{kind}.safetensors")
-    return {name: torch.empty_like(value, device="meta") for name, value in file.items()}
+    with safe_open(folder / f"{kind}.safetensors", framework="pt") as file:
+        names = file.keys()
+        return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
 
 
 @torch.no_grad()

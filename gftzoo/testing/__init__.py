@@ -11,7 +11,7 @@ or, in a plugin's own tests:
 
 from gftzoo.testing import running, sampling, training  # they fill CHECKS
 from gftzoo.testing.contract import CHECKS, Broken, Check
-from gftzoo.testing.report import Finding, examine, examine_all
+from gftzoo.testing.report import Finding, examine
 from gftzoo.testing.subject import Subject, subject_of
 from gftzoo.testing.suite import conformance
 
@@ -23,7 +23,6 @@ __all__ = [
     "Subject",
     "conformance",
     "examine",
-    "examine_all",
     "running",
     "sampling",
     "subject_of",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,9 +55,3 @@ def examine(subject: Subject, check: Check) -> Finding:
         holds, numbers = False, f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - begin
     return Finding(check.name, check.title, holds, check.hook, check.sentence, numbers, seconds)
-
-
-def examine_all(subject: Subject, checks: Sequence[Check]) -> Iterator[Finding]:
-    """The findings of a model, one after the other."""
-    for check in checks:
-        yield examine(subject, check)
