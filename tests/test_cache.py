@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from gftzoo.cli import main
 from gftzoo.data import open_source
+from gftzoo.data.atomic import written_whole
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.caching import CacheWriter, EncodingModel, five_crops, plan_cache, views_of
 from gftzoo.data.manifest import Manifest
@@ -44,24 +45,26 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def claim(folder: Path, start: float) -> str:
-    """What a rank that begins at a moment with the others says."""
+def share(folder: Path, start: float, rank: int) -> str:
+    """What one of four ranks says that begin at a moment; each cache has two shards, so that two have nothing to do."""
     model, source = encoder("dit-nano", "digits"), open_source("digits")
-    plan = plan_cache(model, source, shard_rows=256)
+    plan = plan_cache(model, source, shard_rows=8, batch_size=8).model_copy(update={"images": 16})
     time.sleep(max(start - time.time(), 0))
     try:
         for attempt in range(20):
-            CacheWriter(model, source, plan, folder / str(attempt))
+            CacheWriter(model, source, plan, folder / str(attempt)).run(rank, 4)
     except Exception as error:
         return repr(error)
     return ""
 
 
-def test_ranks_may_begin_a_cache_together(tmp_path: Path) -> None:
+def test_ranks_may_begin_and_finish_a_cache_together(tmp_path: Path) -> None:
     with multiprocessing.get_context("fork").Pool(4) as pool:
-        found = pool.starmap(claim, [(tmp_path / "cache", time.time() + 2)] * 4)
+        found = pool.starmap(share, [(tmp_path, time.time() + 1, rank) for rank in range(4)])
     assert found == [""] * 4
-    assert all((tmp_path / "cache" / str(attempt) / "shards").is_dir() for attempt in range(20))
+    first = contents(tmp_path / "0")
+    assert len(first) == 3 and len(Manifest.read(tmp_path / "0").shards) == 2
+    assert all(contents(tmp_path / str(attempt)) == first for attempt in range(1, 20))
 
 
 def call(*words: str) -> int:
@@ -113,6 +116,35 @@ def test_interrupted_and_resumed_is_the_same_to_the_byte(digits: Path, tmp_path:
     assert writer("dit-nano", "digits", folder).run() is not None
     assert contents(folder) == contents(digits)
     assert all(path.stat().st_mtime_ns == then for path, then in done.items())  # not written twice
+
+
+def test_a_rank_that_comes_last_leaves_a_completed_cache_alone(digits: Path, tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "cache"
+    first, late = writer("dit-nano", "digits", folder), writer("dit-nano", "digits", folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(first, "finish", lambda: None)  # every shard is there, and no manifest
+        assert first.run() is None
+    monkeypatch.setattr(late, "entry", lambda number: first.finish() and type(late).entry(late, number))
+    monkeypatch.setattr(late, "write", lambda number: pytest.fail(f"shard {number} is written again"))
+    assert late.run() == Manifest.read(folder)
+    late.plan.write(folder, keep=True)  # as a rank does that saw no manifest a moment ago
+    assert contents(folder) == contents(digits)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_another_process_wrote_meanwhile_is_kept(links: bool, tmp_path: Path, monkeypatch) -> None:
+    if not links:
+
+        def no_link(*_: object) -> None:
+            raise PermissionError(1, "no links here")
+
+        monkeypatch.setattr("os.link", no_link)
+    with written_whole(tmp_path / "new", keep=True) as partial:
+        partial.write_text("mine")
+    with written_whole(tmp_path / "old", keep=True) as partial:
+        partial.write_text("mine")
+        (tmp_path / "old").write_text("theirs")
+    assert contents(tmp_path) == {"new": b"mine", "old": b"theirs"}
 
 
 def test_the_result_does_not_depend_on_the_ranks(digits: Path, tmp_path: Path) -> None:

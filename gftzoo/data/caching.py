@@ -173,8 +173,8 @@ class CacheWriter:
             raise UsageError(f"{str(self.folder)!r} exists already and is no cache; name a new folder.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / MANIFEST_FILE).exists():  # other ranks may write the same one meanwhile
-                self.plan.write(self.folder)
+            if not (self.folder / MANIFEST_FILE).exists():
+                self.plan.write(self.folder, keep=True)  # other ranks may write the same one meanwhile, and complete it
             (self.folder / "shards").mkdir(exist_ok=True)
             difference = Manifest.read(self.folder).difference(self.plan)
             if difference is not None:
@@ -200,10 +200,10 @@ class CacheWriter:
             return found
         try:
             for number in range(rank, self.plan.shard_count, world):
-                if self.entry(number) is None:
-                    self.write(number)
-                else:
+                if self.entry(number) is not None or Manifest.read(self.folder).shards:  # completed by another rank
                     self.tell(len(self.rows(number)))
+                else:
+                    self.write(number)
             return self.finish()
         except OSError as error:
             done = sum(self.entry(number) is not None for number in range(self.plan.shard_count))

@@ -67,9 +67,9 @@ class Manifest(Frozen):
         """Number of shards when complete."""
         return math.ceil(self.images / self.shard_rows)
 
-    def write(self, folder: Path) -> None:
-        """Writes `manifest.json`, whole or not at all."""
-        with written_whole(folder / MANIFEST_FILE) as partial:
+    def write(self, folder: Path, keep: bool = False) -> None:
+        """Writes `manifest.json`, whole or not at all; with `keep`, only if there is none."""
+        with written_whole(folder / MANIFEST_FILE, keep) as partial:
             partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @classmethod
