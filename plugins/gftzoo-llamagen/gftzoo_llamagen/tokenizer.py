@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
+from gftzoo.layers.codebook import nearest
 from gftzoo.tokenizers import Tokenizer, read_tokenizer_options, weights_file
 from gftzoo.weights import load_weights, read_tensors
 from gftzoo.zoo import TokenizerSpec
@@ -40,10 +41,8 @@ class Codebook(nn.Module):
 
     def nearest(self, z_BEhw: Tensor) -> Tensor:
         """The index of the nearest code (B, h * w), row by row."""
-        z_BNE = F.normalize(z_BEhw.flatten(2).transpose(1, 2), dim=-1)
-        codes_VE = F.normalize(self.embedding.weight, dim=-1)
-        distance_BNV = z_BNE.square().sum(-1, keepdim=True) + codes_VE.square().sum(-1) - 2 * z_BNE @ codes_VE.T
-        return distance_BNV.argmin(-1)
+        z_BNE = z_BEhw.flatten(2).transpose(1, 2).double()
+        return nearest(F.normalize(z_BNE, dim=-1), F.normalize(self.embedding.weight.double(), dim=-1))
 
     def look_up(self, codes_BN: Tensor, grid: int) -> Tensor:
         """Code vectors of unit length (B, E, h, w)."""

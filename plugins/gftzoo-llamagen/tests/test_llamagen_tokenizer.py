@@ -41,6 +41,14 @@ def test_codes(vq, golden) -> None:
     torch.testing.assert_close(quantised, golden.outputs["quant"], atol=1e-4, rtol=0)
 
 
+def test_codes_do_not_depend_on_the_precision(vq, golden) -> None:
+    z = golden.outputs["pre_quant"].repeat(1, 1, 4, 4)
+    z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    exact = vq.quantize.nearest(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(vq.quantize.nearest(z), exact)
+
+
 def test_images(vq, golden) -> None:
     decoded = vq.decode(golden.inputs["codes"])
     torch.testing.assert_close(decoded, golden.outputs["decode_code"], atol=1e-4, rtol=0)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.layers.codebook import nearest
+
 PHI_SHARE = 0.5  # of the convolution in phi; the rest is its input
 
 
@@ -77,9 +79,7 @@ class Quantizer(nn.Module):
 
     def nearest(self, z_BEpp: Tensor) -> Tensor:
         """The index of the nearest code vector at each position (B, N), int64."""
-        z_BNE, codes_VE = z_BEpp.flatten(2).transpose(1, 2), self.embedding.weight
-        distance_BNV = z_BNE.square().sum(-1, keepdim=True) + codes_VE.square().sum(-1) - 2 * z_BNE @ codes_VE.T
-        return distance_BNV.argmin(-1)
+        return nearest(z_BEpp.flatten(2).transpose(1, 2), self.embedding.weight)
 
     def shrink(self, f_BEhh: Tensor, scale: int) -> Tensor:
         """The map at the side of a scale (B, E, p, p), by averaging areas."""

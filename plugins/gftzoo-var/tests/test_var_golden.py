@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gftzoo_var.quantizer import phi_index
+from gftzoo_var.quantizer import Quantizer, phi_index
 from var_golden import official_model, official_tokenizer, per_scale, read_golden
 
 from gftzoo.generator import SampleGenerator
@@ -43,6 +43,14 @@ def test_tokenizer(tmp_path: Path) -> None:
     torch.testing.assert_close(decoded, golden.outputs["reconstruction"], atol=1e-4, rtol=0)
     from_map = tokenizer.decode(golden.inputs["f_hat"]).clamp(-1, 1)
     torch.testing.assert_close(from_map, golden.outputs["fhat_to_img"], atol=1e-4, rtol=0)
+
+
+def test_codes_do_not_depend_on_the_precision() -> None:
+    torch.manual_seed(0)
+    quantizer, z = Quantizer(64, 8, (1, 2, 8), 1), torch.randn(4, 8, 8, 8)
+    exact = torch.cdist(z.flatten(2).mT.double(), quantizer.embedding.weight.double()).argmin(-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(quantizer.nearest(z), exact)
 
 
 @pytest.mark.parametrize("scales", [4, 5, 10])
