@@ -147,6 +147,13 @@ def test_what_another_process_wrote_meanwhile_is_kept(links: bool, tmp_path: Pat
     assert contents(tmp_path) == {"new": b"mine", "old": b"theirs"}
 
 
+def test_every_writer_of_a_file_has_its_own_place(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "a") as here, written_whole(tmp_path / "a") as there:
+        here.write_text("here")
+        there.write_text("there")
+    assert contents(tmp_path) == {"a": b"here"}  # the last to finish, whole
+
+
 def test_the_result_does_not_depend_on_the_ranks(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     ranks = [writer("dit-nano", "digits", folder) for _ in range(3)]

@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from gftzoo.cli.train import announce
 from gftzoo.data import SeekableSampler, TrainingData, open_source, preflight
 from gftzoo.data.arrays import ArraySource, stratified, with_channels
 from gftzoo.data.decoding import PICTURE_SUFFIXES, center_crop
+from gftzoo.engine import resolve
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.images import image_count
 
@@ -97,6 +99,30 @@ def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
     folder_of(tmp_path, only=2)
     source = open_source(f"imagefolder:{tmp_path / 'only'}")
     assert source.class_names == ("only",) and len(source) == 2
+
+
+def test_headers_are_read_again_only_where_files_changed(tmp_path: Path, monkeypatch) -> None:
+    folder_of(tmp_path, cat=3)
+    (tmp_path / "cat" / "0.png").write_bytes(b"nothing")
+    opened: list[Path] = []
+    really = Image.open
+    monkeypatch.setattr("gftzoo.data.folder.Image.open", lambda path: opened.append(path) or really(path))
+    sources = [open_source(f"imagefolder:{tmp_path}") for _ in range(3)]
+    assert len(opened) == 3 and sources[0].fingerprint == sources[2].fingerprint
+    sources[0].refuse(1, ValueError("torn"))  # what one finds later is its own
+    assert [len(source.problems) for source in (*sources, open_source(f"imagefolder:{tmp_path}"))] == [2, 1, 1, 1]
+    Image.new("RGB", (9, 9)).save(tmp_path / "cat" / "0.png")
+    assert not open_source(f"imagefolder:{tmp_path}").problems and len(opened) == 6
+
+
+def test_only_the_first_rank_opens_data_to_speak_of_it(monkeypatch, capsys) -> None:
+    config, opened = resolve("dit-nano", steps=1), []
+    monkeypatch.setattr("gftzoo.data.open_source", lambda *name, **split: opened.append(name) or open_source("digits"))
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        announce(config, Path("run"), embedded=True)
+        assert len(opened) == (rank == "0")
+    assert "Data digits: 1,201 grey images" in capsys.readouterr().err
 
 
 def test_what_is_trained_on_is_what_can_be_scored(tmp_path: Path) -> None:

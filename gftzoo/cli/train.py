@@ -108,6 +108,8 @@ def go_on(folder: Path, steps: int | None, dry_run: bool = False) -> None:
 
 def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
     """Says what is about to happen: model, objective, data with its preflight, folder."""
+    if os.environ.get("RANK", "0") != "0":
+        return  # nothing would be said, and to open and count the data takes its time
     from gftzoo.data import open_source, preflight
     from gftzoo.zoo import get_card
 

@@ -12,6 +12,9 @@ from gftzoo.data.decoding import DAMAGED, PICTURE_SUFFIXES, DecodingSource
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError
 
+# Rows of files without a readable header, by the state of all files: a command opens its data more than once.
+_WITHOUT_HEADER: dict[str, dict[int, str]] = {}
+
 
 class FileSource(DecodingSource):
     """Image files with a class index or a caption each."""
@@ -20,9 +23,17 @@ class FileSource(DecodingSource):
         super().__init__()
         self.name, self.items, self.class_names = name, items, class_names
         self.condition = "class" if class_names else "text"
-        listing = "\n".join(f"{path.name} {path.stat().st_size} {what}" for path, what in items if path.exists())
-        self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        self._drop_unreadable_headers()
+        listing, state = [], hashlib.sha256(str(Path.cwd()).encode())
+        for path, what in items:
+            try:
+                about = path.stat()
+            except OSError:  # refused below
+                state.update(f"\n{path}".encode())
+            else:
+                listing.append(f"{path.name} {about.st_size} {what}")
+                state.update(f"\n{path} {about.st_size} {about.st_ctime_ns}".encode())
+        self.fingerprint = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+        self._drop_unreadable_headers(state.hexdigest())
 
     def __len__(self) -> int:
         return len(self.items)
@@ -38,16 +49,23 @@ class FileSource(DecodingSource):
     def own_condition(self, row: int) -> int | str:
         return self.items[row][1]
 
-    def _drop_unreadable_headers(self) -> None:
+    def _drop_unreadable_headers(self, state: str) -> None:
         """Looks at every file's header, so that a broken one shows before the start and not in hour three."""
+        if state not in _WITHOUT_HEADER:
+            self._open_all()
+            _WITHOUT_HEADER[state] = dict(self.unreadable)
+        self.unreadable = dict(_WITHOUT_HEADER[state])
+        self.problems = list(self.unreadable.values())
+        if self.items:
+            self.readable(0)
+
+    def _open_all(self) -> None:
         for row, (path, _) in enumerate(self.items):
             try:
                 with Image.open(path):
                     pass
             except DAMAGED as error:
                 self.refuse(row, error)
-        if self.items:
-            self.readable(0)
 
 
 def open_folder(argument: str, split: Split) -> Source:
