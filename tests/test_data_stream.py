@@ -19,6 +19,7 @@ from gftzoo.data import Layout, open_source, preflight, training_data
 from gftzoo.data.lanes import Lane, Sample
 from gftzoo.data.stream import StreamSource, find_shards
 from gftzoo.engine import TrainConfig, checkpoint, resolve, train
+from gftzoo.engine.runner import tokenizer_needed
 from gftzoo.errors import GftzooError, UsageError
 
 datasets = pytest.importorskip("datasets")
@@ -87,6 +88,8 @@ def test_a_stream_gives_every_sample_once_a_pass(stream: StreamSource) -> None:
     assert batch["position"].tolist() == list(range(36)) and batch["images"].shape[1:] == (1, 8, 8)
     with pytest.raises(GftzooError, match="is a stream, which has no length"):
         len(stream)
+    with pytest.raises(GftzooError, match="which is read in order and cannot be looked up"):
+        stream.image(0, 8, 1)
     assert "4 parquet shards, streamed" in preflight(stream, 8).sentence() or stream.kind == "webdataset"
     assert stream.first_conditions(3) == [0, 1, 0]
 
@@ -185,6 +188,8 @@ def test_a_cache_is_streamed_too(tmp_path: Path) -> None:
     seen = {(int(c), *codes) for c, codes in zip(batch["condition"], batch["latents"].tolist(), strict=True)}
     assert len(seen) > 1000 and seen <= known
     assert near.first_conditions(5) == far.first_conditions(5)
+    config = resolve("llamagen-nano", data=far.name)
+    assert [tokenizer_needed(config, source) for source in (near, far, open_source("digits"))] == [False, False, True]
 
 
 def test_a_streamed_cache_of_other_weights_is_refused(tmp_path: Path) -> None:
