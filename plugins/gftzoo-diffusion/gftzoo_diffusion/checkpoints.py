@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from gftzoo.layers.finetuning import fit_classes
+from gftzoo.layers.sinusoid import SINUSOID
 from gftzoo.zoo import ModelCard
-from gftzoo_diffusion.network import FREQUENCIES, DiTNetwork, sincos_positions
+from gftzoo_diffusion.network import DiTNetwork, sincos_positions
 
 LABELS = "y_embedder.embedding_table.weight"
 
@@ -20,12 +22,9 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor], network: DiTNetw
     network starts as the base model); another number of classes gets rows that start at the null class, which is kept;
     another resolution its own positions.
     """
-    fitted = dict(tensors)
+    fitted = fit_classes(tensors, card.classes + 1, LABELS, LABELS)
     if card.temperature and not any(key in fitted for key in temperature_keys(network)):
         fitted |= new_temperature_input(network)
-    table = fitted.get(LABELS)
-    if table is not None and len(table) != card.classes + 1:
-        fitted[LABELS] = table[-1:].expand(card.classes + 1, -1).clone()
     positions = fitted.get("pos_embed")
     side = card.grid // network.patch
     if positions is not None and positions.shape[1] != side * side:
@@ -44,10 +43,10 @@ def temperature_keys(network: DiTNetwork) -> list[str]:
 def new_temperature_input(network: DiTNetwork) -> dict[str, Tensor]:
     """A temperature input without effect: its last layer is zero."""
     if network.beta_embedding == "linear":
-        return {"t_embedder.cond_proj.weight": torch.zeros(FREQUENCIES, 2 * FREQUENCIES)}
+        return {"t_embedder.cond_proj.weight": torch.zeros(SINUSOID, 2 * SINUSOID)}
     tensors: dict[str, Tensor] = {}
     for index, key in enumerate(temperature_keys(network)):
-        weight = torch.empty(network.width, FREQUENCIES if index == 0 else network.width)
+        weight = torch.empty(network.width, SINUSOID if index == 0 else network.width)
         tensors[key] = torch.nn.init.xavier_uniform_(weight)
         tensors[key.replace("weight", "bias")] = torch.zeros(network.width)
     tensors[key].zero_()

@@ -14,7 +14,8 @@ from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-FREQUENCIES = 256  # width of the timestep sinusoid
+from gftzoo.layers.sinusoid import SINUSOID, SinusoidEmbedding, sinusoid
+
 BetaEmbedding = Literal["linear", "mlp", "3-layer"]
 
 
@@ -45,42 +46,20 @@ class DiTNetwork(BaseModel):
         return heads
 
 
-def sinusoid(values_B: Tensor, width: int) -> Tensor:
-    """[cos | sin] of `values_B` at frequencies 10000^(-i / (width/2)), float32, (B, width)."""
-    half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=values_B.device) / half
-    angles_BF = values_B.float()[:, None] * torch.exp(-math.log(10000) * exponents)
-    return torch.cat([angles_BF.cos(), angles_BF.sin()], dim=1)
-
-
 class TimestepEmbedder(nn.Module):
     """The timestep, with the temperature projected into its sinusoid where that is how beta enters (`cond_proj`)."""
 
     def __init__(self, width: int, with_beta: bool) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(SINUSOID, width), nn.SiLU(), nn.Linear(width, width))
         if with_beta:
-            self.cond_proj = nn.Linear(2 * FREQUENCIES, FREQUENCIES, bias=False)
+            self.cond_proj = nn.Linear(2 * SINUSOID, SINUSOID, bias=False)
 
     def forward(self, t_B: Tensor, scaled_beta_B: Tensor | None = None) -> Tensor:
-        features_BF = sinusoid(t_B, FREQUENCIES)
+        features_BF = sinusoid(t_B.float())
         if scaled_beta_B is not None:
-            features_BF = features_BF + self.cond_proj(sinusoid(scaled_beta_B, 2 * FREQUENCIES))
+            features_BF = features_BF + self.cond_proj(sinusoid(scaled_beta_B, 2 * SINUSOID))
         return self.mlp(features_BF)
-
-
-class BetaEmbedder(nn.Module):
-    """The temperature through an MLP of `layers` linear layers, added to the timestep embedding."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        steps: list[nn.Module] = [nn.Linear(FREQUENCIES, width)]
-        for _ in range(layers - 1):
-            steps += [nn.SiLU(), nn.Linear(width, width)]
-        self.mlp = nn.Sequential(*steps)
-
-    def forward(self, scaled_beta_B: Tensor) -> Tensor:
-        return self.mlp(sinusoid(scaled_beta_B, FREQUENCIES))
 
 
 class LabelEmbedder(nn.Module):
@@ -149,7 +128,8 @@ class DiT(nn.Module):
         self.x_embedder = PatchEmbed(side, network.patch, channels, width, bias=True)
         self.t_embedder = TimestepEmbedder(width, with_beta=temperature and by_projection)
         if temperature and not by_projection:
-            self.beta_embedder = BetaEmbedder(width, layers={"mlp": 2, "3-layer": 3}[network.beta_embedding])
+            layers = {"mlp": 2, "3-layer": 3}[network.beta_embedding]
+            self.beta_embedder = SinusoidEmbedding(width, network.beta_scale, layers=layers)
         self.y_embedder = LabelEmbedder(classes, width)
         positions = sincos_positions(width, side // network.patch)
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
@@ -167,9 +147,9 @@ class DiT(nn.Module):
 
     def condition(self, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """Timestep, class and temperature as one vector (B, D)."""
-        scaled_beta_B = None if beta_B is None else self.beta_scale * beta_B
-        if scaled_beta_B is not None and hasattr(self, "beta_embedder"):
-            return self.t_embedder(t_B) + self.y_embedder(y_B) + self.beta_embedder(scaled_beta_B)
+        if beta_B is not None and hasattr(self, "beta_embedder"):
+            return self.t_embedder(t_B) + self.y_embedder(y_B) + self.beta_embedder(beta_B)
+        scaled_beta_B = None if beta_B is None else self.beta_scale * beta_B.float()
         return self.t_embedder(t_B, scaled_beta_B) + self.y_embedder(y_B)
 
     def unpatchify(self, x_BTP: Tensor) -> Tensor:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
+from gftzoo.layers.finetuning import fit_classes, idle_embedding
 from gftzoo.zoo import ModelCard
-from gftzoo_llamagen.conditions import SINUSOID
-from gftzoo_llamagen.network import INIT_STD, NetworkOptions
+from gftzoo_llamagen.network import NetworkOptions
 
 LABELS = "cls_embedding.embedding_table.weight"
 TEMPERATURE = "t_embedder."
@@ -24,23 +23,10 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor], options: Network
     """
     fitted = {key: value for key, value in tensors.items() if not left_by_sampling(key)}
     if card.temperature and not any(key.startswith(TEMPERATURE) for key in fitted):
-        fitted |= new_temperature_input(options.width)
-    table = fitted.get(LABELS)
-    if table is not None and len(table) != card.classes + 1:
-        fitted[LABELS] = table[-1:].expand(card.classes + 1, -1).clone()
-    return fitted
+        fitted |= idle_embedding(TEMPERATURE, options.width)
+    return fit_classes(fitted, card.classes + 1, LABELS, LABELS)
 
 
 def left_by_sampling(key: str) -> bool:
     """Whether a tensor is no weight: the table of rotary positions, masks, cached keys and values."""
     return key in ("freqs_cis", "causal_mask") or ".kv_cache." in key
-
-
-def new_temperature_input(width: int) -> dict[str, Tensor]:
-    """A temperature input without effect: its last layer is zero."""
-    return {
-        f"{TEMPERATURE}mlp.0.weight": torch.randn(width, SINUSOID) * INIT_STD,
-        f"{TEMPERATURE}mlp.0.bias": torch.zeros(width),
-        f"{TEMPERATURE}mlp.2.weight": torch.zeros(width, width),
-        f"{TEMPERATURE}mlp.2.bias": torch.zeros(width),
-    }

@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.zoo import Frozen, ModelCard
-from gftzoo_llamagen.conditions import CaptionEmbedding, ClassEmbedding, TemperatureEmbedding, present
+from gftzoo_llamagen.conditions import CaptionEmbedding, ClassEmbedding, present
 from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
 
 INIT_STD = 0.02
@@ -70,10 +71,12 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(*shape) for _ in range(options.depth))
         self.norm = RMSNorm(width)
         self.output = nn.Linear(width, card.tokenizer.codebook, bias=False)
-        self.t_embedder: TemperatureEmbedding | None = None
+        self.t_embedder: SinusoidEmbedding | None = None
         if card.temperature:
+            # The released code computes the sinusoid in the type of its weights unless it is compiled; in bfloat16 that
+            # is another function, on which the released 3B model was trained.
             precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.beta_precision]
-            self.t_embedder = TemperatureEmbedding(width, options.beta_scale, precision)
+            self.t_embedder = SinusoidEmbedding(width, options.beta_scale, precision)
         self.initialise()
 
     def initialise(self) -> None:

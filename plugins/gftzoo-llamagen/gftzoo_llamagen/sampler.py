@@ -16,6 +16,7 @@ from torch import Tensor
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance, Temperature
+from gftzoo.layers import categorical
 from gftzoo.zoo import Frozen
 from gftzoo_llamagen.network import Decoder, Transformer
 
@@ -75,25 +76,6 @@ def compiled(decoder: Decoder) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def draw(logits_BV: Tensor, uniform_B: Tensor, settings: SamplerOptions) -> Tensor:
-    """One code (B,) for each row, by the inverse of its cumulative distribution at `uniform_B` in [0, 1).
-
-    A row's code depends on its own logits and number only.
-    """
+    """One code (B,) for each row, of those that the settings leave."""
     logits_BV = logits_BV / max(settings.temperature, 1e-5)
-    logits_BV = keep_likely(logits_BV, settings.top_k, settings.top_p)
-    mass_BV = logits_BV.softmax(-1).cumsum(-1, dtype=torch.float64)
-    target_B1 = uniform_B.double().unsqueeze(-1) * mass_BV[:, -1:]
-    return torch.searchsorted(mass_BV, target_B1, right=True).squeeze(-1)
-
-
-def keep_likely(logits_BV: Tensor, top_k: int, top_p: float) -> Tensor:
-    """-inf for all but the `top_k` largest (0: all), then all but the fewest that reach probability `top_p`."""
-    if 0 < top_k < logits_BV.shape[-1]:
-        least_B1 = logits_BV.topk(top_k).values[:, -1:]
-        logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
-    if top_p < 1:
-        sorted_BV, order_BV = logits_BV.sort(descending=True)
-        before_BV = sorted_BV.softmax(-1).cumsum(-1) - sorted_BV.softmax(-1)
-        surplus_BV = torch.zeros_like(logits_BV, dtype=torch.bool).scatter(1, order_BV, before_BV > top_p)
-        logits_BV = logits_BV.masked_fill(surplus_BV, -torch.inf)
-    return logits_BV
+    return categorical.draw(categorical.keep_likely(logits_BV, settings.top_k, settings.top_p), uniform_B)

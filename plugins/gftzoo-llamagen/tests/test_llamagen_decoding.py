@@ -6,13 +6,14 @@ import pytest
 import torch
 from gftzoo_llamagen.layers import rotate, rotations
 from gftzoo_llamagen.network import Transformer
-from gftzoo_llamagen.sampler import SamplerOptions, draw, keep_likely
+from gftzoo_llamagen.sampler import SamplerOptions, draw
 from llamagen_golden import NO_DROPOUT, random_model
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from gftzoo.errors import UsageError
 from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
+from gftzoo.layers.categorical import keep_likely
 
 CPU = torch.device("cpu")
 TEXT = {"caption_tokens": 6, "caption_features": 12}

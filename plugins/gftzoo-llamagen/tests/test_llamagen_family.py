@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from gftzoo_llamagen.captions import encode_captions, pad_left
-from gftzoo_llamagen.conditions import sinusoid
 from gftzoo_llamagen.network import NetworkOptions
 from llamagen_golden import random_model
 from tokenizers import Tokenizer
@@ -20,6 +19,7 @@ from gftzoo.engine import checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
+from gftzoo.layers.sinusoid import sinusoid
 from gftzoo.model import Model
 from gftzoo.plugins import load_family
 from gftzoo.zoo import get_card, list_models

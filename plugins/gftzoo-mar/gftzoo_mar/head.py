@@ -7,29 +7,14 @@ LTH14/mar, models/diffloss.py, so that its state dict loads as it is.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo_mar.schedule import TRAIN_STEPS
 
-FREQUENCIES = 256
-
-
-class SinusoidMLP(nn.Module):
-    """A number in [0, 1000], timestep or 1000 beta, to a vector: sinusoids (cosines first), then a two-layer MLP."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, value_X: Tensor) -> Tensor:
-        half = FREQUENCIES // 2
-        rate_F = torch.exp(-math.log(10000) * torch.arange(half, device=value_X.device) / half)
-        angle_XF = value_X.float().unsqueeze(-1) * rate_F
-        return self.mlp(torch.cat([angle_XF.cos(), angle_XF.sin()], -1).to(self.mlp[0].weight.dtype))
+BETA_SCALE = 1000.0  # what the temperature's sinusoids multiply beta with
 
 
 class ResBlock(nn.Module):
@@ -65,12 +50,12 @@ class HeadMLP(nn.Module):
 
     def __init__(self, channels: int, condition_width: int, width: int, depth: int, temperature: bool) -> None:
         super().__init__()
-        self.time_embed = SinusoidMLP(width)
+        self.time_embed = SinusoidEmbedding(width)
         self.cond_embed = nn.Linear(condition_width, width)
         self.input_proj = nn.Linear(channels, width)
         self.res_blocks = nn.ModuleList(ResBlock(width) for _ in range(depth))
         self.final_layer = FinalLayer(width, 2 * channels)
-        self.beta_embed = SinusoidMLP(width) if temperature else None
+        self.beta_embed = SinusoidEmbedding(width, BETA_SCALE) if temperature else None
 
     def initialise(self) -> None:
         """Xavier for the linear layers, small timestep embedding, identity blocks and a zero output."""
@@ -96,7 +81,7 @@ class HeadMLP(nn.Module):
         """What a token's denoising keeps over all its timesteps, (X, H)."""
         condition_XH = self.cond_embed(z_XW)
         if self.beta_embed is not None and beta_X is not None:
-            condition_XH = condition_XH + self.beta_embed(1000 * beta_X)
+            condition_XH = condition_XH + self.beta_embed(beta_X)
         return condition_XH
 
     def denoise(self, x_XC: Tensor, y_XH: Tensor) -> Tensor:

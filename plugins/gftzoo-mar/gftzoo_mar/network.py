@@ -16,8 +16,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.zoo import Frozen
-from gftzoo_mar.head import DiffusionHead, SinusoidMLP
+from gftzoo_mar.head import BETA_SCALE, DiffusionHead
 
 
 class NetworkOptions(Frozen):
@@ -96,7 +97,7 @@ class MAR(nn.Module):
         self.diffusion_pos_embed_learned = nn.Parameter(torch.zeros(1, tokens, width))
         in_buffer = temperature and options.beta_input in ("buffer", "both")
         in_head = temperature and options.beta_input in ("head", "both")
-        self.beta_embed = SinusoidMLP(width) if in_buffer else None
+        self.beta_embed = SinusoidEmbedding(width, BETA_SCALE) if in_buffer else None
         self.diffloss = DiffusionHead(channels, width, options.head_width, options.head_depth, in_head)
         self.initialise()
 
@@ -118,7 +119,7 @@ class MAR(nn.Module):
         null_B1 = (class_B == self.classes)[:, None]
         condition_BW = torch.where(null_B1, self.fake_latent, self.class_emb(class_B.clamp(max=self.classes - 1)))
         if self.beta_embed is not None and beta_B is not None:
-            condition_BW = condition_BW + self.beta_embed(1000 * beta_B)
+            condition_BW = condition_BW + self.beta_embed(beta_B)
         return condition_BW
 
     def encode(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
+from gftzoo.layers.finetuning import fit_classes, idle_embedding
 from gftzoo.zoo import ModelCard
-from gftzoo_var.layers import SINUSOID
 
 LABELS = "class_emb.weight"
-TEMPERATURE = "beta_embed.mlp."
+TEMPERATURE = "beta_embed."
 
 
 def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
@@ -22,18 +21,5 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor], width: int) -> d
     """
     fitted = dict(tensors)
     if card.temperature and not any(key.startswith(TEMPERATURE) for key in fitted):
-        fitted |= new_temperature_input(width)
-    table = fitted.get(LABELS)
-    if table is not None and len(table) != card.classes + 1:
-        fitted[LABELS] = table[-1:].expand(card.classes + 1, -1).clone()
-    return fitted
-
-
-def new_temperature_input(width: int) -> dict[str, Tensor]:
-    """A temperature input without effect: its last layer is zero."""
-    return {
-        f"{TEMPERATURE}0.weight": torch.randn(width, SINUSOID) * 0.02,
-        f"{TEMPERATURE}0.bias": torch.zeros(width),
-        f"{TEMPERATURE}2.weight": torch.zeros(width, width),
-        f"{TEMPERATURE}2.bias": torch.zeros(width),
-    }
+        fitted |= idle_embedding(TEMPERATURE, width)
+    return fit_classes(fitted, card.classes + 1, LABELS, LABELS)

@@ -1,7 +1,7 @@
-"""Layers of VAR: attention over what came before, blocks steered by the condition, the temperature's embedding.
+"""Layers of VAR: attention over what came before, and blocks steered by the condition.
 
-Suffixes: B batch, L tokens, C width, H heads, D head width, M = all tokens that are attended to, W width of the
-sinusoid. Parameter names are those of FoundationVision/VAR, models/basic_var.py.
+Suffixes: B batch, L tokens, C width, H heads, D head width, M = all tokens that are attended to. Parameter names are
+those of FoundationVision/VAR, models/basic_var.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
 
 LOG_MAX_SCALE = math.log(100)
-SINUSOID = 256
 
 
 class Cache:
@@ -115,23 +114,3 @@ class HeadNorm(nn.Module):
     def forward(self, x_BLC: Tensor, condition_BC: Tensor) -> Tensor:
         scale, shift = self.ada_lin(condition_BC)[:, None].chunk(2, dim=-1)
         return self.ln_wo_grad(x_BLC) * (1 + scale) + shift
-
-
-class TemperatureEmbedding(nn.Module):
-    """beta (B,) to a vector (B, C) that is added to the class embedding; the sinusoids see `scale` times beta."""
-
-    def __init__(self, width: int, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.mlp = nn.Sequential(nn.Linear(SINUSOID, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, beta_B: Tensor) -> Tensor:
-        return self.mlp(sinusoid(self.scale * beta_B.float()).to(self.mlp[0].weight.dtype))
-
-
-def sinusoid(value_B: Tensor) -> Tensor:
-    """Cosines, then sines, at geometric frequencies from 1 down to 1/10000 (B, W)."""
-    half = SINUSOID // 2
-    index_W = torch.arange(half, dtype=torch.float32, device=value_B.device)
-    angle_BW = torch.outer(value_B, torch.exp(-math.log(10_000) * index_W / half))
-    return torch.cat([angle_BW.cos(), angle_BW.sin()], 1)

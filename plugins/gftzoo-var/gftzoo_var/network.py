@@ -15,8 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.zoo import Frozen, ModelCard
-from gftzoo_var.layers import Block, Cache, HeadNorm, TemperatureEmbedding, attention_backend, modulation
+from gftzoo_var.layers import Block, Cache, HeadNorm, attention_backend, modulation
 
 LOGGER = logging.getLogger("gftzoo.family")  # goes into the run's log.txt
 
@@ -78,7 +79,7 @@ class VAR(nn.Module):
         )
         self.head_nm = HeadNorm(width)
         self.head = nn.Linear(width, spec.codebook)
-        self.beta_embed = TemperatureEmbedding(width, options.beta_scale) if card.temperature else None
+        self.beta_embed = SinusoidEmbedding(width, options.beta_scale) if card.temperature else None
         level_L = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes), output_size=length)
         self.register_buffer("lvl_1L", level_L[None])
         self.register_buffer("attn_bias_for_masking", block_causal_bias(level_L))

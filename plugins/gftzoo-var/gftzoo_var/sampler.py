@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
+from gftzoo.layers.categorical import draw, keep_likely
 from gftzoo.zoo import Frozen
 from gftzoo_var.network import VAR
 from gftzoo_var.quantizer import Quantizer
@@ -55,31 +56,6 @@ def sample(
         if scale + 1 < len(quantizer.scales):
             inputs_GNE = guidance.repeat(quantizer.tokens(f_BEhh, scale + 1))
     return f_BEhh if settings.more_smooth else torch.cat(found, dim=1)
-
-
-def draw(logits_BNV: Tensor, uniform_BN: Tensor) -> Tensor:
-    """One code (B, N) for each row, by the inverse of its cumulative distribution at `uniform_BN` in [0, 1).
-
-    A code depends on its own logits and number only.
-    """
-    mass_BNV = logits_BNV.double().softmax(-1).cumsum(-1)
-    target_BN1 = uniform_BN.double().unsqueeze(-1) * mass_BNV[..., -1:]
-    return torch.searchsorted(mass_BNV, target_BN1, right=True).squeeze(-1)
-
-
-def keep_likely(logits_BNV: Tensor, top_k: int, top_p: float) -> Tensor:
-    """-inf for all but the `top_k` largest (0: all), then for the least likely that make up 1 - `top_p`."""
-    if 0 < top_k < logits_BNV.shape[-1]:
-        least_BN1 = logits_BNV.topk(top_k).values[..., -1:]
-        logits_BNV = logits_BNV.masked_fill(logits_BNV < least_BN1, -torch.inf)
-    if top_p < 1:
-        rising_BNV, order_BNV = logits_BNV.sort(dim=-1)
-        surplus_BNV = rising_BNV.softmax(-1).cumsum(-1) <= 1 - top_p
-        surplus_BNV[..., -1] = False  # the most likely stays
-        logits_BNV = logits_BNV.masked_fill(
-            torch.zeros_like(surplus_BNV).scatter(-1, order_BNV, surplus_BNV), -torch.inf
-        )
-    return logits_BNV
 
 
 def soft_codes(logits_BNV: Tensor, progress: float, uniform_BNV: Tensor) -> Tensor:

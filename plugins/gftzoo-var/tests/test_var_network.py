@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from gftzoo_var.layers import sinusoid
 from gftzoo_var.network import VAR
 from gftzoo_var.tokenizer import MultiScaleVQ
 from torch import nn
@@ -15,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from var_golden import official_model, read_golden
 
 from gftzoo.errors import UsageError
+from gftzoo.layers.sinusoid import sinusoid
 from gftzoo.plugins import load_family
 from gftzoo.zoo import ModelCard, TokenizerSpec, list_models
 

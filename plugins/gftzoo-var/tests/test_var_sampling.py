@@ -8,7 +8,7 @@ from typing import Any
 import gftzoo_var
 import pytest
 import torch
-from gftzoo_var.sampler import draw, keep_likely, soft_codes
+from gftzoo_var.sampler import soft_codes
 from gftzoo_var.tokenizer import load_tokenizer
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +16,7 @@ from var_golden import official_model, official_tokenizer, read_golden
 
 from gftzoo.data import open_source
 from gftzoo.guidance import Temperature
+from gftzoo.layers.categorical import draw, keep_likely
 from gftzoo.model import Model
 from gftzoo.plugins import load_family
 from gftzoo.zoo import get_card
