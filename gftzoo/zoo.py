@@ -150,10 +150,10 @@ class ModelCard(Frozen):
             raise UsageError(validation_sentence(f"network of {self.name}", error, schema)) from error
 
     def class_index(self, condition: int | str) -> int:
-        """The index of a class given by index or name; UsageError if there is none such."""
+        """The index of a class: a number is one, text is a name or else a number; UsageError if there is none."""
         names = [name.casefold() for name in self.class_names]
         text = str(condition).strip()
-        if text.casefold() in names:
+        if isinstance(condition, str) and text.casefold() in names:
             return names.index(text.casefold())
         if text.isdecimal() and int(text) < self.classes:
             return int(text)

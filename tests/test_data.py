@@ -150,6 +150,12 @@ def test_captions_come_from_lines(tmp_path: Path) -> None:
     source = open_source(f"jsonl:{tmp_path / 'data.jsonl'}")
     assert source.condition == "text" and [source.condition_of(i) for i in range(2)] == ["a cat", "another"]
     (tmp_path / "bad.jsonl").write_text('{"caption": "a cat", "image": "cat/0.png"}\n{"text": 3}')
+    (tmp_path / "null.jsonl").write_text('{"caption": null, "image": "cat/0.png"}')
+    with pytest.raises(GftzooError, match="line 1 is not of the form"):
+        open_source(f"jsonl:{tmp_path / 'null.jsonl'}")
+    (tmp_path / "latin.jsonl").write_bytes('{"caption": "ü", "image": "cat/0.png"}'.encode("latin-1"))
+    with pytest.raises(GftzooError, match="cannot be read as UTF-8"):
+        open_source(f"jsonl:{tmp_path / 'latin.jsonl'}")
     with pytest.raises(GftzooError, match="line 2 is not of the form"):
         open_source(f"jsonl:{tmp_path / 'bad.jsonl'}")
 

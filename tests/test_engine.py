@@ -252,6 +252,35 @@ def test_a_full_disk_ends_the_run_and_keeps_the_older_checkpoint() -> None:
     assert "No space left on device" in result.stdout and "go on from step-00000004" in result.stdout
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    config = small("dit-nano", 2, sample_grid=(1, 1))
+    run = train(config, tmp_path / "run")
+    holder = "import sys, time; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print(1, flush=True)"
+    command = [sys.executable, "-c", f"{holder}; time.sleep(60)", str(run / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        with pytest.raises(GftzooError, match="is being trained by another process"):
+            train(config.model_copy(update={"steps": 3}), run, resume=True)
+        other.kill()
+    train(config.model_copy(update={"steps": 3}), run, resume=True)
+
+
+def test_classes_named_by_numbers_are_drawn_as_asked_for() -> None:
+    card = gftzoo.get_card("dit-nano").change(classes=3, class_names=("1", "2", "3"))
+    assert [card.class_index(index) for index in range(3)] == [0, 1, 2]
+    assert [card.class_index(name) for name in ("1", "3", "0")] == [0, 2, 0]
+    assert gftzoo.Model.fresh(card).encode_condition([0, 1, 2]).tolist() == [0, 1, 2]
+
+
+def test_a_run_is_scored_against_its_own_data(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "data" / name / "0.png")
+    own = f"imagefolder:{tmp_path / 'data'}"
+    assert resolve("dit-nano", objective="gft", data=own).card.data == own
+    assert resolve("dit-nano", objective="gft").card.data == "digits"
+
+
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     run = train(small("dit-nano", 1), tmp_path / "run")
     before = final(run)

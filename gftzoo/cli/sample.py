@@ -82,7 +82,10 @@ def parse_settings(pairs: Sequence[str], steps: int | None, sampler: str | None)
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"sampler setting {pair!r} has no value; write -s key=value.")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"sampler setting {key!r} has the value {value!r}, which cannot be read.") from error
     return settings | {k: v for k, v in {"steps": steps, "sampler": sampler}.items() if v is not None}
 
 
@@ -131,6 +134,8 @@ def write_images(
 
     if out.suffix not in (".png", ".npz", ""):
         raise UsageError(f"--out {str(out)!r} must end in .png or .npz, or name a folder.")
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"folder {str(out)!r} holds something already, which would mix with these; name a new one.")
     with progress_bar("sampling", len(conditions)) as advance:
         if out.suffix == ".npz":
             common = {"seed": seed, "batch_size": batch_size}

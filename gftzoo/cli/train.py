@@ -97,7 +97,7 @@ def go_on(folder: Path, steps: int | None, dry_run: bool = False) -> None:
         config = config.model_copy(update={"steps": steps})
     done = checkpoint.read_state(found)["step"] if found else 0  # stopped before it had saved anything
     if done >= config.steps:
-        raise UsageError(f"{str(folder)!r} has finished its {config.steps} steps; go on with --steps N, N > {done}.")
+        raise UsageError(f"{str(folder)!r} has finished {done} steps; go on with --steps N, N > {done}.")
     say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
     if dry_run:
         show_cost(config)

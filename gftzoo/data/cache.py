@@ -49,6 +49,10 @@ class CacheSource(Source):
         self.ends = list(accumulate(shard.rows for shard in manifest.shards))
         self._tables: list[dict[str, Any] | None] = [None] * len(manifest.shards)
 
+    @property
+    def origin(self) -> str:
+        return self.manifest.source
+
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 

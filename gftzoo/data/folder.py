@@ -96,7 +96,11 @@ def open_captions(argument: str, split: Split) -> Source:
     if not path.is_file():
         raise GftzooError(f'there is no file {argument!r}; jsonl:PATH has lines of {{"caption": ..., "image": ...}}.')
     items: list[tuple[Path, int | str]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GftzooError(f"{argument!r} cannot be read as UTF-8 text ({error}).") from error
+    for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             items.append(_caption_line(path, number, line))
     if not items:
@@ -107,7 +111,9 @@ def open_captions(argument: str, split: Split) -> Source:
 def _caption_line(path: Path, number: int, line: str) -> tuple[Path, int | str]:
     try:
         entry = json.loads(line)
-        return path.parent / (entry.get("image") or entry["image_path"]), str(entry["caption"])
+        if not isinstance(entry["caption"], str):
+            raise TypeError
+        return path.parent / (entry.get("image") or entry["image_path"]), entry["caption"]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise GftzooError(
             f'{str(path)!r} line {number} is not of the form {{"caption": ..., "image": ...}} ({type(error).__name__}).'

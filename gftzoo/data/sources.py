@@ -53,6 +53,11 @@ class Source(ABC):
         self.problems: list[str] = []
         self.unreadable: dict[int, str] = {}
 
+    @property
+    def origin(self) -> str:
+        """The data source that has the images, as it is named on the command line."""
+        return self.name
+
     @abstractmethod
     def __len__(self) -> int: ...
 

@@ -72,6 +72,10 @@ class StreamSource(Source):
         if labels:
             self.class_names = tuple(getattr(features[labels[0]], "names", None) or ())
 
+    @property
+    def origin(self) -> str:
+        return self.name if self.manifest is None else self.manifest.source
+
     def __len__(self) -> int:
         raise GftzooError(
             f"data {self.name!r} is a stream, which has no length and no order to look things up in; it can be trained "

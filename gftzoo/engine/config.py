@@ -216,6 +216,7 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Sourc
             f"{card.name} is conditioned on {card.condition} and data {name!r} offers {source.condition}; "
             "`gftzoo info` shows what a model needs."
         )
+    card = card.model_copy(update={"data": source.origin})  # which is also what the run is scored against
     if card.condition == "text" or not source.class_names:  # a stream may not know its classes
         return card, name, source
     names = tuple(source.class_names)

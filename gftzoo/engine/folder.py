@@ -7,10 +7,11 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import BaseFileLock, FileLock, Timeout
 from mmengine.dist import get_dist_info, is_main_process
 
 from gftzoo.engine import checkpoint
@@ -22,26 +23,37 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote process|Broken pipe", re.IGNORECASE)
 
 
-def prepare_folder(run: Path, config: TrainConfig, resume: bool) -> None:
-    """The main process prepares the folder and the others wait for it."""
+@contextmanager
+def prepared_folder(run: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
+    """The main process prepares the folder and keeps it for this run alone; the others wait until it is prepared."""
     problem: GftzooError | None = None
+    lock = FileLock(run / ".lock", timeout=0)  # the system lets go of it when the process ends, however that comes
     try:
         if is_main_process():
-            _make_folder(run, config, resume)
+            _make_folder(run, config, resume, lock)
     except GftzooError as error:
         problem = error
     if any_rank(problem is not None):
+        lock.release()
         raise problem or GftzooError(f"the main process could not prepare the run folder {str(run)!r}.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _make_folder(run: Path, config: TrainConfig, resume: bool) -> None:
+def _make_folder(run: Path, config: TrainConfig, resume: bool, lock: BaseFileLock) -> None:
     if not resume and run.exists() and any(not path.name.startswith(f".{CONFIG_FILE}") for path in run.iterdir()):
         raise UsageError(f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {run}.")
-    checkpoint.sweep(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
+        with suppress(NotImplementedError):  # on file systems without locks a run is not guarded
+            lock.acquire()
+        checkpoint.sweep(run)
         config.write(run)
         (run / "log.txt").touch()
+    except Timeout as error:
+        raise GftzooError(f"run {str(run)!r} is being trained by another process; stop that one first.") from error
     except OSError as error:
         raise GftzooError(f"run folder {str(run)!r} cannot be written ({error.strerror or error}).") from error
 
