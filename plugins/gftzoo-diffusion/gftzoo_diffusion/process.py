@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gftzoo.layers.diffusion import Posterior, binned_log_likelihood, even_timesteps, respaced_betas, strided_timesteps
+
 STEPS = 1000
 
 
@@ -26,13 +28,7 @@ class Process:
         self.timesteps = list(range(len(betas))) if timesteps is None else list(timesteps)
         self.betas = betas
         self.alphas_cumprod = torch.cumprod(1 - betas, 0)
-        previous = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
-        # DDPM eq. 7: the posterior q(x_{t-1} | x_t, x_0)
-        self.posterior_variance = betas * (1 - previous) / (1 - self.alphas_cumprod)
-        clipped = torch.cat([self.posterior_variance[1:2], self.posterior_variance[1:]])
-        self.posterior_log_variance = clipped.log()  # the first is 0, and takes the second's place
-        self.posterior_mean_x0 = betas * previous.sqrt() / (1 - self.alphas_cumprod)
-        self.posterior_mean_xt = (1 - previous) * (1 - betas).sqrt() / (1 - self.alphas_cumprod)
+        self.posterior = Posterior.of(betas, self.alphas_cumprod)
 
     @classmethod
     def full(cls) -> Process:
@@ -42,11 +38,8 @@ class Process:
     @classmethod
     def spaced(cls, spacing: str) -> Process:
         """A process that visits only the timesteps of `spacing`, with the same marginals at those."""
-        full = cls.full()
         timesteps = spaced_timesteps(spacing)
-        kept = full.alphas_cumprod[timesteps]
-        previous = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-        return cls(1 - kept / previous, timesteps)
+        return cls(respaced_betas(cls.full().alphas_cumprod, timesteps), timesteps)
 
     def noised(self, x0: Tensor, t_B: Tensor, noise: Tensor) -> Tensor:
         """x_t of q(x_t | x_0), DDPM eq. 4."""
@@ -60,23 +53,24 @@ class Process:
 
     def posterior_mean(self, x0: Tensor, x_t: Tensor, t_B: Tensor) -> Tensor:
         """The mean of q(x_{t-1} | x_t, x_0), DDPM eq. 7."""
-        return self.at(self.posterior_mean_x0, t_B, x0) * x0 + self.at(self.posterior_mean_xt, t_B, x_t) * x_t
+        tables = self.posterior
+        return self.at(tables.mean_x0_K, t_B, x0) * x0 + self.at(tables.mean_xt_K, t_B, x_t) * x_t
 
     def learned_log_variance(self, values: Tensor, t_B: Tensor) -> Tensor:
         """log variance of the network's second half, in [-1, 1] between the two bounds, iDDPM eq. 15."""
         share = (values + 1) / 2
         upper = self.at(self.betas.log(), t_B, values)
-        return share * upper + (1 - share) * self.at(self.posterior_log_variance, t_B, values)
+        return share * upper + (1 - share) * self.at(self.posterior.log_variance_K, t_B, values)
 
     def variational_bound(self, x0: Tensor, x_t: Tensor, t_B: Tensor, eps: Tensor, values: Tensor) -> Tensor:
         """L_vlb of the learned variance in bits per dimension, (B,); the mean is held fixed (iDDPM section 3.1)."""
         mean = self.posterior_mean(self.predicted_x0(x_t, t_B, eps.detach()), x_t, t_B)
         log_variance = self.learned_log_variance(values, t_B)
-        true_log_variance = self.at(self.posterior_log_variance, t_B, x0)
+        true_log_variance = self.at(self.posterior.log_variance_K, t_B, x0)
         kl = gaussian_kl(self.posterior_mean(x0, x_t, t_B), true_log_variance, mean, log_variance)
-        likelihood = discretised_gaussian(x0, mean, 0.5 * log_variance)
-        bits = torch.where((t_B == 0).view(-1, *[1] * (x0.ndim - 1)), -likelihood, kl)
-        return bits.flatten(1).mean(1) / math.log(2)
+        likelihood = binned_log_likelihood(x0, mean, 0.5 * log_variance)
+        nats = torch.where((t_B == 0).view(-1, *[1] * (x0.ndim - 1)), -likelihood, kl)
+        return nats.flatten(1).mean(1) / math.log(2)
 
     def at(self, table: Tensor, t_B: Tensor, like: Tensor) -> Tensor:
         """A table's values at `t_B`, float32, shaped to multiply `like`."""
@@ -90,19 +84,6 @@ def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_vari
     return 0.5 * (log_variance_q - log_variance_p - 1 + variance_ratio + distance)
 
 
-def discretised_gaussian(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log-likelihood of `x` in [-1, 1], in bins of 1/255 to each side (DDPM eq. 13), elementwise."""
-
-    def cdf(z: Tensor) -> Tensor:  # the tanh approximation that the official losses were computed with
-        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z.pow(3))))
-
-    centred, inverse = x - mean, (-log_scale).exp()
-    upper, lower = cdf(inverse * (centred + 1 / 255)), cdf(inverse * (centred - 1 / 255))
-    tiny = 1e-12
-    inside = torch.where(x > 0.999, (1 - lower).clamp(min=tiny).log(), (upper - lower).clamp(min=tiny).log())
-    return torch.where(x < -0.999, upper.clamp(min=tiny).log(), inside)
-
-
 def spaced_timesteps(spacing: str) -> list[int]:
     """The timesteps of a spacing, ascending.
 
@@ -114,17 +95,13 @@ def spaced_timesteps(spacing: str) -> list[int]:
         raise ValueError("it must read like 50, 6,3,1 or ddim50")
     sections = [int(count) for count in counts]
     if spacing.startswith("ddim"):
-        count = sections[0]
-        for stride in range(1, STEPS):
-            if len(range(0, STEPS, stride)) == count:
-                return list(range(0, STEPS, stride))
-        raise ValueError(f"no integer stride gives {count} of {STEPS} steps")
-    taken, start = [], 0
+        return strided_timesteps(sections[0], STEPS)
+    taken: list[int] = []
+    start = 0
     for index, count in enumerate(sections):
         size = STEPS // len(sections) + (index < STEPS % len(sections))
         if not 0 < count <= size:
             raise ValueError(f"a section of {size} steps cannot be spaced to {count}")
-        stride = 1.0 if count == 1 else (size - 1) / (count - 1)
-        taken += [start + round(stride * i) for i in range(count)]
+        taken += [start + step for step in even_timesteps(count, size)]
         start += size
     return taken

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gftzoo.errors import UsageError
+from gftzoo.layers.diffusion import Posterior, binned_log_likelihood, even_timesteps, respaced_betas, strided_timesteps
 
 TRAIN_STEPS = 1000
 Spacing = Literal["even", "stride"]
@@ -39,17 +40,15 @@ class Schedule:
     def from_betas(cls, beta_K: Tensor, timestep_K: Tensor) -> Schedule:
         """The tables that follow from the betas (K,), float64."""
         alpha_bar_K = torch.cumprod(1 - beta_K, 0)
-        before_K = torch.cat([alpha_bar_K.new_ones(1), alpha_bar_K[:-1]])
-        posterior_K = beta_K * (1 - before_K) / (1 - alpha_bar_K)  # DDPM eq. 7
+        posterior = Posterior.of(beta_K, alpha_bar_K)
         return cls(
             timestep_K=timestep_K,
             beta_K=beta_K,
             alpha_bar_K=alpha_bar_K,
-            # The posterior variance of the last reverse step is zero; its neighbour's stands in.
-            log_small_K=torch.cat([posterior_K[1:2], posterior_K[1:]]).log(),
+            log_small_K=posterior.log_variance_K,
             log_large_K=beta_K.log(),
-            mean_x0_K=beta_K * before_K.sqrt() / (1 - alpha_bar_K),
-            mean_xt_K=(1 - before_K) * (1 - beta_K).sqrt() / (1 - alpha_bar_K),
+            mean_x0_K=posterior.mean_x0_K,
+            mean_xt_K=posterior.mean_xt_K,
             reverse_xt_K=(1 - beta_K).rsqrt(),
             reverse_eps_K=beta_K / ((1 - alpha_bar_K) * (1 - beta_K)).sqrt(),
         )
@@ -104,22 +103,8 @@ class Schedule:
             + (true_log_X1 - log_variance_XC).exp()
             + (true_XC - mean_XC) ** 2 * (-log_variance_XC).exp()
         )
-        decoder_XC = -binned_log_likelihood(x0_XC, mean_XC, 0.5 * log_variance_XC)
-        return torch.where(t_X == 0, decoder_XC.mean(-1), kl_XC.mean(-1)) / math.log(2)
-
-
-def binned_log_likelihood(x_XC: Tensor, mean_XC: Tensor, log_std_XC: Tensor) -> Tensor:
-    """Log probability of x under a Gaussian integrated over bins of width 2/255 in [-1, 1] (DDPM eq. 13)."""
-    scale_XC = (-log_std_XC).exp()
-    upper_XC = _normal_cdf(scale_XC * (x_XC - mean_XC + 1 / 255))
-    lower_XC = _normal_cdf(scale_XC * (x_XC - mean_XC - 1 / 255))
-    inner_XC = torch.where(x_XC > 0.999, 1 - lower_XC, upper_XC - lower_XC)
-    return torch.where(x_XC < -0.999, upper_XC, inner_XC).clamp(min=1e-12).log()
-
-
-def _normal_cdf(x: Tensor) -> Tensor:
-    """The tanh approximation of the normal distribution function that the official code uses."""
-    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        likelihood_XC = binned_log_likelihood(x0_XC, mean_XC, 0.5 * log_variance_XC)
+        return torch.where(t_X == 0, -likelihood_XC.mean(-1), kl_XC.mean(-1)) / math.log(2)
 
 
 def cosine_betas() -> Tensor:
@@ -137,11 +122,11 @@ def chosen_steps(count: int, spacing: Spacing) -> list[int]:
     if not 2 <= count <= TRAIN_STEPS:
         raise UsageError(f"head_steps must lie in 2 to {TRAIN_STEPS} and is {count}.")
     if spacing == "even":
-        return [round(k * (TRAIN_STEPS - 1) / (count - 1)) for k in range(count)]
-    for stride in range(1, TRAIN_STEPS):
-        if len(range(0, TRAIN_STEPS, stride)) == count:
-            return list(range(0, TRAIN_STEPS, stride))
-    raise UsageError(f"head_steps={count} is not reached by a whole stride of {TRAIN_STEPS} steps; try 10, 50 or 100.")
+        return even_timesteps(count, TRAIN_STEPS)
+    try:
+        return strided_timesteps(count, TRAIN_STEPS)
+    except ValueError as error:
+        raise UsageError(f"head_steps={count} cannot be spaced by stride: {error}; try 10, 50 or 100.") from error
 
 
 @cache
@@ -153,10 +138,8 @@ def training_tables() -> Schedule:
 @cache
 def sampling_tables(count: int, spacing: Spacing) -> Schedule:
     """The respaced schedule, float64, on the CPU: the betas that keep alpha_bar at the chosen steps."""
-    timestep_K = torch.tensor(chosen_steps(count, spacing))
-    alpha_bar_K = training_tables().alpha_bar_K[timestep_K]
-    before_K = torch.cat([alpha_bar_K.new_ones(1), alpha_bar_K[:-1]])
-    return Schedule.from_betas(1 - alpha_bar_K / before_K, timestep_K)
+    timesteps = chosen_steps(count, spacing)
+    return Schedule.from_betas(respaced_betas(training_tables().alpha_bar_K, timesteps), torch.tensor(timesteps))
 
 
 @cache
