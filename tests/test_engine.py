@@ -199,7 +199,8 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, monkeypatch) -> No
 @pytest.mark.parametrize("sharded", [False, True])
 def test_a_planted_payload_in_a_run_is_never_executed(sharded: bool, tmp_path: Path) -> None:
     whole = train(small("dit-nano", 2, sharded_checkpoints=sharded, sample_grid=(1, 1)), tmp_path / "whole")
-    files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.suffix != ".png"]
+    read = [path for path in whole.rglob("*") if path.is_file() and path.suffix != ".png" and path.name != ".lock"]
+    files = [path.relative_to(whole) for path in read]
     assert len(files) == 8
     target = tmp_path / "executed"
     for number, file in enumerate(files):
