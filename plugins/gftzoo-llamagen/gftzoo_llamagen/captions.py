@@ -37,11 +37,10 @@ def encode_captions(captions: Sequence[str], source: str, tokens: int, device: t
     tokenizer, encoder = text_encoder(source)
     cleaned = [" ".join(str(caption).lower().split()) for caption in captions]
     batch = tokenizer(cleaned, max_length=tokens, padding="max_length", truncation=True, return_tensors="pt")
-    present_BT = batch["attention_mask"]
-    features_BTF = encoder.to(device)(
-        input_ids=batch["input_ids"].to(device), attention_mask=present_BT.to(device)
-    ).last_hidden_state.float()
-    return pad_left(features_BTF, present_BT.to(device))
+    ids_BT, present_BT = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+    with torch.autocast(device.type, enabled=False):  # features do not depend on how the network is trained
+        features_BTF = encoder.to(device)(input_ids=ids_BT, attention_mask=present_BT).last_hidden_state
+    return pad_left(features_BTF.float(), present_BT)
 
 
 def pad_left(features_BTF: Tensor, present_BT: Tensor) -> Tensor:

@@ -219,6 +219,8 @@ def test_captions_become_features_with_their_padding_on_the_left(tmp_path: Path)
         for captions in (["Red  apple"], ["red apple", "red"])
     )
     assert both.shape == (2, 4, 16) and torch.allclose(alone[0], both[0], atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encode_captions(["red apple", "red"], str(tmp_path), 4, torch.device("cpu")), both)
     assert both.abs().sum(-1).gt(0).tolist() == [[False, False, True, True], [False, False, False, True]]
 
 
