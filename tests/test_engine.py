@@ -256,8 +256,8 @@ def test_a_full_disk_ends_the_run_and_keeps_the_older_checkpoint() -> None:
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
     config = small("dit-nano", 2, sample_grid=(1, 1))
     run = train(config, tmp_path / "run")
-    holder = "import sys, time; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print(1, flush=True)"
-    command = [sys.executable, "-c", f"{holder}; time.sleep(60)", str(run / ".lock")]
+    holder = "import sys, time; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire()"
+    command = [sys.executable, "-c", f"{holder}; print(1, flush=True); time.sleep(60)", str(run / ".lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline()
         with pytest.raises(GftzooError, match="is being trained by another process"):
