@@ -61,12 +61,16 @@ def _forward_flops(model: Model, device: torch.device, rows: int) -> float:
 
 
 class Kept:
-    """Storages that autograd keeps, by block; weights are not among them."""
+    """Storages that autograd keeps, by block; weights are not among them.
+
+    The storages themselves are held, which costs nothing on the meta device: one that is freed would leave its address
+    to another.
+    """
 
     def __init__(self) -> None:
-        self.outside: dict[int, int] = {}  # bytes by storage
-        self.inside: list[dict[int, int]] = []
-        self.weights: set[int] = set()  # autocast's copies of them, which last as long as the step
+        self.outside: dict[int, torch.UntypedStorage] = {}  # by address
+        self.inside: list[dict[int, torch.UntypedStorage]] = []
+        self.weights: dict[int, torch.UntypedStorage] = {}  # autocast's copies of them, which last as long as the step
         self.where = self.outside
 
     @contextmanager
@@ -83,13 +87,16 @@ class Kept:
 
     def total(self) -> int:
         """Bytes at the start of the backward pass, with the largest of the blocks that are computed again."""
-        largest = max((sum(block.values()) for block in self.inside), default=0)
-        return sum(self.outside.values()) + largest
+        return _bytes(self.outside) + max(map(_bytes, self.inside), default=0)
+
+    def hold_weight(self, lowered: Tensor) -> None:
+        """Leaves autocast's copy of a weight out of what is counted."""
+        self.weights[lowered.untyped_storage()._cdata] = lowered.untyped_storage()
 
     def _record(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if not _is_weight(tensor) and storage._cdata not in self.weights:
-            self.where[storage._cdata] = storage.nbytes()
+            self.where[storage._cdata] = storage
         return tensor
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
@@ -124,12 +131,16 @@ class LikeADevice(TorchFunctionMode):
             return value
         lowered = value.to(self.half)
         if _is_weight(value):
-            self.kept.weights.add(lowered.untyped_storage()._cdata)
+            self.kept.hold_weight(lowered)
         return lowered
 
 
 def _raise(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _bytes(storages: dict[int, torch.UntypedStorage]) -> int:
+    return sum(storage.nbytes() for storage in storages.values())
 
 
 def _is_weight(tensor: Tensor) -> bool:
