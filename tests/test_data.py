@@ -95,6 +95,28 @@ def test_a_folder_has_its_classes_in_order(tmp_path: Path) -> None:
     assert "5 colour images" in line and "2 classes of 2 (dog) to 3 (cat)" in line
 
 
+def test_what_a_folder_leaves_out_is_said(tmp_path: Path) -> None:
+    folder_of(tmp_path, cat=2, dog=1, empty=0, **{".thumbnails": 1})
+    Image.new("RGB", (9, 9)).save(tmp_path / "loose.png")
+    source = open_source(f"imagefolder:{tmp_path}")
+    assert source.class_names == ("cat", "dog") and len(source) == 3
+    _, folders, pictures = preflight(source, 16).sentence().splitlines()
+    assert "1 folders without a picture" in folders and "empty" in folders
+    assert "1 pictures beside the folders" in pictures and "loose.png" in pictures
+
+
+def test_a_class_of_which_nothing_can_be_read_is_one_sentence(tmp_path: Path) -> None:
+    folder_of(tmp_path, cat=2, dog=1)
+    (tmp_path / "dog" / "0.png").write_bytes(b"nothing")
+    with pytest.raises(GftzooError, match=r"no picture of class 'dog' .* mend its files"):
+        open_source(f"imagefolder:{tmp_path}")
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(folder_of(tmp_path, cat=1)))
+    assert len(open_source("imagefolder:~")) == 1
+
+
 def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
     folder_of(tmp_path, only=2)
     source = open_source(f"imagefolder:{tmp_path / 'only'}")
@@ -195,12 +217,32 @@ def test_a_table_of_the_datasets_library(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict({"image": pictures, "label": [0, 1, 1, 0]}, features=features)
     table.save_to_disk(tmp_path / "disk")
     table.to_parquet(tmp_path / "parquet" / "part.parquet")
-    for place in ("disk", "parquet"):
+    for place in ("disk", "parquet", "parquet/part.parquet"):
         source = open_source(f"hf:{tmp_path / place}")
         assert source.class_names == ("a", "b") and [source.condition_of(i) for i in range(4)] == [0, 1, 1, 0]
         assert source.image(3, 10, 3)[0].unique().tolist() == [60]
     with pytest.raises(GftzooError, match="there is no folder"):
         open_source(f"hf:{tmp_path / 'nothing'}")
+
+
+def test_a_plain_table_has_bytes_for_pictures_and_names_for_labels(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = io.BytesIO()
+    Image.new("RGB", (10, 10), (60, 0, 0)).save(whole, "PNG")
+    pictures = [{"bytes": whole.getvalue(), "path": "0.png"}] * 3
+    datasets.Dataset.from_dict({"image": pictures, "label": ["cow", "ant", "cow"]}).to_parquet(tmp_path / "a.parquet")
+    source = open_source(f"hf:{tmp_path / 'a.parquet'}")
+    assert source.class_names == ("ant", "cow") and [source.condition_of(i) for i in range(3)] == [1, 0, 1]
+    assert source.image(2, 10, 3)[0].unique().tolist() == [60]
+
+
+@pytest.mark.parametrize("label", [None, -1, 0.5, [1]])
+def test_a_label_that_is_no_class_is_one_sentence(label: object, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    labels = [1, label] if label is None or label == -1 else [label]
+    datasets.Dataset.from_dict({"image": [b""] * len(labels), "label": labels}).save_to_disk(tmp_path)
+    with pytest.raises(UsageError, match=r"has the label .* valid are names, or whole numbers from 0 on"):
+        open_source(f"hf:{tmp_path}")
 
 
 @pytest.mark.parametrize(

@@ -226,3 +226,5 @@ def test_a_class_that_the_model_does_not_have_is_one_sentence(stream: StreamSour
     stream.classes = 1
     with pytest.raises(UsageError, match="has class 1, and the model has classes 0 to 0"):
         stream.as_condition(np.int64(1))
+    with pytest.raises(UsageError, match="has the label 'even'; a stream takes whole numbers"):
+        stream.as_condition("even")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +57,21 @@ class DecodingSource(Source):
         if row not in self.unreadable:
             self.unreadable[row] = f"{self.place(row)} cannot be read ({str(error).split(' at 0x')[0]})"
             self.problems.append(self.unreadable[row])
+
+
+def picture_of(value: Any) -> Image.Image:
+    """The picture in a cell of a table: a picture, the bytes of an image file, or a mapping that has them.
+
+    Raises OSError, ValueError or SyntaxError where there is none, or it is damaged.
+    """
+    if isinstance(value, Image.Image):
+        return value
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        raise ValueError("there is no picture in its row")
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        return picture
 
 
 def pixels_of(picture: Image.Image, resolution: int, channels: int) -> Tensor:

@@ -74,19 +74,52 @@ def open_folder(argument: str, split: Split) -> Source:
     root = Path(argument)
     if not root.is_dir():
         raise GftzooError(f"there is no folder {argument!r}; imagefolder:PATH takes one sub-folder per class.")
-    classes = sorted(path for path in root.iterdir() if path.is_dir() and any(pictures_in(path)))
-    if classes:
-        items = [(path, index) for index, folder in enumerate(classes) for path in pictures_in(folder)]
-    else:
-        classes, items = [root], [(path, 0) for path in pictures_in(root)]
+    pictures = {path: pictures_in(path) for path in sorted(root.iterdir()) if is_class(path)}
+    classes = [folder for folder, inside in pictures.items() if inside]
+    loose = [path for path in root.iterdir() if is_picture(path)]
+    if not classes:
+        pictures, classes = {root: sorted(loose)}, [root]
+    items = [(path, index) for index, folder in enumerate(classes) for path in pictures[folder]]
     if not items:
         raise GftzooError(f"folder {argument!r} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
-    return FileSource(f"imagefolder:{argument}", list(items), tuple(path.name for path in classes))
+    source = FileSource(f"imagefolder:{argument}", list(items), tuple(path.name for path in classes))
+    _refuse_unreadable_classes(source)
+    if classes != [root]:
+        empty = [folder.name for folder, inside in pictures.items() if not inside]
+        source.left_out = _left_out("folders without a picture, which are no classes", empty)
+        source.left_out += _left_out("pictures beside the folders, which have no class", [path.name for path in loose])
+    return source
+
+
+def _refuse_unreadable_classes(source: FileSource) -> None:
+    """GftzooError for a class of which nothing can be read: it would be trained on pictures of another one."""
+    readable = {what for row, (_, what) in enumerate(source.items) if row not in source.unreadable}
+    for index, name in enumerate(source.class_names):
+        if index not in readable:
+            first = next(row for row, (_, what) in enumerate(source.items) if what == index)
+            raise GftzooError(
+                f"no picture of class {name!r} in {source.name} can be read (e.g. {source.unreadable[first]}); "
+                "mend its files or take the folder away."
+            )
+
+
+def _left_out(what: str, names: list[str]) -> list[str]:
+    return [f"Left out: {len(names):,} {what}, e.g. {min(names)}"] if names else []
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files below a folder, in the order of their paths."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    return sorted(path for path in folder.rglob("*") if is_picture(path))
+
+
+def is_class(path: Path) -> bool:
+    """Whether it is a folder, and none of the hidden ones in which other programs keep copies."""
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether it is a file with a picture's suffix."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
 
 
 def open_captions(argument: str, split: Split) -> Source:

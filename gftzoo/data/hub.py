@@ -8,23 +8,26 @@ from typing import Any
 
 from PIL import Image
 
-from gftzoo.data.decoding import DecodingSource
+from gftzoo.data.decoding import DecodingSource, picture_of
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError, UsageError
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
+FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 CAPTION_COLUMNS = ("caption", "text", "txt", "prompt")
 
 
 class HubSource(DecodingSource):
-    """A memory-mapped table with an image column and a label or caption column."""
+    """A memory-mapped table with an image column and a label or caption column; labels may be numbers or names."""
 
     def __init__(self, name: str, table: Any) -> None:
         super().__init__()
+        labels = [c for c in LABEL_COLUMNS if c in table.column_names]
+        if labels:
+            table = numbered(name, table, labels[0])
         self.name, self.table = name, table
         self.image_column = column_of(name, IMAGE_COLUMNS, table.column_names, "image")
-        labels = [c for c in LABEL_COLUMNS if c in table.column_names]
         self.condition = "class" if labels else "text"
         captions = () if labels else CAPTION_COLUMNS
         self.condition_column = column_of(name, (*labels, *captions), table.column_names, "label or caption")
@@ -36,10 +39,7 @@ class HubSource(DecodingSource):
         return len(self.table)
 
     def picture(self, row: int) -> Image.Image:
-        found = self.table[row][self.image_column]
-        if not isinstance(found, Image.Image):
-            raise ValueError("there is no picture in its row")
-        return found
+        return picture_of(self.table[row][self.image_column])
 
     def place(self, row: int) -> str:
         return f"row {row} of {self.name}"
@@ -59,7 +59,7 @@ def open_hub(argument: str, split: Split) -> Source:
 
     without_held_out(f"hf:{argument}", split)
     place, _, part = argument.partition("#")
-    if place.startswith(("/", ".", "~")) and not Path(place).exists():  # a path, no name to look up
+    if place.startswith(("/", ".")) and not Path(place).exists():  # a path, no name to look up
         raise GftzooError(f"there is no folder or file {place!r} for data 'hf:{argument}'.")
     try:
         table = _load(datasets, place, part or "train")
@@ -67,6 +67,8 @@ def open_hub(argument: str, split: Split) -> Source:
         raise GftzooError(
             f"data 'hf:{argument}' could not be loaded ({reason(error)}); check the name, or give a local folder."
         ) from error
+    if not len(table):
+        raise GftzooError(f"data 'hf:{argument}' has no rows.")
     return HubSource(f"hf:{argument}", table)
 
 
@@ -76,7 +78,26 @@ def _load(datasets: Any, place: str, part: str) -> Any:
         return datasets.load_from_disk(place)
     if (path / "dataset_dict.json").is_file():
         return datasets.load_from_disk(place)[part]
+    if path.is_file() and path.suffix in FORMATS:
+        return datasets.load_dataset(FORMATS[path.suffix], data_files=[place], split=part)
     return datasets.load_dataset(place, split=part)
+
+
+def numbered(name: str, table: Any, column: str) -> Any:
+    """The table with class numbers in its label column: names get theirs in alphabetical order.
+
+    Raises UsageError for a label that is neither a name nor a whole number from 0 on.
+    """
+    kind = str(getattr(table.features[column], "dtype", ""))
+    if kind in ("string", "large_string"):
+        table, kind = table.class_encode_column(column), "int64"
+    for label in table.unique(column) if "int" in kind else table[:1][column]:
+        if not isinstance(label, int) or label < 0:
+            raise UsageError(
+                f"data {name!r} has the label {label!r} in its column {column!r}; valid are names, or whole numbers "
+                "from 0 on, in every row."
+            )
+    return table
 
 
 def column_of(name: str, wanted: Sequence[str], columns: Sequence[str], what: str) -> str:

@@ -21,10 +21,11 @@ class Preflight:
     smallest_class: tuple[str, int] | None
     largest_class: tuple[str, int] | None
     problems: tuple[str, ...]
+    left_out: tuple[str, ...]
     holds: str = ""
 
     def sentence(self) -> str:
-        """Counts, sizes and classes in a line; a second one for files that cannot be read."""
+        """Counts, sizes and classes in a line; others for files that cannot be read or are no part of the data."""
         kind = self.holds or ("grey images" if self.channels == 1 else "colour images")
         native = "of various sizes" if self.size is None else f"of {self.size}x{self.size}"
         if self.count is None:
@@ -35,7 +36,7 @@ class Preflight:
             line += f"; {self.classes} classes of {small[1]:,} ({small[0]}) to {large[1]:,} ({large[0]})"
         if self.problems:
             line += f".\n{len(self.problems)} cannot be read and are replaced by others, e.g. {self.problems[0]}"
-        return line + "."
+        return ".\n".join([line, *self.left_out]) + "."
 
 
 def preflight(source: Source, resolution: int) -> Preflight:
@@ -55,5 +56,6 @@ def preflight(source: Source, resolution: int) -> Preflight:
         smallest,
         largest,
         tuple(source.problems),
+        tuple(source.left_out),
         source.holds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
@@ -33,6 +34,7 @@ class Source(ABC):
         is_encoded: whether it holds what a tokenizer made of images.
         streamed: whether it is read in order and has no length.
         problems: sentences about what could not be read and was replaced.
+        left_out: sentences about what is there and is no part of the data.
         unreadable: the same by row.
         fingerprint: changes when the content does.
     """
@@ -51,6 +53,7 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.left_out: list[str] = []
         self.unreadable: dict[int, str] = {}
 
     @property
@@ -110,6 +113,8 @@ def open_source(spec: str, split: Split = "train") -> Source:
         hint, forms = nearest(kind, [*openers, *others]), ", ".join([*_forms(), *others])
         raise UsageError(f"unknown data {spec!r}{hint}; valid are {forms}.")
     takes_argument = kind in _WITH_ARGUMENT
+    if argument.startswith("~"):  # which a shell leaves alone behind a colon
+        argument = str(Path(argument).expanduser())
     if takes_argument != bool(colon and argument):
         form = f"{kind}:{_WITH_ARGUMENT[kind]}" if takes_argument else kind
         raise UsageError(f"data {spec!r} is not complete or has too much; write {form}.")

@@ -7,7 +7,6 @@ URL is a folder, a file, a glob, or has a range in braces, with any protocol of 
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import re
 import tarfile
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -154,7 +152,13 @@ class StreamSource(Source):
         if self.condition == "text":
             value = value[0] if isinstance(value, list) and value else value
             return "" if value is None else str(value)
-        label = int(value)
+        try:
+            label = int(value)
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"data {self.name!r} has the label {value!r}; a stream takes whole numbers from 0 on, since it is not "
+                "read to its end before the start. Use hf: for names."
+            ) from None
         if self.classes is not None and not 0 <= label < self.classes:
             raise UsageError(
                 f"data {self.name!r} has class {label}, and the model has classes 0 to {self.classes - 1}."
@@ -169,16 +173,6 @@ def undecoded(rows: Any, column: str) -> Any:
     if isinstance((rows.features or {}).get(column), datasets.Image):
         return rows.cast_column(column, datasets.Image(decode=False))
     return rows
-
-
-def picture_of(value: Any) -> Image.Image:
-    """The picture in a cell, bytes of an image file or a mapping that has them; ValueError where there is none."""
-    content = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(content, bytes):
-        raise ValueError("there is no picture in its row")
-    with Image.open(io.BytesIO(content)) as picture:
-        picture.load()
-        return picture
 
 
 def cached_views(values: list[Any], views: list[int], manifest: Manifest) -> Tensor:

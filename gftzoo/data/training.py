@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from gftzoo.data.cache import CacheSource
-from gftzoo.data.decoding import DAMAGED, pixels_of
+from gftzoo.data.decoding import DAMAGED, picture_of, pixels_of
 from gftzoo.data.lanes import Lane, Layout, Sample
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.sources import Source
-from gftzoo.data.stream import StreamSource, cached_views, picture_of
+from gftzoo.data.stream import StreamSource, cached_views
 from gftzoo.errors import GftzooError
 from gftzoo.generator import seed_for
 
