@@ -17,6 +17,8 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.zoo import Options, TokenizerSpec, validation_sentence
 
+LOCALLY = "-o tokenizer_path=PATH (train, cache) or --tokenizer-path PATH (sample, evaluate)"
+
 
 class Tokenizer(nn.Module):
     """Images (B, 3 or 1, H, W) float32 in [-1, 1] to latents and back. Frozen: it never trains with a generator."""
@@ -100,7 +102,7 @@ def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
 
     if weights is not None:
         return Path(weights)
-    advice = "give a local file with -o tokenizer_path=PATH, or --tokenizer-path PATH to sample"
+    advice = f"give a local file with {LOCALLY}"
     if spec.repo is None or spec.file is None:
         raise UsageError(f"tokenizer {spec.id!r} names no weights; {advice}.")
     try:
@@ -125,15 +127,13 @@ def _load_autoencoder(spec: TokenizerSpec, weights: str | None) -> Any:
 
     source = weights or spec.repo
     if source is None:
-        raise UsageError(
-            f"tokenizer {spec.id!r} names no weights; give a local diffusers folder with -o tokenizer_path=PATH."
-        )
+        raise UsageError(f"tokenizer {spec.id!r} names no weights; give a local diffusers folder with {LOCALLY}.")
     try:
         autoencoder = AutoencoderKL.from_pretrained(source, local_files_only=Path(source).exists())
     except Exception as error:
         raise GftzooError(
             f"the weights of tokenizer {spec.id!r} could not be loaded from {source!r} "
-            f"({type(error).__name__}); give a local diffusers folder with -o tokenizer_path=PATH, "
+            f"({type(error).__name__}); give a local diffusers folder with {LOCALLY}, "
             "or train in pixels with -o tokenizer=pixels."
         ) from error
     found = autoencoder.config.latent_channels

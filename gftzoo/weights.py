@@ -121,8 +121,14 @@ def _without_prefix(key: str) -> str:
 
 
 def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Strictly loads a state dict; GftzooError names the first tensor that is missing, unexpected or misshapen."""
+    """Strictly loads a state dict.
+
+    GftzooError names the first tensor that is missing, unexpected, misshapen or holds what is no number.
+    """
     check_fit(network, tensors, where)
+    broken = next((key for key, value in tensors.items() if value.is_floating_point() and value.isnan().any()), None)
+    if broken is not None:
+        raise GftzooError(f"{where} holds NaN in tensor {broken!r}; take an earlier checkpoint, or fetch the file again.")
     network.load_state_dict(dict(tensors))
 
 
@@ -235,15 +241,24 @@ def load(
             raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
         return load_folder(model_folder(folder), entry, tokenizer_path)
     card = get_card(str(source))
-    family = load_family(card.family)
-    tokenizer = family.build_tokenizer(card.tokenizer, tokenizer_path)
     if weights is None:
-        return Model.fresh(card, tokenizer)
-    path, fitting = resolve_weights(card, weights)
-    model = import_model(fitting, path, entry, tokenizer)
+        model = Model.fresh(card)
+    else:
+        path, fitting = resolve_weights(card, weights)
+        model = import_model(fitting, path, entry)
     if str(weights) in card.checkpoints:
         model.provenance["objective"] = card.checkpoints[str(weights)].objective
+    # Last, since it may be fetched: weights that do not fit are told of at once.
+    model.tokenizer = model.family.build_tokenizer(model.card.tokenizer, tokenizer_path)
     return model
+
+
+def card_of(source: str | Path, weights: str | Path | None = None) -> ModelCard:
+    """The card of the model that `load` makes of the same arguments; its weights are not read."""
+    if Path(source).is_dir():
+        return read_card(model_folder(Path(source)))[0]
+    card = get_card(str(source))
+    return card if weights is None else resolve_weights(card, weights)[1]
 
 
 def resolve_weights(card: ModelCard, weights: str | Path) -> tuple[Path, ModelCard]:

@@ -255,8 +255,11 @@ def catalogue() -> Registry:
 
 
 def list_models(pattern: str = "*", family: str | None = None) -> list[ModelCard]:
-    """The cards whose name matches the shell pattern, in natural order."""
+    """The cards whose name matches the shell pattern, in natural order; UsageError for a family of no model."""
     cards = catalogue().models
+    families = sorted({card.family for card in cards.values()})
+    if family is not None and family not in families:
+        raise UsageError(f"unknown family {family!r}{nearest(family, families)}; valid are {', '.join(families)}.")
     names = sorted(fnmatch.filter(cards, pattern), key=natural_key)
     return [cards[name] for name in names if family in (None, cards[name].family)]
 
@@ -264,6 +267,8 @@ def list_models(pattern: str = "*", family: str | None = None) -> list[ModelCard
 def get_card(name: str) -> ModelCard:
     """The card of a model; UsageError with the nearest name if there is none."""
     cards = catalogue().models
+    if name not in cards and "/" in name:
+        raise UsageError(f"there is no run or folder {name!r}; `gftzoo list` shows the names of models.")
     if name not in cards:
         raise UsageError(f"unknown model {name!r}{nearest(name, cards)}; `gftzoo list` shows all {len(cards)}.")
     return cards[name]

@@ -57,7 +57,7 @@ def test_plugins_names_what_is_installed(capsys) -> None:
 
 
 NANO = ("train", "dit-nano", "--gft")
-BAD = {
+BAD: dict[str, tuple[list[str], int, str]] = {
     "unknown command": (["trian"], 2, "did you mean 'train'"),
     "unknown model": (["train", "dit-xxl", "--gft"], 2, "did you mean 'dit-xl"),
     "no objective": (["train", "dit-nano"], 2, "say what to train for"),
@@ -68,6 +68,12 @@ BAD = {
     "option of the wrong type": ([*NANO, "-o", "lr=fast"], 2, "lr = 'fast'"),
     "misspelt network option": ([*NANO, "-o", "network.dept=3"], 2, "did you mean 'depth'"),
     "misspelt objective option": ([*NANO, "-o", "objective.p_dorp=0"], 2, "did you mean 'p_drop'"),
+    "option that encoding does not have": (
+        ["cache", "digits", "out", "--model", "dit-nano", "-o", "lr=3"],
+        2,
+        "valid are device,",
+    ),
+    "drawing options for images": (["evaluate", "images.npz", "--beta", "0.5"], 2, "--beta is for models"),
     "negative steps": ([*NANO, "--steps", "-3"], 2, "-3"),
     "unknown recipe": ([*NANO, "--recipe", "fast"], 2, "no recipe 'fast'"),
     "unknown tokenizer": ([*NANO, "-o", "tokenizer=pixel"], 2, "did you mean 'pixels'"),
@@ -79,8 +85,9 @@ BAD = {
     "unavailable device": ([*NANO, "-o", "device=cuda:77"], 2, "not available"),
     "batch that does not divide": ([*NANO, "-o", "batch_size=10", "-o", "accumulate=3"], 2, "accumulate"),
     "sampling an untrained model": (["sample", "dit-nano"], 2, "no weights of its own"),
-    "sampling nothing": (["sample", "nowhere/run"], 2, "unknown model"),
+    "sampling nothing": (["sample", "nowhere/run"], 2, "there is no run or folder 'nowhere/run'"),
     "no such model": (["info", "dit-xxl"], 2, "did you mean"),
+    "no such family": (["list", "--family", "ditt"], 2, "valid are"),
     "no such pattern": (["list", "dti*"], 2, "no model matches"),
 }
 

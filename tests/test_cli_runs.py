@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gftzoo
 from gftzoo.cli import main
+from gftzoo.cli.sample import wanted_conditions
 from gftzoo.engine import checkpoint
 
 
@@ -128,6 +130,47 @@ def test_bad_sampling_is_one_sentence(case: str, gft_run: Path, tmp_path: Path, 
 
 def fingerprint(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_sweep_of_a_model_that_is_steered_otherwise_draws_nothing(
+    gft_run: Path, plain_run: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "sweep"
+    assert call("sweep", str(gft_run), str(plain_run), "--beta", "1,0.5", "--out", str(out)) == 2
+    assert f"{plain_run} is steered by cfg; give --cfg" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_reference_that_is_not_there_is_told_of_before_anything_is_trained(
+    gft_run: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr("gftzoo.evaluate.protocol.feature_network", lambda *_: pytest.fail("a network was built"))
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "0.png")
+    for words in (["--reference", "nowhere.npz"], ["--data", f"imagefolder:{tmp_path}"]):
+        assert call("evaluate", str(gft_run), "--beta", "0.5", *words) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "there is no reference 'nowhere.npz'" in first and "has no held-out part" in second
+
+
+def test_weights_that_do_not_fit_are_told_of_before_a_tokenizer_is_fetched(gft_run: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("gftzoo.tokenizers._load_autoencoder", lambda *_: pytest.fail("a tokenizer was fetched"))
+    assert call("sample", "dit-s", "--weights", str(gft_run), "--beta", "0.5") == 1
+    assert "does not fit this model" in capsys.readouterr().err
+
+
+def test_a_class_may_have_a_comma_in_its_name(gft_run: Path) -> None:
+    model = gftzoo.load(gft_run)
+    names = ("zero, or nought", *model.card.class_names[1:])
+    model.card = model.card.change(class_names=names)
+    options = {"classes": names[0], "prompts": (), "prompt_file": None, "count": 2}
+    assert wanted_conditions(model, options) == [0, 0]
+    assert wanted_conditions(model, options | {"classes": "one, 3"}) == [1, 3]
+
+
+def test_the_next_command_can_be_pasted(tmp_path: Path, capsys) -> None:
+    run = train(tmp_path / "my runs", "--objective", "conditional")
+    assert f"gftzoo sample '{run}' --cfg 1.5`" in capsys.readouterr().err
 
 
 def test_a_plain_model_refuses_a_temperature(plain_run: Path, capsys) -> None:

@@ -90,6 +90,9 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({**state, "foreign.weight": torch.ones(1)}, tmp_path / "long.pt")
     with pytest.raises(GftzooError, match=r"'foreign.weight' is not part of the model"):
         import_model(model.card, tmp_path / "long.pt")
+    torch.save({**state, key: torch.full_like(state[key], torch.nan)}, tmp_path / "broken.pt")
+    with pytest.raises(GftzooError, match=f"holds NaN in tensor '{key}'"):
+        import_model(model.card, tmp_path / "broken.pt")
 
 
 def test_save_and_load_round_trip(nano_name: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -16,6 +17,8 @@ from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
     from gftzoo.data.manifest import Manifest
+
+OPTIONS = ("device", "resolution", "text_encoder", "tokenizer", "tokenizer_path")  # what an encoding depends on
 
 
 class Tell(Protocol):
@@ -62,7 +65,7 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     from gftzoo.engine.runner import choose_device
     from gftzoo.plugins import load_family
 
-    config = engine.resolve(name, data=src, options=engine.parse_options(choices["options"]))
+    config = engine.resolve(name, data=src, options=engine.parse_options(choices["options"], OPTIONS))
     source = open_source(src, choices["split"])
     family = load_family(config.card.family)
     tokenizer = family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
@@ -105,7 +108,7 @@ def finished(out: Path, manifest: Manifest) -> None:
     left_out = f", {len(skipped):,} unreadable ones skipped" if skipped else ""
     click.echo(
         f"Done: {out} holds {rows:,} images in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB{left_out}. "
-        f"Train from it with `gftzoo train {manifest.model} --gft --data cache:{out}`.",
+        f"Train from it with `gftzoo train {manifest.model} --gft --data {quote(f'cache:{out}')}`.",
         err=True,
     )
 
@@ -140,7 +143,7 @@ def verify(folder: Path, picture: Path, options: tuple[str, ...]) -> None:
     from gftzoo.data.checking import decode_entries, verify_hashes
 
     source = open_source(f"cache:{folder}", "all")
-    path = engine.parse_options(options).get("tokenizer_path")
+    path = engine.parse_options(options, ("tokenizer_path",)).get("tokenizer_path")
     with progress(f"verifying {folder}", len(source)) as tell:
         verify_hashes(source, tell)
     images, conditions = decode_entries(source, path, 10)

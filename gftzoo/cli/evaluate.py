@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gftzoo.cli.browse import show, table
 from gftzoo.cli.sample import load_for_sampling, model_options, parse_settings, progress_bar
@@ -15,6 +16,12 @@ from gftzoo.errors import UsageError
 if TYPE_CHECKING:
     from gftzoo.evaluate import Evaluator, ScoreRecord
     from gftzoo.model import Model
+
+# Options of `evaluate` that say what a model draws.
+DRAWING = {
+    "beta", "cfg", "schedule", "weights", "entry", "steps", "sampler", "settings", "seed", "batch_size",
+    "tokenizer_path", "images",
+}  # fmt: skip
 
 
 def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,6 +51,7 @@ def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def evaluate_command(subject: str, out: Path | None, **options: Any) -> None:
     """Score SUBJECT: a run, a model's name with --weights, a folder of images or an .npz."""
     if is_images(subject):
+        refuse_for_images(subject)
         record = evaluator_for(None, options).score_images(subject)
     else:
         model = load_for_sampling(subject, options)
@@ -71,6 +79,17 @@ def is_images(subject: str) -> bool:
     if path.suffix == ".npz":
         return True
     return path.is_dir() and not any((path / name).exists() for name in ("card.json", "checkpoints", "config.yaml"))
+
+
+def refuse_for_images(subject: str) -> None:
+    """UsageError for an option that says how images are drawn, where they are there already."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in DRAWING and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
+            raise UsageError(
+                f"{parameter.opts[0]} is for models, and {subject!r} is a set of images, which are scored as they are "
+                "and all of them; leave it out."
+            )
 
 
 def evaluator_for(model: Model | None, options: dict[str, Any]) -> Evaluator:
@@ -121,15 +140,15 @@ def sweep_command(models: tuple[str, ...], out: Path, **options: Any) -> None:
 
     if options["betas"] is None and options["scales"] is None:
         raise UsageError("say what to sweep: --beta 1:0.2:9 for GFT models, --cfg 1:4:7 for plain ones.")
-    values = {key: parse_values(options[key]) for key in ("betas", "scales") if options[key] is not None}
+    given = {"beta": options["betas"], "cfg": options["scales"]}
+    values = {word: parse_values(text) for word, text in given.items() if text is not None}
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
+    words = {name: steered_by(name, options, values) for name in models}
     curves = {}
     for name, label in zip(models, unused_labels(models), strict=True):
         model = load_for_sampling(name, options)
-        kind, word = ("betas", "beta") if model.card.temperature else ("scales", "cfg")
-        if kind not in values:
-            raise UsageError(f"{name} is steered by {word}; give --{word} with the values to sweep.")
-        guidances = [model.guidance(**{word: v}, schedule=options["schedule"]) for v in values[kind]]
+        word = words[name]
+        guidances = [model.guidance(**{word: v}, schedule=options["schedule"]) for v in values[word]]
         evaluator = evaluator_for(model, options)
         with progress_bar(f"sweeping {name}", evaluator.protocol.images * len(guidances)) as advance:
             records = sweep(
@@ -148,6 +167,16 @@ def sweep_command(models: tuple[str, ...], out: Path, **options: Any) -> None:
         curves[label] = records
     plot_curves(curves, out / "curves.png")
     click.echo(f"{out}: curves.png, and for each model curve.csv, strip.png and records/", err=True)
+
+
+def steered_by(name: str, options: dict[str, Any], values: dict[str, list[float]]) -> str:
+    """`beta` or `cfg`, by what the model is; UsageError if the values to sweep are of the other."""
+    from gftzoo.weights import card_of
+
+    word = "beta" if card_of(name, options["weights"]).temperature else "cfg"
+    if word not in values:
+        raise UsageError(f"{name} is steered by {word}; give --{word} with the values to sweep.")
+    return word
 
 
 def unused_labels(models: Sequence[str]) -> list[str]:

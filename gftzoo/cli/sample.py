@@ -101,7 +101,8 @@ def wanted_conditions(model: Model, options: dict[str, Any]) -> list[int | str]:
     else:
         if options["prompts"] or options["prompt_file"]:
             raise UsageError(f"{model.card.name} is conditioned on classes; use --class instead of --prompt.")
-        names = [name for name in (options["classes"] or "").split(",") if name.strip()]
+        wanted = options["classes"] or ""
+        names = [wanted] if wanted in model.card.class_names else [n for n in wanted.split(",") if n.strip()]
         given = [model.card.class_index(name) for name in names] or list(range(min(model.card.classes, 10)))
     count = options["count"] or max(len(given), 8)
     return [given[i % len(given)] for i in range(count)]

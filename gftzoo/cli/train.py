@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -169,7 +170,8 @@ def finished(run: Path, config: TrainConfig) -> None:
     found = checkpoint.newest(run)
     step = checkpoint.read_state(found)["step"] if found else 0
     if step < config.steps:
-        say(f"Stopped at step {step}; go on with `gftzoo train --resume {run}`.", err=True)
+        say(f"Stopped at step {step}; go on with `gftzoo train --resume {quote(str(run))}`.", err=True)
         return
     steer = "--beta 0.5" if config.card.temperature else "--cfg 1.5"
-    say(f"Done: {run}. Sample it with `gftzoo sample {run} {steer}`.", err=True)
+    steer += " --prompt 'TEXT'" if config.card.condition == "text" else ""
+    say(f"Done: {run}. Sample it with `gftzoo sample {quote(str(run))} {steer}`.", err=True)

@@ -168,4 +168,6 @@ def _openers() -> dict[str, Callable[[str, Split], Source]]:
 def without_held_out(spec: str, split: Split) -> None:
     """UsageError where a source without a held-out part is asked for it."""
     if split == "held-out":
-        raise UsageError(f"data {spec!r} has no held-out part; give a second source for it.")
+        raise UsageError(
+            f"data {spec!r} has no held-out part; name other images, e.g. --reference FOLDER to score a model with."
+        )

@@ -112,15 +112,21 @@ def option_names() -> list[str]:
     return sorted(set(TrainConfig.model_fields) - _NOT_OPTIONS) + list(_CARD_OPTIONS)
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`key=value` pairs, values read as YAML; UsageError for an unknown key, with the nearest."""
+def parse_options(pairs: Sequence[str], valid: Sequence[str] | None = None) -> dict[str, Any]:
+    """`key=value` pairs, values read as YAML; UsageError for an unknown key, with the nearest.
+
+    Args:
+        pairs: as given with `-o`.
+        valid: the keys that there are; None for all that a run has, with the dotted ones.
+    """
     options: dict[str, Any] = {}
+    groups = ("network", "objective", "learning_rate") if valid is None else ()
+    valid = option_names() if valid is None else valid
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"option {pair!r} has no value; write -o key=value.")
-        valid = option_names()
-        dotted = key.partition(".")[0] in ("network", "objective", "learning_rate") and "." in key
+        dotted = key.partition(".")[0] in groups and "." in key
         if key not in valid and not dotted:
             raise UsageError(f"unknown option {key!r}{nearest(key, valid)}; valid are {', '.join(valid)}.")
         try:
@@ -244,6 +250,7 @@ def _change_card(card: ModelCard, recipe: Recipe, options: Mapping[str, Any], ob
         changed = card.change(**changes)
     except ValidationError as error:
         raise UsageError(validation_sentence(f"model {card.name}", error, ModelCard)) from error
+    changed.network_options(load_family(changed.family).options().network)
     down = changed.tokenizer.downsample
     if changed.resolution < down or changed.resolution % down:
         raise UsageError(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
@@ -44,7 +45,9 @@ def prepared_folder(run: Path, config: TrainConfig, resume: bool) -> Iterator[No
 
 def _make_folder(run: Path, config: TrainConfig, resume: bool, lock: BaseFileLock) -> None:
     if not resume and run.exists() and any(not path.name.startswith(f".{CONFIG_FILE}") for path in run.iterdir()):
-        raise UsageError(f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {run}.")
+        raise UsageError(
+            f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {quote(str(run))}."
+        )
     try:
         run.mkdir(parents=True, exist_ok=True)
         with suppress(NotImplementedError):  # on file systems without locks a run is not guarded
@@ -100,7 +103,7 @@ def run_logger(run: Path) -> logging.Logger:
 @contextmanager
 def plain_failures(run: Path) -> Iterator[None]:
     """A full disk, or the end of another rank, as one sentence."""
-    go_on = f"go on with `gftzoo train --resume {run}`"
+    go_on = f"go on with `gftzoo train --resume {quote(str(run))}`"
     try:
         yield
     except OSError as error:

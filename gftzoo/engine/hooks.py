@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Any
 
@@ -68,7 +69,8 @@ class FiniteHook(Hook):
 
     priority = "ABOVE_NORMAL"
 
-    def __init__(self) -> None:
+    def __init__(self, config: TrainConfig, run: Path) -> None:
+        self.config, self.run = config, run
         self.pending: tuple[int, list[int], dict[str, torch.Tensor]] | None = None
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -87,8 +89,9 @@ class FiniteHook(Hook):
             if not torch.isfinite(value):
                 raise GftzooError(
                     f"the {name} became {float(value)} at step {step} (samples at positions {positions[0]} to "
-                    f"{positions[-1]} of the data); resume from the last checkpoint with a smaller learning rate, or "
-                    "with -o precision=fp32."
+                    f"{positions[-1]} of the data); train anew with a smaller learning rate than -o lr="
+                    f"{self.config.lr:g}, or with -o precision=fp32; --weights {quote(str(self.run))} starts from the "
+                    "last checkpoint."
                 )
 
 

@@ -101,7 +101,7 @@ def choose_device(wanted: str) -> torch.device:
         device = torch.device(wanted)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {wanted!r} is not available here; use -o device=cpu or auto.") from error
+        raise UsageError(f"device {wanted!r} is not available here; name cpu, or leave it to auto.") from error
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -218,7 +218,7 @@ def step_hooks(config: TrainConfig, ema: EMA | None) -> list[Hook]:
 def _hooks(
     config: TrainConfig, run: Path, source: Source, progress: ProgressHook, model: Model, ema: EMA | None
 ) -> list[Hook]:
-    finite = FiniteHook()
+    finite = FiniteHook(config, run)
     hooks = [
         *step_hooks(config, ema),
         finite,

@@ -24,7 +24,7 @@ from gftzoo.evaluate.records import (
     library_versions,
     network_sha256,
 )
-from gftzoo.evaluate.references import Reference, open_reference, scored_split
+from gftzoo.evaluate.references import Reference, check_reference, open_reference, scored_split
 from gftzoo.evaluate.scoring import FeatureStream, score, summarize
 from gftzoo.guidance import Guidance
 from gftzoo.model import Model
@@ -124,6 +124,7 @@ class Evaluator:
         device: torch.device | str = "cpu",
         resolution: int | None = None,
     ) -> None:
+        check_reference(protocol.reference)  # before a feature network is trained
         self.protocol = protocol
         self.network = (network or feature_network(protocol.features, feature_weights)).to(device)
         self.reference: Reference = open_reference(protocol.reference, self.network, resolution, protocol.keep)

@@ -38,6 +38,18 @@ def scored_split(source: str) -> Split:
     return "train" if open_source(source, "held-out").named else "held-out"
 
 
+def check_reference(spec: str) -> None:
+    """UsageError for a reference that is not there, or whose data has no images for it; nothing of it is scored."""
+    if spec.startswith("data:"):
+        scored_split(spec.removeprefix("data:"))
+    elif not Path(spec).is_dir() and not _is_npz(Path(spec)):
+        raise UsageError(f"there is no reference {spec!r}; give an ADM .npz, a folder of images, or data:SOURCE.")
+
+
+def _is_npz(path: Path) -> bool:
+    return path.suffix == ".npz" and path.is_file()
+
+
 def open_reference(
     spec: str,
     network: FeatureNetwork,
@@ -57,12 +69,9 @@ def open_reference(
     if spec.startswith("data:"):
         source = spec.removeprefix("data:")
         return _from_source(source, network, resolution, keep, split or scored_split(source))
+    check_reference(spec)
     path = Path(spec)
-    if path.is_dir():
-        return _from_folder(path, network, keep)
-    if path.suffix == ".npz" and path.is_file():
-        return _from_npz(path, network, keep)
-    raise UsageError(f"there is no reference {spec!r}; give an ADM .npz, a folder of images, or data:SOURCE.")
+    return _from_npz(path, network, keep) if _is_npz(path) else _from_folder(path, network, keep)
 
 
 def _from_source(spec: str, network: FeatureNetwork, resolution: int | None, keep: int, split: Split) -> Reference:

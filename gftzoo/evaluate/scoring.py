@@ -82,7 +82,7 @@ class FeatureStream:
             self._spatial.update(features.spatial_BS)
         if self._score is not None and features.logits_BK is not None:
             self._score.update(features.logits_BK, positions)
-        if self._accuracy is not None and features.logits_BK is not None and labels is not None:
+        if self._accuracy is not None and features.logits_BK is not None:
             self._accuracy.update(features.logits_BK, labels)
 
     def summary(self) -> FeatureSummary:

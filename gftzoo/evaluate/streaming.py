@@ -145,7 +145,9 @@ class Accuracy(Metric):
         self.add_state("right", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, logits_BK: Tensor, labels: Sequence[int]) -> None:
+    def update(self, logits_BK: Tensor, labels: Sequence[int] | None) -> None:
+        if labels is None:
+            return
         labels_B = torch.as_tensor(labels, device=logits_BK.device)
         self.right += (logits_BK.argmax(dim=1) == labels_B).sum()
         self.count += len(labels_B)
