@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor
 
@@ -122,6 +121,8 @@ def guided(
 
 def solver_route(settings: DiffusionSampler) -> Route:
     """DPM-Solver++ of second order on the training process, as GFT's evaluation uses it."""
+    from diffusers import DPMSolverMultistepScheduler  # here, since it takes seconds and only sampling needs it
+
     scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=STEPS, beta_start=1e-4, beta_end=0.02, beta_schedule="linear"
     )
@@ -131,6 +132,8 @@ def solver_route(settings: DiffusionSampler) -> Route:
 
 def respaced_route(card: ModelCard, settings: DiffusionSampler, generator: SampleGenerator) -> Route:
     """DDPM or DDIM on the respaced process; step noise comes from the samples' own streams."""
+    from diffusers import DDIMScheduler, DDPMScheduler
+
     process = Process.spaced(settings.spacing or str(settings.steps))
     steps = [(i, process.timesteps[i]) for i in reversed(range(len(process.timesteps)))]
     shared: dict[str, Any] = {
