@@ -128,7 +128,7 @@ def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], where:
     check_fit(network, tensors, where)
     broken = next((key for key, value in tensors.items() if value.is_floating_point() and value.isnan().any()), None)
     if broken is not None:
-        raise GftzooError(f"{where} holds NaN in tensor {broken!r}; take an earlier checkpoint, or fetch the file again.")
+        raise GftzooError(f"{where} holds NaN in tensor {broken!r}; take an earlier checkpoint or fetch it again.")
     network.load_state_dict(dict(tensors))
 
 
