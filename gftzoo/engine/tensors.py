@@ -11,10 +11,9 @@ from mmengine.dist import is_main_process
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from gftzoo.engine.ema import EMA, local
-from gftzoo.engine.loop import whole
 from gftzoo.model import Model
 from gftzoo.parts import fill_from_parts, shapes_of_parts, write_parts
 
@@ -70,13 +69,29 @@ def empty_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, names:
 def gathered(tensors: Mapping[str, Tensor]) -> Named:
     """Whole tensors on the CPU of the main process, one after the other; every rank must call it.
 
-    Other ranks get empty ones. What is whole and on a CPU already is not copied.
+    Other ranks get none. What is whole and on a CPU already is not copied.
     """
     found = {}
     for name, tensor in tensors.items():
-        complete = whole(tensor).detach()
-        found[name] = complete.cpu().contiguous() if is_main_process() else complete.new_empty(0, device="cpu")
+        complete = _collected(tensor) if isinstance(tensor, DTensor) else tensor.detach()
+        if is_main_process():
+            found[name] = complete.cpu().contiguous()
     return _unshared(found)
+
+
+def _collected(tensor: DTensor) -> Tensor:
+    """The parts of a sharded tensor put together on the main process; elsewhere this rank's part.
+
+    Only the main process receives, which `DTensor.full_tensor` does not know: it would send everything to every rank.
+    Sharding is that of FSDP2: equal runs of rows, of which the last may be short or empty.
+    """
+    assert tensor.placements == (Shard(0),)
+    part, world = tensor.to_local().detach(), tensor.device_mesh.size()
+    padded = part.new_zeros(-(-len(tensor) // world), *part.shape[1:])
+    padded[: len(part)] = part
+    parts = [torch.empty_like(padded) for _ in range(world)] if is_main_process() else None
+    torch.distributed.gather(padded, parts)
+    return part if parts is None else torch.cat(parts)[: len(tensor)]
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> Named:
@@ -118,4 +133,6 @@ def fill(tensors: Named, folder: Path, kind: str) -> None:
 def _distributed_like(like: Tensor, value: Tensor) -> Tensor:
     """`value`, a whole tensor, where and sharded as `like` is."""
     value = value.to(like.device)
-    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
+    if not isinstance(like, DTensor):
+        return value
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)  # all ranks have read it
