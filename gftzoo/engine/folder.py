@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +42,17 @@ def prepared_folder(run: Path, config: TrainConfig, resume: bool) -> Iterator[No
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def removed_if_not_built(run: Path, resume: bool) -> Iterator[None]:
+    """Takes a new run's folder away again where the run cannot be built, so that its name stays free."""
+    try:
+        yield
+    except BaseException:
+        if not resume and is_main_process():
+            shutil.rmtree(run, ignore_errors=True)
+        raise
 
 
 def _make_folder(run: Path, config: TrainConfig, resume: bool, lock: BaseFileLock) -> None:

@@ -23,7 +23,7 @@ from gftzoo.data import Layout, Source, open_source, training_data
 from gftzoo.engine import checkpoint, estimate
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
-from gftzoo.engine.folder import plain_failures, prepared_folder, run_logger
+from gftzoo.engine.folder import plain_failures, prepared_folder, removed_if_not_built, run_logger
 from gftzoo.engine.hooks import CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
 from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
 from gftzoo.engine.parallel import parallelize, process_group
@@ -167,7 +167,9 @@ def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
     cost.refuse_if_too_large(device)
     with prepared_folder(run, config, resume):
         progress = ProgressHook(config, run, device, cost.flops_per_image)
-        runner = build_runner(config, run, source, device, partial(_hooks, config, run, source, progress), resume)
+        hooks = partial(_hooks, config, run, source, progress)
+        with removed_if_not_built(run, resume):
+            runner = build_runner(config, run, source, device, hooks, resume)
         try:
             runner.train()
         finally:
