@@ -180,6 +180,8 @@ class Family:
         return cast(Tensor, self._call("encode_condition", model=model, conditions=conditions))
 
     def build_tokenizer(self, spec: TokenizerSpec, weights: str | None = None) -> Tokenizer:
+        if weights is not None and not Path(weights).exists():  # or a reader may take it for a name on the hub
+            raise UsageError(f"there is no file or folder {weights!r} with the weights of tokenizer {spec.id!r}.")
         return cast(Tokenizer, self._call("build_tokenizer", spec=spec, weights=weights))
 
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

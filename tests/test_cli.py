@@ -76,8 +76,8 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "drawing options for images": (["evaluate", "images.npz", "--beta", "0.5"], 2, "--beta is for models"),
     "tokenizer that is not there": (
         [*NANO, "-o", "tokenizer=sd-vae-mse", "-o", "tokenizer_path=nowhere", "-o", "resolution=32"],
-        1,
-        "nowhere",
+        2,
+        "there is no file or folder 'nowhere'",
     ),
     "negative steps": ([*NANO, "--steps", "-3"], 2, "-3"),
     "unknown recipe": ([*NANO, "--recipe", "fast"], 2, "no recipe 'fast'"),

@@ -75,7 +75,7 @@ def test_vq_does_not_train(vq) -> None:
 
 def test_a_missing_or_foreign_file_is_one_sentence(tmp_path) -> None:
     spec, family = get_tokenizer_spec("vq-16"), load_family("llamagen")
-    with pytest.raises(GftzooError, match=r"no weights file"):
+    with pytest.raises(GftzooError, match=r"there is no file or folder"):
         family.build_tokenizer(spec, str(tmp_path / "none.pt"))
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "foreign.pt")
     small = spec.model_copy(update={"options": {"width": 32, "multipliers": (1,), "blocks": 1, "z_channels": 32}})
