@@ -91,7 +91,7 @@ def _collected(tensor: DTensor) -> Tensor:
     padded[: len(part)] = part
     parts = [torch.empty_like(padded) for _ in range(world)] if is_main_process() else None
     torch.distributed.gather(padded, parts)
-    return part if parts is None else torch.cat(parts)[: len(tensor)]
+    return part if parts is None else torch.cat([piece.cpu() for piece in parts])[: len(tensor)]
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> Named:
