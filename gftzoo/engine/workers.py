@@ -31,5 +31,8 @@ def deaf_to_signals(_worker: int) -> None:
 @atexit.register
 def end_workers() -> None:
     """Kills those that are left, before multiprocessing waits for them: they would not hear that they should end."""
-    for child in _started & set(multiprocessing.active_children()):
+    left = _started & set(multiprocessing.active_children())
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when a loading process is killed
+    for child in left:
         child.kill()
