@@ -19,6 +19,7 @@ from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import export_command, import_command
 from gftzoo.errors import GftzooError, PluginError, nearest
+from gftzoo.printing import plain, words
 
 
 class PluginCommand(click.Command):
@@ -94,24 +95,29 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(report(error))
 
 
-def report(error: Exception) -> int:
-    """Prints an error as one sentence and returns the exit code."""
+def report(error: BaseException) -> int:
+    """Prints an error as one sentence and returns the exit code; what the sentence quotes is made safe to print."""
     if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.Abort):
-        click.echo("Stopped.", err=True)
-        return 1
-    if isinstance(error, click.ClickException):
-        click.echo(f"Error: {error.format_message()}", err=True)
-        return 2
-    if isinstance(error, GftzooError):
-        click.echo(f"Error: {error}", err=True)
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe went away
         return 0
-    first = str(error).split("\n", 1)[0]
-    click.echo(
-        f"Error: unexpected {type(error).__name__}: {first}; run again with --debug for the traceback.", err=True
-    )
-    return 1
+    code, sentence = sentence_of(error)
+    click.echo(plain(sentence), err=True)
+    return code
+
+
+def sentence_of(error: BaseException) -> tuple[int, str]:
+    """The exit code of an error and what is said of it."""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return 1, "Stopped."
+    if isinstance(error, click.ClickException):
+        return 2, f"Error: {error.format_message()}"
+    if isinstance(error, GftzooError):
+        return error.exit_code, f"Error: {error}"
+    if isinstance(error, MemoryError):
+        return 1, "Error: the memory does not suffice; ask for fewer or smaller things at once (--batch-size, -n)."
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{str(error.filename)!r}: " if error.filename is not None else ""
+        return 1, f"Error: {place}{error.strerror[:1].lower()}{error.strerror[1:]}."
+    return 1, f"Error: unexpected {words(error)}; run again with --debug for the traceback."

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
+from gftzoo.documents import parse_value
 from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,10 +82,7 @@ def parse_settings(pairs: Sequence[str], steps: int | None, sampler: str | None)
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"sampler setting {pair!r} has no value; write -s key=value.")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"sampler setting {key!r} has the value {value!r}, which cannot be read.") from error
+        settings[key] = parse_value(value, f"the value of sampler setting {key!r}")
     return settings | {k: v for k, v in {"steps": steps, "sampler": sampler}.items() if v is not None}
 
 
