@@ -23,7 +23,7 @@ class FileSource(DecodingSource):
         super().__init__()
         self.name, self.items, self.class_names = name, items, class_names
         self.condition = "class" if class_names else "text"
-        listing, state = [], hashlib.sha256(str(Path.cwd()).encode())
+        listing, times, state = [], [], hashlib.sha256(str(Path.cwd()).encode())
         for path, what in items:
             try:
                 about = path.stat()
@@ -31,8 +31,10 @@ class FileSource(DecodingSource):
                 state.update(f"\n{path}".encode())
             else:
                 listing.append(f"{path.name} {about.st_size} {what}")
+                times.append(f"{path.name} {about.st_mtime_ns}")
                 state.update(f"\n{path} {about.st_size} {about.st_ctime_ns}".encode())
-        self.fingerprint = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+        self.times = hashlib.sha256("\n".join(times).encode()).hexdigest()[:32]
+        self.listing = self.fingerprint = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
         self._drop_unreadable_headers(state.hexdigest())
 
     def __len__(self) -> int:
@@ -45,6 +47,9 @@ class FileSource(DecodingSource):
 
     def place(self, row: int) -> str:
         return str(self.items[row][0])
+
+    def stored(self, row: int) -> Path | bytes:
+        return self.items[row][0]
 
     def own_condition(self, row: int) -> int | str:
         return self.items[row][1]

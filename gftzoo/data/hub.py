@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,22 @@ class HubSource(DecodingSource):
 
     def place(self, row: int) -> str:
         return f"row {row} of {self.name}"
+
+    @cached_property
+    def undecoded(self) -> Any:
+        """The table with the bytes of image files in place of pictures."""
+        import datasets
+
+        if not isinstance(self.table.features[self.image_column], datasets.Image):
+            return self.table
+        return self.table.cast_column(self.image_column, datasets.Image(decode=False))
+
+    def stored(self, row: int) -> Path | bytes:
+        value = self.undecoded[row][self.image_column]
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if isinstance(value, dict) and content is None and value.get("path"):
+            return Path(value["path"])
+        return content if isinstance(content, bytes) else repr(content).encode()
 
     def own_condition(self, row: int) -> int | str:
         value = self.conditions[row][self.condition_column]

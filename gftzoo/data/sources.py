@@ -37,6 +37,8 @@ class Source(ABC):
         left_out: sentences about what is there and is no part of the data.
         unreadable: the same by row.
         fingerprint: changes when the content does.
+        listing: of files, a hash of all their names and sizes and what comes with them.
+        times: of files, a hash of all their change times.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Source(ABC):
     is_encoded: bool = False
     streamed: bool = False
     fingerprint: str = ""
+    listing: str = ""
+    times: str = ""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -79,6 +83,10 @@ class Source(ABC):
     def images(self, rows: Sequence[int], resolution: int, channels: int) -> Tensor:
         """Images at `rows`, uint8, (B, channels, resolution, resolution)."""
         return torch.stack([self.image(row, resolution, channels) for row in rows])
+
+    def stored(self, row: int) -> Path | bytes:
+        """The file that an image is in, or the bytes that it is made from; here its pixels."""
+        return self.image(row, self.size or 64, self.channels).numpy().tobytes()
 
     def first_conditions(self, count: int) -> list[int | str]:
         """What comes with the first images, at most `count`."""
