@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from gftzoo.atomic import written_whole
 from gftzoo.cli import main
 from gftzoo.data import open_source
-from gftzoo.data.atomic import written_whole
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.caching import CacheWriter, EncodingModel, five_crops, plan_cache, views_of
 from gftzoo.data.manifest import Manifest

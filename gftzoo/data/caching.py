@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from gftzoo.data.atomic import written_whole
+from gftzoo.atomic import written_whole
 from gftzoo.data.manifest import MANIFEST_FILE, Manifest, Shard, text_encoder_of, weights_hash
 from gftzoo.data.sources import Source, Split
 from gftzoo.errors import GftzooError, UsageError

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from torch import nn
 
 from gftzoo import __version__
-from gftzoo.data.atomic import written_whole
+from gftzoo.atomic import written_whole
 from gftzoo.data.sources import Split
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.zoo import Frozen, ModelCard, TokenizerSpec, validation_sentence

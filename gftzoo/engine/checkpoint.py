@@ -18,7 +18,7 @@ import torch
 from mmengine.dist import is_main_process
 from safetensors.torch import save_file
 
-from gftzoo.data.atomic import flush
+from gftzoo.atomic import flush
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.parallel import any_rank
 from gftzoo.engine.tensors import empty_optimizer, fill, gathered, live, shapes, write_sharded

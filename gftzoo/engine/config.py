@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from gftzoo.data.atomic import written_whole
+from gftzoo.atomic import written_whole
 from gftzoo.errors import GftzooError, UsageError, nearest
 from gftzoo.objectives import build_objective, find_objective
 from gftzoo.plugins import load_family

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gftzoo.data.atomic import written_whole
+from gftzoo.atomic import written_whole
 from gftzoo.engine.config import TrainConfig
 
 GIB = 2**30
