@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from gftzoo.atomic import written_whole
+from gftzoo.atomic import DiskError, disk_errors, written_whole
 from gftzoo.data.manifest import MANIFEST_FILE, Manifest, Shard, text_encoder_of, weights_hash
 from gftzoo.data.sources import Source, Split
 from gftzoo.errors import GftzooError, UsageError
@@ -204,11 +204,12 @@ class CacheWriter:
                     self.tell(len(self.rows(number)))
                 else:
                     self.write(number)
-            return self.finish()
-        except OSError as error:
+            with disk_errors(self.folder):
+                return self.finish()
+        except DiskError as error:
             done = sum(self.entry(number) is not None for number in range(self.plan.shard_count))
             raise GftzooError(
-                f"cache {str(self.folder)!r} could not be written ({error.strerror or error}); {done} of its "
+                f"cache {str(self.folder)!r} could not be written ({error.reason}); {done} of its "
                 f"{self.plan.shard_count} shards are complete, and the same command goes on from there."
             ) from error
 
