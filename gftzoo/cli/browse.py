@@ -10,9 +10,11 @@ import click
 
 from gftzoo import plugins, zoo
 from gftzoo.errors import nearest
+from gftzoo.printing import LONGEST_LINE, LONGEST_NAME, plain, plain_lines, say
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from gftzoo.zoo import ModelCard
 
@@ -24,17 +26,25 @@ def table(*columns: str) -> Table:
 
     result = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        result.add_column(name, no_wrap=name in {"model", "family"})
+        result.add_column(plain(name, LONGEST_NAME), no_wrap=name in {"model", "family"})
     return result
 
 
-def show(what: Any) -> None:
-    """Prints a rich renderable, as wide as the terminal and never folded in a pipe."""
+def add_row(rows: Table, *cells: Text | str) -> None:
+    """Adds a row whose cells are shown as they are: no markup, no control characters; lines are kept."""
+    from rich.text import Text
+
+    rows.add_row(*(cell if isinstance(cell, Text) else Text(plain_lines(cell, LONGEST_LINE)) for cell in cells))
+
+
+def show(what: Table | Text | str) -> None:
+    """Prints a table or a text, as wide as the terminal and never folded in a pipe; markup in it is not obeyed."""
     import sys
 
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 160, soft_wrap=False).print(what)
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, soft_wrap=False, markup=False, emoji=False, highlight=False).print(what)
 
 
 def millions(count: int) -> str:
@@ -50,7 +60,12 @@ def best_fid(card: ModelCard, guided: bool) -> float | None:
 
 def providers() -> dict[str, str]:
     """The distributions that provide the installed families."""
-    return {plugin.name: plugin.distribution for plugin in reversed(list(plugins.active(plugins.FAMILIES)))}
+    own = zoo.zoo_registry().families
+    found = {plugin.name: plugin.distribution for plugin in reversed(list(plugins.active(plugins.FAMILIES)))}
+    for plugin in plugins.active(plugins.FAMILIES):
+        if plugin.name in own and plugin.distribution == own[plugin.name].distribution:
+            found[plugin.name] = plugin.distribution  # whoever else claims the family
+    return found
 
 
 def provider(card: ModelCard, installed: Mapping[str, str]) -> str:
@@ -84,7 +99,7 @@ def list_command(pattern: str, family: str | None, as_json: bool) -> None:
     installed = providers()
     rows = [summary(card, installed) for card in zoo.list_models(pattern, family)]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return
     if not rows:
         hint = nearest(pattern, zoo.catalogue().models)
@@ -94,9 +109,9 @@ def list_command(pattern: str, family: str | None, as_json: bool) -> None:
         fids = [f"{row[key]:.2f}" if row[key] is not None else "" for key in ("fid", "fid_with_cfg")]
         weights = ", ".join(row["weights"]) or "none"
         size = [millions(row["parameters"]), str(row["resolution"])]
-        result.add_row(row["model"], row["family"], *size, *fids, weights, row["plugin"])
+        add_row(result, row["model"], row["family"], *size, *fids, weights, row["plugin"])
     show(result)
-    click.echo("FID as published, lowest; the protocol of each score is in `gftzoo info MODEL`.")
+    say("FID as published, lowest; the protocol of each score is in `gftzoo info MODEL`.")
 
 
 @click.command("info")
@@ -114,7 +129,7 @@ def info_command(model: str, as_json: bool) -> None:
         facts["exports"] = ["safetensors", *plugins.load_family(card.family).options().exports]
         facts["training_step"] = training_step(card)
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
+        say(json.dumps(facts, indent=1))
         return
     show(info_table(facts))
 
@@ -158,18 +173,16 @@ def info_table(facts: dict[str, Any]) -> Table:
     result = table("", facts["name"])
     for key, value in facts.items():
         if key != "name" and value not in (None, {}, [], ""):
-            result.add_row(key, _lines(value))
+            add_row(result, key, _lines(value))
     return result
 
 
 def _lines(value: Any) -> str:
-    from rich.markup import escape
-
     if isinstance(value, dict):
-        return "\n".join(escape(f"{k}: {_compact(v)}") for k, v in value.items())
+        return "\n".join(f"{k}: {_compact(v)}" for k, v in value.items())
     if isinstance(value, list):
-        return "\n".join(escape(_compact(v)) for v in value)
-    return escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+        return "\n".join(_compact(v) for v in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _compact(value: Any) -> str:
@@ -182,26 +195,35 @@ def _compact(value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def plugins_command(as_json: bool) -> None:
     """Show what is installed, loading each plugin in turn, with the reason for any that fails."""
-    reports = [plugins.report(plugin) for plugin in plugins.installed_plugins()]
-    rows = [
-        {
-            "plugin": r.plugin.name,
-            "kind": r.plugin.group.removeprefix("gftzoo."),
-            "distribution": r.plugin.distribution,
-            "version": r.plugin.version,
-            "state": r.state,
-            "models": r.models,
-            "reason": r.reason,
-        }
-        for r in reports
-    ]
+    rows = [plugin_row(plugins.report(plugin)) for plugin in plugins.installed_plugins()]
+    named = {row["distribution"] for row in rows}
+    rows += [malformed_row(*found) for found in plugins.malformed_distributions() if found[0] not in named]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return
     if not rows:
-        click.echo("No plugins are installed; try `pip install gftzoo-diffusion`.")
+        say("No plugins are installed; try `pip install gftzoo-diffusion`.")
         return
     result = table(*rows[0])
     for row in rows:
-        result.add_row(*(str(value) for value in row.values()))
+        add_row(result, *(plain(value) for value in row.values()))
     show(result)
+
+
+def plugin_row(found: plugins.PluginReport) -> dict[str, Any]:
+    """One row of `gftzoo plugins`."""
+    return {
+        "plugin": plain(found.plugin.name, LONGEST_NAME),
+        "kind": found.plugin.group.removeprefix("gftzoo."),
+        "distribution": found.plugin.distribution,
+        "version": found.plugin.version,
+        "state": found.state,
+        "models": found.models,
+        "reason": plain(found.reason),
+    }
+
+
+def malformed_row(folder: str, reason: str) -> dict[str, Any]:
+    """The row of a distribution whose metadata cannot be read, named by its folder."""
+    row = {"plugin": "?", "kind": "unknown", "distribution": folder, "version": "?", "state": "broken"}
+    return row | {"models": 0, "reason": f"{reason}; reinstall or remove it"}

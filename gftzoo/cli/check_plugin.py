@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gftzoo import plugins, zoo
-from gftzoo.cli.browse import show, table
+from gftzoo.cli.browse import add_row, show, table
 from gftzoo.errors import PluginError, UsageError, nearest
+from gftzoo.printing import plain, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +29,7 @@ def check_plugin_command(name: str, quick: bool, as_json: bool) -> None:
     broken = [finding for findings in found.values() for finding in findings if not finding.holds]
     if as_json:
         records = [{"model": model, **finding.record()} for model, findings in found.items() for finding in findings]
-        click.echo(json.dumps(records, indent=1))
+        say(json.dumps(records, indent=1))
     else:
         for model, findings in found.items():
             show(findings_table(model, findings))
@@ -37,7 +38,7 @@ def check_plugin_command(name: str, quick: bool, as_json: bool) -> None:
     if broken:
         hooks = ", ".join(dict.fromkeys(finding.hook for finding in broken))
         raise PluginError(f"{name} breaks {len(broken)} of {total} sentences of the contract; mend {hooks}.")
-    click.echo(f"{name} keeps the contract: {total} of {total} checks.", err=True)
+    say(f"{name} keeps the contract: {total} of {total} checks.", err=True)
 
 
 def models_of(name: str) -> list[str]:
@@ -73,31 +74,31 @@ def examine_model(model: str, quick: bool) -> list[Finding]:
     torch.set_num_threads(1)  # threads slow networks of this size down, on a busy machine a hundredfold
     checks = [check for check in CHECKS if not (quick and check.slow)]
     findings = []
-    with Console(stderr=True).status(f"checking {model}") as status:
+    with Console(stderr=True, markup=False).status(f"checking {plain(model)}") as status:
         for check in checks:
             if sys.stderr.isatty():
-                status.update(f"checking {model}: {check.title}")
+                status.update(f"checking {plain(model)}: {check.title}")
             findings.append(examine(subject_of(model), check))
     return findings
 
 
 def findings_table(model: str, findings: Iterable[Finding]) -> Table:
     """One line per check: whether it holds, and what was measured."""
-    from rich.markup import escape
+    from rich.text import Text
 
     result = table(model, "", "seconds", "measured")
     for finding in findings:
-        mark = "ok" if finding.holds else "[bold red]BROKEN[/]"
-        measured = escape(finding.numbers) if finding.holds else "see below"
-        result.add_row(finding.check, mark, f"{finding.seconds:.1f}", measured)
+        mark = "ok" if finding.holds else Text("BROKEN", "bold red")
+        measured = finding.numbers if finding.holds else "see below"
+        add_row(result, finding.check, mark, f"{finding.seconds:.1f}", measured)
     return result
 
 
 def explain(broken: Iterable[Finding]) -> None:
     """Each failure: the sentence of the contract, and the numbers."""
-    from rich.markup import escape
+    from rich.text import Text
 
     for finding in broken:
-        show(f"[bold red]{finding.check}[/]  {escape(finding.title)}")
-        show(f"  contract, {finding.hook}: [italic]{escape(finding.sentence)}[/]")
-        show(f"  measured: {escape(finding.numbers)}\n")
+        show(Text.assemble((finding.check, "bold red"), f"  {plain(finding.title)}"))
+        show(Text.assemble(f"  contract, {finding.hook}: ", (plain(finding.sentence), "italic")))
+        show(f"  measured: {plain(finding.numbers)}\n")

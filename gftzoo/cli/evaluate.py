@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gftzoo.cli.browse import show, table
+from gftzoo.cli.browse import add_row, show, table
 from gftzoo.cli.sample import load_for_sampling, model_options, parse_settings, progress_bar
 from gftzoo.errors import UsageError
+from gftzoo.printing import say
 
 if TYPE_CHECKING:
     from gftzoo.evaluate import Evaluator, ScoreRecord
@@ -70,7 +71,7 @@ def evaluate_command(subject: str, out: Path | None, **options: Any) -> None:
     show_record(record)
     if out is not None:
         record.write(out)
-        click.echo(f"record: {out}", err=True)
+        say(f"record: {out}", err=True)
 
 
 def is_images(subject: str) -> bool:
@@ -113,10 +114,10 @@ def show_record(record: ScoreRecord) -> None:
     result = table("score", "value")
     for key, value in record.scores.model_dump().items():
         if value is not None:
-            result.add_row(names.get(key, key.replace("_", " ")), f"{value:.4f}")
+            add_row(result, names.get(key, key.replace("_", " ")), f"{value:.4f}")
     show(result)
     measure = record.measure
-    click.echo(
+    say(
         f"{measure.images} images ({measure.class_plan}), features {measure.features}, against {measure.reference}; "
         f"protocol {measure.protocol}"
     )
@@ -166,7 +167,7 @@ def sweep_command(models: tuple[str, ...], out: Path, **options: Any) -> None:
         save(strip(model, guidances, conditions, options["seed"], **settings), out / label / "strip.png")
         curves[label] = records
     plot_curves(curves, out / "curves.png")
-    click.echo(f"{out}: curves.png, and for each model curve.csv, strip.png and records/", err=True)
+    say(f"{out}: curves.png, and for each model curve.csv, strip.png and records/", err=True)
 
 
 def steered_by(name: str, options: dict[str, Any], values: dict[str, list[float]]) -> str:

@@ -9,6 +9,7 @@ import click
 
 from gftzoo import plugins, zoo
 from gftzoo.errors import UsageError
+from gftzoo.printing import say
 
 TEMPLATE = Path(__file__).parents[1] / "template"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -26,7 +27,7 @@ def new_plugin_command(name: str, out: Path) -> None:
     """Write the package of a new family NAME: as it is, it installs, trains, samples and passes check-plugin."""
     name = name.removeprefix("gftzoo-")
     folder = write_package(name, out)
-    click.echo(
+    say(
         f"Wrote {folder}. Lines to change are marked CHANGE. Next:\n"
         f"  pip install -e {folder}\n"
         f"  gftzoo train {name}-nano --gft\n"

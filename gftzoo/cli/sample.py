@@ -12,6 +12,7 @@ import click
 
 from gftzoo.documents import parse_value
 from gftzoo.errors import UsageError
+from gftzoo.printing import plain, say
 
 if TYPE_CHECKING:
     from gftzoo.guidance import Guidance
@@ -55,7 +56,7 @@ def sample_command(model: str, out: Path, **options: Any) -> None:
     guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
     write_images(loaded, conditions, guidance, out, options["seed"], options["batch_size"], settings)
     weights = loaded.provenance.get("entry", loaded.provenance.get("weights", ""))
-    click.echo(f"{len(conditions)} images of {loaded.card.name} ({weights} weights) in {out}", err=True)
+    say(f"{len(conditions)} images of {loaded.card.name} ({weights} weights) in {out}", err=True)
 
 
 def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
@@ -157,8 +158,9 @@ def write_images(
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere; yields the function that moves it on."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(escape(plain(what, 60)), total=total)
         yield lambda count: progress.advance(task, count)

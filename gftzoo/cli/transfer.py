@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from gftzoo.errors import UsageError
+from gftzoo.printing import say
 
 
 @click.command("import")
@@ -28,7 +29,7 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
     imported = import_model(card, path, entry)
     save_model(imported, out)
     kind = "a temperature input (GFT)" if imported.card.temperature else "no temperature input (plain)"
-    click.echo(f"{out}: {model} from {path.name}, entry {imported.provenance['entry']!r}, with {kind}.", err=True)
+    say(f"{out}: {model} from {path.name}, entry {imported.provenance['entry']!r}, with {kind}.", err=True)
 
 
 @click.command("export")
@@ -45,7 +46,7 @@ def export_command(model: str, out: Path, form: str, **options: str | None) -> N
     refuse_existing(out)
     loaded = load_for_sampling(model, {**options, "device": "cpu"})
     written = loaded.family.export(loaded, form, out)
-    click.echo(f"{written}: {loaded.card.name} as {form}, {loaded.provenance.get('entry', '')} weights.", err=True)
+    say(f"{written}: {loaded.card.name} as {form}, {loaded.provenance.get('entry', '')} weights.", err=True)
 
 
 def refuse_existing(out: Path) -> None:

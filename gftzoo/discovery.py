@@ -1,0 +1,180 @@
+"""Which plugins are installed: read from the metadata of distributions, one guarded from the other, importing none."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from typing import Any
+
+from gftzoo.guard import ForeignError, attempt
+from gftzoo.printing import LONGEST_NAME, plain
+
+FAMILIES = "gftzoo.families"
+WRAPPERS = "gftzoo.wrappers"
+OBJECTIVES = "gftzoo.objectives"
+SOURCES = "gftzoo.sources"
+COMMANDS = "gftzoo.commands"
+GROUPS = {
+    FAMILIES: "A family of generators: a class with the hooks of `gftzoo.hookspecs.GenerativeFamily`.",
+    WRAPPERS: "Wraps hooks of every family: a class with `@hookimpl(wrapper=True)` methods.",
+    OBJECTIVES: "Something to train for: a subclass of `gftzoo.objective.Objective`, named as its entry point.",
+    SOURCES: "Data, `--data NAME[:ARGUMENT]`: a function (argument, split) to a `gftzoo.data.sources.Source`.",
+    COMMANDS: "A command of the command line, `gftzoo NAME`: a `click.Command`, imported only when it is called.",
+}
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # of distributions, as pip takes them, and plugins
+MOST_METADATA = 4 * 2**20  # bytes of METADATA or entry_points.txt; a long README is part of it
+METADATA_FILES = ("METADATA", "PKG-INFO", "entry_points.txt")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point and the distribution it comes from."""
+
+    entry: EntryPoint
+    distribution: str
+    version: str
+    requires: tuple[str, ...]
+    fault: str = ""  # why it cannot be used, where that is known from its metadata
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def group(self) -> str:
+        return self.entry.group
+
+    @property
+    def label(self) -> str:
+        return plain(f"{self.name!r} ({self.distribution} {self.version})", LONGEST_NAME)
+
+    @property
+    def registry_path(self) -> Path | None:
+        """The `registry.yaml` beside the plugin's code, found without importing it."""
+        try:
+            return attempt(self._registry_path)
+        except ForeignError:  # the importer's, for a name that is none or a module that is half there
+            return None
+
+    def _registry_path(self) -> Path | None:
+        spec = importlib.util.find_spec(self.entry.value.partition(":")[0].partition(".")[0])
+        path = Path(spec.origin).with_name("registry.yaml") if spec and spec.origin else None
+        return path if path and path.is_file() else None
+
+
+@cache
+def installed_plugins() -> tuple[Plugin, ...]:
+    """All entry points of gftzoo's groups, from metadata alone; a distribution that cannot be read has none."""
+    found: dict[tuple[str, str, str], Plugin] = {}
+    for distribution in _distributions():
+        try:
+            plugins = attempt(partial(_plugins_of, distribution))
+        except ForeignError:
+            continue  # named, with its reason, by `malformed_distributions`
+        for plugin in plugins:
+            found.setdefault((plugin.group, plugin.name, plugin.distribution), plugin)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _distributions() -> Iterator[Distribution]:
+    """The distributions on the path; a place on it that cannot be searched hides no other."""
+    for place in dict.fromkeys(entry for entry in sys.path if isinstance(entry, str)):
+        search = iter(distributions(path=[place]))
+        while True:
+            try:
+                found = attempt(partial(next, search, None))
+            except ForeignError:
+                break
+            if found is None:
+                break
+            yield found
+
+
+def _plugins_of(distribution: Distribution) -> list[Plugin]:
+    _refuse_oversized(distribution)
+    entries = [entry for entry in distribution.entry_points if entry.group in GROUPS]
+    return [_plugin(entry, distribution) for entry in entries]
+
+
+def _refuse_oversized(distribution: Distribution) -> None:
+    """ValueError before a file of metadata is read that is no file, or larger than MOST_METADATA."""
+    folder = getattr(distribution, "_path", None)
+    if not isinstance(folder, Path):  # in a zip file, or of another finder
+        return
+    for name in METADATA_FILES:
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{name} is not a file")
+        if status.st_size > MOST_METADATA:
+            raise ValueError(f"{name} has {status.st_size:,} bytes, more than {MOST_METADATA:,}")
+
+
+def _plugin(entry: EntryPoint, distribution: Distribution) -> Plugin:
+    """The plugin of an entry point; what is wrong with its metadata becomes its fault."""
+    try:
+        name, version, requires = attempt(partial(_identity, distribution))
+    except ForeignError as error:
+        fault = f"its metadata cannot be read ({error})"
+        return Plugin(entry, _folder_name(distribution), "unknown", (), fault)
+    fault = "" if NAME.fullmatch(entry.name) else f"{plain(entry.name, LONGEST_NAME)!r} cannot be the name of a plugin"
+    return Plugin(entry, name, version, requires, fault)
+
+
+def _identity(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
+    """Name, version and requirements; ValueError if the first two are not what pip would take."""
+    metadata: Any = distribution.metadata  # parsed anew by every attribute that needs it
+    name, version = metadata["Name"], metadata["Version"]
+    if name is None or version is None:
+        raise ValueError(f"it has no {'Name' if name is None else 'Version'}")
+    if not NAME.fullmatch(str(name)):
+        raise ValueError(f"{plain(name, LONGEST_NAME)!r} cannot be the name of a distribution")
+    return str(name), plain(version, 50), tuple(str(line) for line in metadata.get_all("Requires-Dist") or ())
+
+
+def _folder_name(distribution: Distribution) -> str:
+    folder = getattr(distribution, "_path", None)
+    return plain(folder.name, LONGEST_NAME) if isinstance(folder, Path) else "unknown"
+
+
+def malformed_distributions() -> list[tuple[str, str]]:
+    """Distributions whose metadata cannot be read, as the name of their folder and the reason.
+
+    It looks at every distribution, of whatever purpose: which entry points such a one has, nobody knows.
+    """
+    found: dict[str, str] = {}
+    for distribution in _distributions():
+        name = _folder_name(distribution)
+        try:
+            attempt(partial(_plugins_of, distribution))
+            attempt(partial(_identity, distribution))
+        except ForeignError as error:
+            found.setdefault(name, f"its metadata cannot be read ({error})")
+    return sorted(found.items())
+
+
+def blocked(plugin: Plugin) -> bool:
+    """Whether GFTZOO_ONLY or GFTZOO_BLOCK (comma-separated family or distribution names) keeps the plugin out."""
+    names = {plugin.name, plugin.distribution}
+    only, block = (_names(os.environ.get(variable, "")) for variable in ("GFTZOO_ONLY", "GFTZOO_BLOCK"))
+    return bool(only and not names & only) or bool(names & block)
+
+
+@cache
+def _names(listing: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in listing.split(",") if name.strip())
+
+
+def active(group: str) -> Iterator[Plugin]:
+    """The plugins of a group that are not blocked and have sound metadata."""
+    return (p for p in installed_plugins() if p.group == group and not p.fault and not blocked(p))
