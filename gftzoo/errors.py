@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
+LONGEST_COMPARED = 100  # characters: the time of a comparison grows with the square
+
+
 class GftzooError(Exception):
     """Something the user can mend: what was wrong, the value, what is valid, the next command."""
 
@@ -26,5 +29,7 @@ class PluginError(GftzooError):
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean 'dit-xl'?` when a valid name lies near, otherwise the empty string."""
+    if len(name) > LONGEST_COMPARED:
+        return ""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from gftzoo import __version__, plugins
+from gftzoo.cli import edge
 from gftzoo.cli.browse import info_command, list_command, plugins_command
 from gftzoo.cli.cache import cache_command
 from gftzoo.cli.check_plugin import check_plugin_command
@@ -18,8 +18,7 @@ from gftzoo.cli.new_plugin import new_plugin_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import export_command, import_command
-from gftzoo.errors import GftzooError, PluginError, nearest
-from gftzoo.printing import plain, words
+from gftzoo.errors import PluginError, nearest
 
 
 class PluginCommand(click.Command):
@@ -33,9 +32,10 @@ class PluginCommand(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         command = plugins.load_object(self.plugin)
-        if not isinstance(command, click.Command):
+        if not issubclass(type(command), click.Command):  # asks the object nothing
             raise PluginError(f"plugin {self.plugin.label} is no click.Command.")
-        return command.make_context(info_name, args, parent, **extra)
+        context: click.Context = command.make_context(info_name, args, parent, **extra)
+        return context
 
 
 class Commands(click.Group):
@@ -86,38 +86,13 @@ for command in COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line; exit code 0 done, 1 our error, 2 usage, 3 a plugin failed."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    edge.prepare_streams()
     try:
         gftzoo.main(args=words, prog_name="gftzoo", standalone_mode=False)
-        sys.exit(0)
-    except Exception as error:
-        if "--debug" in words:
+        code = edge.DONE
+    except BaseException as error:  # a plugin's hook may raise anything; a plugin's command may exit as it likes
+        leaves = isinstance(error, SystemExit) and getattr(edge.culprit(error), "group", "") in ("", plugins.COMMANDS)
+        if "--debug" in words or leaves:
             raise
-        sys.exit(report(error))
-
-
-def report(error: BaseException) -> int:
-    """Prints an error as one sentence and returns the exit code; what the sentence quotes is made safe to print."""
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe went away
-        return 0
-    code, sentence = sentence_of(error)
-    click.echo(plain(sentence), err=True)
-    return code
-
-
-def sentence_of(error: BaseException) -> tuple[int, str]:
-    """The exit code of an error and what is said of it."""
-    if isinstance(error, click.Abort | KeyboardInterrupt):
-        return 1, "Stopped."
-    if isinstance(error, click.ClickException):
-        return 2, f"Error: {error.format_message()}"
-    if isinstance(error, GftzooError):
-        return error.exit_code, f"Error: {error}"
-    if isinstance(error, MemoryError):
-        return 1, "Error: the memory does not suffice; ask for fewer or smaller things at once (--batch-size, -n)."
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{str(error.filename)!r}: " if error.filename is not None else ""
-        return 1, f"Error: {place}{error.strerror[:1].lower()}{error.strerror[1:]}."
-    return 1, f"Error: unexpected {words(error)}; run again with --debug for the traceback."
+        code = edge.report(error)
+    sys.exit(code)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 from gftzoo.errors import PluginError, UsageError, nearest
 from gftzoo.gft import GFT
+from gftzoo.guard import ForeignError, attempt
 from gftzoo.objective import Objective
 from gftzoo.objectives.cca import CCA
 from gftzoo.objectives.conditional import Conditional
@@ -38,6 +40,13 @@ def find_objective(name: str) -> type[Objective]:
 def plugin_objective(plugin: Plugin) -> type[Objective]:
     """The class behind an entry point; PluginError if it does not load or is not an objective of that name."""
     found = load_object(plugin)
+    try:
+        return attempt(partial(_checked, plugin, found))
+    except ForeignError as error:
+        raise PluginError(f"plugin {plugin.label} cannot be looked at ({error}).") from error
+
+
+def _checked(plugin: Plugin, found: Any) -> type[Objective]:
     if not (inspect.isclass(found) and issubclass(found, Objective)):
         raise PluginError(
             f"plugin {plugin.label} is no objective: it must name a subclass of gftzoo.objective.Objective."
