@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import io
+import os
 from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
+from gftzoo.data.picture import UnreadableError, pixels_of
+from gftzoo.data.settings import Decoding
 from gftzoo.data.sources import Source
 from gftzoo.errors import GftzooError
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-DAMAGED = (OSError, ValueError, SyntaxError)  # Pillow raises all three for damaged files
+VERSION = 2  # of how files become pixels; part of fingerprints
 
 
 class DecodingSource(Source):
     """An unreadable picture is replaced by the next readable one, with its condition, and counted in `problems`."""
 
+    def __init__(self, decoding: Decoding | None = None) -> None:
+        super().__init__()
+        self.decoding = decoding or Decoding()
+
     @abstractmethod
-    def picture(self, row: int) -> Image.Image:
-        """The decoded picture; raises OSError, ValueError or SyntaxError if it is damaged."""
+    def content(self, row: int) -> Path | bytes:
+        """The picture's file or what is in it; UnreadableError if there is none."""
 
     @abstractmethod
     def place(self, row: int) -> str:
@@ -40,52 +44,63 @@ class DecodingSource(Source):
         for _ in range(len(self)):
             row = self.readable(row)
             try:
-                return pixels_of(self.picture(row), resolution, channels)
-            except DAMAGED as error:
+                return pixels_of(self.content(row), resolution, channels, self.decoding)
+            except UnreadableError as error:
                 self.refuse(row, error)
-        raise GftzooError(f"data {self.name!r} has no readable image left.")
+        raise self.nothing_readable()
 
     def readable(self, row: int) -> int:
         """The row itself, or the next one that could be read so far."""
         for offset in range(len(self)):
             if (row + offset) % len(self) not in self.unreadable:
                 return (row + offset) % len(self)
-        raise GftzooError(f"data {self.name!r} has no readable image; check that its files are pictures.")
+        raise self.nothing_readable()
+
+    def nothing_readable(self) -> GftzooError:
+        """What to say where no picture is left."""
+        first = next(iter(self.unreadable.values()), "it is empty")
+        return GftzooError(
+            f"data {self.name!r} has no readable image, e.g. {first}; check that its files are pictures."
+        )
 
     def refuse(self, row: int, error: Exception) -> None:
         """Counts the picture as unreadable."""
         if row not in self.unreadable:
-            self.unreadable[row] = f"{self.place(row)} cannot be read ({str(error).split(' at 0x')[0]})"
+            self.unreadable[row] = f"{self.place(row)} cannot be read ({error})"
             self.problems.append(self.unreadable[row])
 
 
-def picture_of(value: Any) -> Image.Image:
-    """The picture in a cell of a table: a picture, the bytes of an image file, or a mapping that has them.
+def shown(path: Path | str) -> str:
+    """A path or name as printable text, whatever bytes it has on disk."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
-    Raises OSError, ValueError or SyntaxError where there is none, or it is damaged.
+
+def file_below(named: Any, folders: Sequence[Path], outside: bool) -> Path:
+    """The file that data names, relative to the first of its folders; UnreadableError for one that lies in none.
+
+    Links are followed: they were made by who made the folder.
     """
-    if isinstance(value, Image.Image):
-        return value
+    try:
+        os.fsencode(named)
+    except (UnicodeEncodeError, TypeError):
+        raise UnreadableError("its name is no file name") from None
+    if "\0" in named or not folders:
+        raise UnreadableError("its name is no file name")
+    path = Path(os.path.normpath(folders[0] / named))
+    if not outside and not any(path.is_relative_to(os.path.normpath(folder)) for folder in folders):
+        raise UnreadableError(f"{shown(named)} lies outside {shown(folders[0])}; --allow-outside reads it")
+    return path
+
+
+def cell_content(value: Any, folders: Sequence[Path], outside: bool) -> Path | bytes:
+    """What a table's cell has of a picture: the bytes of an image file, or a mapping with them or with a path."""
     content = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(content, bytes):
-        raise ValueError("there is no picture in its row")
-    with Image.open(io.BytesIO(content)) as picture:
-        picture.load()
-        return picture
-
-
-def pixels_of(picture: Image.Image, resolution: int, channels: int) -> Tensor:
-    """The centre of a picture, uint8, (channels, resolution, resolution)."""
-    pixels = np.array(center_crop(picture.convert("L" if channels == 1 else "RGB"), resolution))
-    return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
-
-
-def center_crop(picture: Image.Image, side: int) -> Image.Image:
-    """ADM's crop: halve with a box filter while twice too large, then bicubic to the short side, then the centre."""
-    while min(picture.size) >= 2 * side:
-        picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
-    scale = side / min(picture.size)
-    width, height = round(picture.width * scale), round(picture.height * scale)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - side) // 2, (height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+    if isinstance(content, bytes):
+        return content
+    named = value.get("path") if isinstance(value, dict) else None
+    if not isinstance(named, str):
+        raise UnreadableError("there is no picture in its row")
+    if "://" in named or "::" in named or not folders:
+        raise UnreadableError("its row names a place in place of a picture")
+    return file_below(named, folders, outside)

@@ -4,95 +4,119 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
-from PIL import Image
-
-from gftzoo.data.decoding import DAMAGED, PICTURE_SUFFIXES, DecodingSource
+from gftzoo.data.decoding import VERSION, DecodingSource, file_below, shown
+from gftzoo.data.picture import UnreadableError, picture_suffixes, read_header
+from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.sources import Source, Split, without_held_out
+from gftzoo.data.walk import LeftOut, pictures_below, pictures_in, subfolders
 from gftzoo.errors import GftzooError
 
-# Rows of files without a readable header, by the state of all files: a command opens its data more than once.
-_WITHOUT_HEADER: dict[str, dict[int, str]] = {}
+# What the headers of files say, by the state of all files: a command opens its data more than once.
+_HEADERS: dict[str, tuple[dict[int, str], bool]] = {}
 
 
 class FileSource(DecodingSource):
-    """Image files with a class index or a caption each."""
+    """Image files with a class index or a caption each.
 
-    def __init__(self, name: str, items: list[tuple[Path, int | str]], class_names: tuple[str, ...] = ()) -> None:
-        super().__init__()
+    Args:
+        items: file and class index or caption.
+        unreadable: what is known to be wrong with some of them, by row.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        items: list[tuple[Path, int | str]],
+        class_names: tuple[str, ...] = (),
+        decoding: Decoding | None = None,
+        unreadable: dict[int, str] | None = None,
+    ) -> None:
+        super().__init__(decoding)
         self.name, self.items, self.class_names = name, items, class_names
         self.condition = "class" if class_names else "text"
-        listing, times, state = [], [], hashlib.sha256(str(Path.cwd()).encode())
+        self.unreadable = dict(unreadable or {})
+        listing = hashlib.sha256(f"{VERSION} {settings_of(name)}".encode())
+        times, state = hashlib.sha256(), hashlib.sha256(f"{self.decoding} {self.unreadable}".encode())
         for path, what in items:
             try:
                 about = path.stat()
-            except OSError:  # refused below
-                state.update(f"\n{path}".encode())
+            except (OSError, ValueError):  # refused below
+                state.update(f"\n{path}".encode(errors="surrogatepass"))
             else:
-                listing.append(f"{path.name} {about.st_size} {what}")
-                times.append(f"{path.name} {about.st_mtime_ns}")
-                state.update(f"\n{path} {about.st_size} {about.st_ctime_ns}".encode())
-        self.times = hashlib.sha256("\n".join(times).encode()).hexdigest()[:32]
-        self.listing = self.fingerprint = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
-        self._drop_unreadable_headers(state.hexdigest())
+                listing.update(f"\n{path.name} {about.st_size} {what}".encode(errors="surrogatepass"))
+                times.update(f"\n{path.name} {about.st_mtime_ns}".encode(errors="surrogatepass"))
+                state.update(f"\n{path} {about.st_size} {about.st_ctime_ns}".encode(errors="surrogatepass"))
+        self.times = times.hexdigest()[:32]
+        self.listing = self.fingerprint = listing.hexdigest()[:16]
+        self._read_headers(state.hexdigest())
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def picture(self, row: int) -> Image.Image:
-        with Image.open(self.items[row][0]) as picture:
-            picture.load()
-            return picture
-
     def place(self, row: int) -> str:
-        return str(self.items[row][0])
+        return shown(self.items[row][0])
 
-    def stored(self, row: int) -> Path | bytes:
+    def stored(self, row: int) -> Path:
         return self.items[row][0]
 
     def own_condition(self, row: int) -> int | str:
         return self.items[row][1]
 
-    def _drop_unreadable_headers(self, state: str) -> None:
+    def _read_headers(self, state: str) -> None:
         """Looks at every file's header, so that a broken one shows before the start and not in hour three."""
-        if state not in _WITHOUT_HEADER:
-            self._open_all()
-            _WITHOUT_HEADER[state] = dict(self.unreadable)
-        self.unreadable = dict(_WITHOUT_HEADER[state])
+        if state not in _HEADERS:
+            grey = self._all_grey()
+            _HEADERS[state] = dict(self.unreadable), grey
+        unreadable, grey = _HEADERS[state]
+        self.unreadable, self.channels = dict(unreadable), 1 if grey else 3
         self.problems = list(self.unreadable.values())
         if self.items:
             self.readable(0)
 
-    def _open_all(self) -> None:
-        for row, (path, _) in enumerate(self.items):
+    def _all_grey(self) -> bool:
+        """Whether no readable picture has a colour, as far as headers say; counts the unreadable ones."""
+        grey = True
+        for row in range(len(self)):
+            if row in self.unreadable:
+                continue
             try:
-                with Image.open(path):
-                    pass
-            except DAMAGED as error:
+                grey &= read_header(self.stored(row), self.decoding).grey
+            except UnreadableError as error:
                 self.refuse(row, error)
+        return grey
 
 
-def open_folder(argument: str, split: Split) -> Source:
+def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """One class per sub-folder, in the order of their names; a flat folder is one class."""
-    without_held_out(f"imagefolder:{argument}", split)
+    without_held_out(name, split)
     root = Path(argument)
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 (pathlib raises for names that are too long)
         raise GftzooError(f"there is no folder {argument!r}; imagefolder:PATH takes one sub-folder per class.")
-    pictures = {path: pictures_in(path) for path in sorted(root.iterdir()) if is_class(path)}
-    classes = [folder for folder, inside in pictures.items() if inside]
-    loose = [path for path in root.iterdir() if is_picture(path)]
+    left_out = LeftOut(root)
+    inside = {folder: pictures_below(folder, left_out) for folder in subfolders(root, left_out)}
+    classes = [folder for folder, found in inside.items() if found]
+    loose = pictures_in(root, left_out)
     if not classes:
-        pictures, classes = {root: sorted(loose)}, [root]
-    items = [(path, index) for index, folder in enumerate(classes) for path in pictures[folder]]
+        inside, classes = {root: loose}, [root]
+    items: list[tuple[Path, int | str]] = [
+        (path, index) for index, folder in enumerate(classes) for path in inside[folder]
+    ]
     if not items:
-        raise GftzooError(f"folder {argument!r} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
-    source = FileSource(f"imagefolder:{argument}", list(items), tuple(path.name for path in classes))
+        raise GftzooError(
+            f"folder {argument!r} holds no pictures that can be read ({', '.join(picture_suffixes())})."
+            + "".join(f" {line}." for line in left_out.sentences())
+        )
+    source = FileSource(name, items, tuple(shown(path.name) for path in classes), decoding)
     _refuse_unreadable_classes(source)
     if classes != [root]:
-        empty = [folder.name for folder, inside in pictures.items() if not inside]
-        source.left_out = _left_out("folders without a picture, which are no classes", empty)
-        source.left_out += _left_out("pictures beside the folders, which have no class", [path.name for path in loose])
+        left_out.add(
+            "folders without a picture, which are no classes", *(f for f, found in inside.items() if not found)
+        )
+        left_out.add("pictures beside the folders, which have no class", *loose)
+    source.left_out = left_out.sentences()
     return source
 
 
@@ -108,51 +132,55 @@ def _refuse_unreadable_classes(source: FileSource) -> None:
             )
 
 
-def _left_out(what: str, names: list[str]) -> list[str]:
-    return [f"Left out: {len(names):,} {what}, e.g. {min(names)}"] if names else []
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files below a folder, in the order of their paths."""
-    return sorted(path for path in folder.rglob("*") if is_picture(path))
-
-
-def is_class(path: Path) -> bool:
-    """Whether it is a folder, and none of the hidden ones in which other programs keep copies."""
-    return path.is_dir() and not path.name.startswith(".")
-
-
-def is_picture(path: Path) -> bool:
-    """Whether it is a file with a picture's suffix."""
-    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
-
-
-def open_captions(argument: str, split: Split) -> Source:
+def open_captions(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """Lines of {"caption": ..., "image": ...}; image paths are relative to the file (`image_path` is read as well)."""
-    without_held_out(f"jsonl:{argument}", split)
+    without_held_out(name, split)
     path = Path(argument)
-    if not path.is_file():
-        raise GftzooError(f'there is no file {argument!r}; jsonl:PATH has lines of {{"caption": ..., "image": ...}}.')
     items: list[tuple[Path, int | str]] = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GftzooError(f"{argument!r} cannot be read as UTF-8 text ({error}).") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            items.append(_caption_line(path, number, line))
+    unreadable: dict[int, str] = {}
+    for number, line in enumerate(text_lines(path), 1):
+        if not line.strip():
+            continue
+        caption, named = _caption_line(path, number, line)
+        try:
+            if not is_text(caption):
+                raise UnreadableError("its caption has half a character, which no text encoder reads")
+            file = file_below(named, [path.parent], decoding.outside)
+        except UnreadableError as error:
+            unreadable[len(items)] = f"line {number} of {shown(path)} cannot be read ({error})"
+            file, caption = path.parent, ""
+        items.append((file, caption))
     if not items:
         raise GftzooError(f"{argument!r} has no lines.")
-    return FileSource(f"jsonl:{argument}", items)
+    return FileSource(name, items, decoding=decoding, unreadable=unreadable)
 
 
-def _caption_line(path: Path, number: int, line: str) -> tuple[Path, int | str]:
+def text_lines(path: Path) -> list[str]:
+    r"""The lines of a UTF-8 file, with or without a byte order mark, that end at \n or \r\n alone; GftzooError."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise GftzooError(f"there is no file {shown(path)!r}.") from None
+    except (OSError, ValueError) as error:
+        raise GftzooError(f"{shown(path)!r} cannot be read as UTF-8 text ({error}).") from error
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def is_text(value: str) -> bool:
+    """Whether it is whole characters, and no half of a pair, which JSON can write."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _caption_line(path: Path, number: int, line: str) -> tuple[str, str]:
+    """The caption and the image of a line; GftzooError."""
     try:
         entry = json.loads(line)
-        if not isinstance(entry["caption"], str):
+        caption, named = entry["caption"], entry.get("image") or entry["image_path"]
+        if not isinstance(caption, str) or not isinstance(named, str):
             raise TypeError
-        return path.parent / (entry.get("image") or entry["image_path"]), entry["caption"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise GftzooError(
-            f'{str(path)!r} line {number} is not of the form {{"caption": ..., "image": ...}} ({type(error).__name__}).'
+            f'{shown(path)!r} line {number} is not of the form {{"caption": ..., "image": ...}} '
+            f"({type(error).__name__})."
         ) from error
+    return caption, named

@@ -1,49 +1,59 @@
-"""`hf:NAME[#SPLIT]`: a data set of the datasets library, by hub name, local folder or local parquet files."""
+"""`hf:NAME[#SPLIT]`: a data set of the datasets library, by hub name, local folder or local files; tar files too."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from gftzoo.data.decoding import DecodingSource, picture_of
+from gftzoo.data.decoding import VERSION, DecodingSource, cell_content, shown
+from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, classes_of, column_of
+from gftzoo.data.picture import UnreadableError, one_line, read_header
+from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.sources import Source, Split, without_held_out
-from gftzoo.errors import GftzooError, UsageError
+from gftzoo.data.tars import open_tars
+from gftzoo.errors import GftzooError
 
-IMAGE_COLUMNS = ("image", "img", "jpg", "png")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
-FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
-CAPTION_COLUMNS = ("caption", "text", "txt", "prompt")
+FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
+LOOKED_AT = 16  # pictures whose headers say whether the data is grey
 
 
 class HubSource(DecodingSource):
-    """A memory-mapped table with an image column and a label or caption column; labels may be numbers or names."""
+    """A memory-mapped table with an image column and a label or caption column; labels may be numbers or names.
 
-    def __init__(self, name: str, table: Any) -> None:
-        super().__init__()
+    Args:
+        folders: where files may lie that rows name in place of a picture's bytes; relative ones lie in the first.
+    """
+
+    def __init__(self, name: str, table: Any, decoding: Decoding, folders: Sequence[Path]) -> None:
+        super().__init__(decoding)
         labels = [c for c in LABEL_COLUMNS if c in table.column_names]
-        if labels:
-            table = numbered(name, table, labels[0])
-        self.name, self.table = name, table
+        self.name, self.folders = name, folders
         self.image_column = column_of(name, IMAGE_COLUMNS, table.column_names, "image")
         self.condition = "class" if labels else "text"
         captions = () if labels else CAPTION_COLUMNS
         self.condition_column = column_of(name, (*labels, *captions), table.column_names, "label or caption")
-        self.class_names = _class_names(table, labels[0]) if labels else ()
-        self.conditions = table.select_columns([self.condition_column])  # without decoding an image
-        self.fingerprint = str(table._fingerprint)
+        self.fingerprint = f"{table._fingerprint}-{VERSION}{settings_of(name)}"
+        self.index: dict[Any, int] = {}
+        if labels:
+            table, found = with_labels(table, labels[0])
+            names = getattr(table.features[labels[0]], "names", None)
+            self.class_names, self.index = classes_of(name, found, names, f"column {labels[0]!r}")
+            self.empty_classes = tuple(sorted({*range(len(self.class_names))} - {self.index[label] for label in found}))
+        self.table = undecoded(table, self.image_column)
+        self.conditions = table.select_columns([self.condition_column])  # without reading an image
+        self.channels = 1 if self._all_grey() else 3
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def picture(self, row: int) -> Image.Image:
-        return picture_of(self.table[row][self.image_column])
+    def content(self, row: int) -> Path | bytes:
+        return cell_content(self.table[row][self.image_column], self.folders, self.decoding.outside)
 
     def place(self, row: int) -> str:
-        return f"row {row} of {self.name}"
+        return f"row {row} of {shown(self.name)}"
 
     @cached_property
     def undecoded(self) -> Any:
@@ -63,30 +73,49 @@ class HubSource(DecodingSource):
 
     def own_condition(self, row: int) -> int | str:
         value = self.conditions[row][self.condition_column]
-        if self.condition == "class":
-            return int(value)
-        if isinstance(value, list):  # several captions of one picture: the first
-            value = value[0] if value else None
-        return "" if value is None else str(value)
+        return self.index[value] if self.condition == "class" else caption_of(value)
+
+    def _all_grey(self) -> bool:
+        grey = []
+        for row in range(min(LOOKED_AT, len(self))):
+            try:
+                grey.append(read_header(self.content(row), self.decoding).grey)
+            except UnreadableError:  # counted when it is read
+                continue
+        return bool(grey) and all(grey)
 
 
-def open_hub(argument: str, split: Split) -> Source:
+def open_hub(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """Loads through the datasets library; local files need no network."""
     import datasets
 
-    without_held_out(f"hf:{argument}", split)
+    without_held_out(name, split)
     place, _, part = argument.partition("#")
-    if place.startswith(("/", ".")) and not Path(place).exists():  # a path, no name to look up
-        raise GftzooError(f"there is no folder or file {place!r} for data 'hf:{argument}'.")
+    there = os.path.exists(place)  # noqa: PTH110 (pathlib raises for names that are too long)
+    if place.startswith(("/", ".")) and not there:  # a path, no name to look up
+        raise GftzooError(f"there is no folder or file {place!r} for data {name!r}.")
+    if there and (tars := tar_files(Path(place))):
+        return open_tars(name, tars, decoding)
     try:
         table = _load(datasets, place, part or "train")
     except Exception as error:
         raise GftzooError(
-            f"data 'hf:{argument}' could not be loaded ({reason(error)}); check the name, or give a local folder."
+            f"data {name!r} could not be loaded ({reason(error)}); check the name, or give a local folder."
         ) from error
     if not len(table):
-        raise GftzooError(f"data 'hf:{argument}' has no rows.")
-    return HubSource(f"hf:{argument}", table)
+        raise GftzooError(f"data {name!r} has no rows.")
+    local = [Path(place) if Path(place).is_dir() else Path(place).parent] if there else []
+    return HubSource(name, table, decoding, [*local, Path(datasets.config.HF_CACHE_HOME).expanduser()])
+
+
+def tar_files(place: Path) -> list[Path]:
+    """The tar files that a path names: itself, or those of a folder that holds no other data."""
+    if place.is_file():
+        return [place] if place.suffix.lower() == ".tar" else []
+    files = [path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    tars = sorted(path for path in files if path.suffix.lower() == ".tar")
+    others = {path.suffix.lower() for path in files} & {*FORMATS, ".json", ".jsonl", ".csv"}
+    return [] if others else tars
 
 
 def _load(datasets: Any, place: str, part: str) -> Any:
@@ -95,42 +124,30 @@ def _load(datasets: Any, place: str, part: str) -> Any:
         return datasets.load_from_disk(place)
     if (path / "dataset_dict.json").is_file():
         return datasets.load_from_disk(place)[part]
-    if path.is_file() and path.suffix in FORMATS:
-        return datasets.load_dataset(FORMATS[path.suffix], data_files=[place], split=part)
+    if path.is_file() and path.suffix.lower() in FORMATS:
+        return datasets.load_dataset(FORMATS[path.suffix.lower()], data_files=[place], split=part)
     return datasets.load_dataset(place, split=part)
 
 
-def numbered(name: str, table: Any, column: str) -> Any:
-    """The table with class numbers in its label column: names get theirs in alphabetical order.
-
-    Raises UsageError for a label that is neither a name nor a whole number from 0 on.
-    """
+def with_labels(table: Any, column: str) -> tuple[Any, list[Any]]:
+    """The table with names in its label column made numbers, in alphabetical order, and the labels that there are."""
     kind = str(getattr(table.features[column], "dtype", ""))
     if kind in ("string", "large_string"):
         table, kind = table.class_encode_column(column), "int64"
-    for label in table.unique(column) if "int" in kind else table[:1][column]:
-        if not isinstance(label, int) or label < 0:
-            raise UsageError(
-                f"data {name!r} has the label {label!r} in its column {column!r}; valid are names, or whole numbers "
-                "from 0 on, in every row."
-            )
+    whole = "int" in kind or kind == "bool"
+    return table, table.unique(column) if whole else table[:1][column]  # one is enough to refuse the others
+
+
+def undecoded(table: Any, column: str) -> Any:
+    """The data set with an image column that gives the bytes of the file."""
+    import datasets
+
+    if isinstance((table.features or {}).get(column), datasets.Image):
+        return table.cast_column(column, datasets.Image(decode=False))
     return table
-
-
-def column_of(name: str, wanted: Sequence[str], columns: Sequence[str], what: str) -> str:
-    """The first of the wanted columns that is there; UsageError for none."""
-    found = next((column for column in wanted if column in columns), None)
-    if found is None:
-        raise UsageError(f"data {name!r} has no {what} column; it has {', '.join(columns)}.")
-    return found
 
 
 def reason(error: Exception) -> str:
     """The type of an error and the first line of what it says, which may be nothing."""
-    first = next(iter(str(error).strip().splitlines()), "")[:120]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _class_names(table: Any, column: str) -> tuple[str, ...]:
-    names = getattr(table.features[column], "names", None)
-    return tuple(names) if names else tuple(str(i) for i in range(max(table[column]) + 1))
+    said = one_line(error)
+    return f"{type(error).__name__}: {said}" if said != type(error).__name__ else said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 from torch import Tensor
 
+from gftzoo.data.settings import Decoding, settings_of, split_settings
 from gftzoo.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Source(ABC):
         size: native side of the square images; None where sizes differ.
         condition: what comes with an image, a class index or a caption.
         class_names: one per class; of captions, the groups they fall into, where there are such groups.
+        empty_classes: indices of classes without a picture, which are not drawn to be scored.
         named: captions are names: one that training has not seen says nothing about its picture.
         mirrorable: whether a horizontal flip of an image is still such an image.
         holds: what it holds where that is not images.
@@ -46,6 +49,7 @@ class Source(ABC):
     size: int | None = None
     condition: Literal["class", "text"] = "class"
     class_names: tuple[str, ...] = ()
+    empty_classes: tuple[int, ...] = ()
     named: bool = False
     mirrorable: bool = True
     holds: str = ""
@@ -103,30 +107,55 @@ class Source(ABC):
 
 
 def open_source(spec: str, split: Split = "train") -> Source:
-    """The source of a name such as `digits`, `imagefolder:PATH` or `hf:NAME`.
+    """The source of a name such as `digits`, `imagefolder:PATH` or `hf:NAME`; settings may follow (`#background=black`).
 
     Sources that are embedded have a fixed held-out part, which training never sees; others have none, and `train` and
     `all` are the same.
 
     Raises:
-        UsageError: an unknown name, or a split the source does not have.
+        UsageError: an unknown name, a split the source does not have, a setting that there is not.
         GftzooError: nothing readable there.
     """
-    kind, colon, argument = spec.partition(":")
-    openers = _openers()
-    if kind not in openers and (found := _of_a_plugin(kind)) is not None:
+    plain, decoding = split_settings(spec)
+    kind, colon, argument = plain.partition(":")
+    openers, readers = _openers(), _readers()
+    known = kind in openers or kind in readers
+    if not known and (found := _of_a_plugin(kind)) is not None:
         return found(argument, split)
-    if kind not in openers:
+    if not known:
         others = _plugin_names()
-        hint, forms = nearest(kind, [*openers, *others]), ", ".join([*_forms(), *others])
+        hint, forms = nearest(kind, [*openers, *readers, *others]), ", ".join([*_forms(), *others])
         raise UsageError(f"unknown data {spec!r}{hint}; valid are {forms}.")
     takes_argument = kind in _WITH_ARGUMENT
-    if argument.startswith("~"):  # which a shell leaves alone behind a colon
-        argument = str(Path(argument).expanduser())
     if takes_argument != bool(colon and argument):
         form = f"{kind}:{_WITH_ARGUMENT[kind]}" if takes_argument else kind
         raise UsageError(f"data {spec!r} is not complete or has too much; write {form}.")
+    argument = _absolute(kind, argument)
+    if kind in readers:
+        return readers[kind](argument, split, decoding, f"{kind}:{argument}{settings_of(spec)}")
+    if decoding != Decoding():
+        raise UsageError(f"data {kind!r} is decoded already and takes no {settings_of(spec)}; {', '.join(readers)} do.")
     return openers[kind](argument, split)
+
+
+def full_name(spec: str) -> str:
+    """The name of a source as it is recorded: a path in it holds whatever the working directory."""
+    plain, _ = split_settings(spec)
+    kind, colon, argument = plain.partition(":")
+    return f"{kind}{colon}{_absolute(kind, argument)}{settings_of(spec)}" if argument else spec
+
+
+def _absolute(kind: str, argument: str) -> str:
+    """What stands behind the colon, a local path in full."""
+    if kind not in _WITH_ARGUMENT or "://" in argument or "::" in argument:
+        return argument
+    path = Path(argument)
+    if argument.startswith("~"):  # which a shell leaves alone behind a colon
+        path = path.expanduser()
+    place = argument.partition("#")[0]
+    if kind == "hf" and not argument.startswith("~") and not os.path.exists(place):  # noqa: PTH110 (names that are too long)
+        return argument  # a name of the hub
+    return str(path.absolute())
 
 
 def _of_a_plugin(kind: str) -> Callable[[str, Split], Source] | None:
@@ -147,17 +176,16 @@ _WITH_ARGUMENT = {"imagefolder": "PATH", "hf": "NAME", "jsonl": "PATH", "cache":
 
 
 def _forms() -> list[str]:
-    return [f"{kind}:{_WITH_ARGUMENT[kind]}" if kind in _WITH_ARGUMENT else kind for kind in _openers()]
+    kinds = [*_openers(), *_readers()]
+    return [f"{kind}:{_WITH_ARGUMENT[kind]}" if kind in _WITH_ARGUMENT else kind for kind in kinds]
 
 
 def _openers() -> dict[str, Callable[[str, Split], Source]]:
+    """Sources that have pixels, or what was made of them."""
     from gftzoo.data.cache import open_cache
     from gftzoo.data.digits import open_digits
     from gftzoo.data.emoji import open_emoji, open_emoji_captions, open_emoji_nature
     from gftzoo.data.fashion import open_fashion
-    from gftzoo.data.folder import open_captions, open_folder
-    from gftzoo.data.hub import open_hub
-    from gftzoo.data.stream import open_stream
 
     return {
         "digits": open_digits,
@@ -165,12 +193,17 @@ def _openers() -> dict[str, Callable[[str, Split], Source]]:
         "emoji": open_emoji,
         "emoji-captions": open_emoji_captions,
         "emoji-nature": open_emoji_nature,
-        "imagefolder": open_folder,
-        "jsonl": open_captions,
-        "hf": open_hub,
         "cache": open_cache,
-        "stream": open_stream,
     }
+
+
+def _readers() -> dict[str, Callable[[str, Split, Decoding, str], Source]]:
+    """Sources that decode the pictures of files, as their settings say; they get their full name."""
+    from gftzoo.data.folder import open_captions, open_folder
+    from gftzoo.data.hub import open_hub
+    from gftzoo.data.stream import open_stream
+
+    return {"imagefolder": open_folder, "jsonl": open_captions, "hf": open_hub, "stream": open_stream}
 
 
 def without_held_out(spec: str, split: Split) -> None:

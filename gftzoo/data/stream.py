@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-import tarfile
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pyarrow import parquet
 from torch import Tensor
 
+from gftzoo.data.archive import FIRST, naming_of, samples, text_of, why_incomplete
 from gftzoo.data.cache import check_encoder
-from gftzoo.data.hub import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, column_of, reason
+from gftzoo.data.decoding import VERSION
+from gftzoo.data.hub import undecoded
+from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, column_of
 from gftzoo.data.lanes import Layout
-from gftzoo.data.manifest import MANIFEST_FILE, Manifest
+from gftzoo.data.manifest import Manifest
+from gftzoo.data.settings import Decoding, settings_of
+from gftzoo.data.shards import find_shards, kind_of, unreadable
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
-from gftzoo.zoo import ModelCard, validation_sentence
+from gftzoo.zoo import ModelCard
 
-KINDS = {".parquet": "parquet", ".tar": "webdataset"}
-WEB_IMAGES = (*IMAGE_COLUMNS, "jpeg", "webp", "bmp")
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-SAMPLE_KEY = re.compile(r"((?:.*/)?[^./]+)\.[^/]+$")  # of a webdataset member: what stands before the first dot
-FIRST = 10  # samples looked at before the start
 READ = 32  # samples taken from a file together
 OPEN = 16  # shards kept open
 
@@ -44,10 +45,21 @@ class StreamSource(Source):
 
     streamed = True
 
-    def __init__(self, name: str, shards: list[str], kind: str, manifest: Manifest | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        shards: list[str],
+        kind: str,
+        manifest: Manifest | None = None,
+        decoding: Decoding | None = None,
+    ) -> None:
         super().__init__()
         self.name, self.shards, self.kind, self.manifest = name, shards, kind, manifest
-        self.fingerprint = hashlib.sha256("\n".join(shards).encode()).hexdigest()[:16]
+        self.decoding = decoding or Decoding()
+        local = shards[0].removeprefix("file://") if shards[0].startswith(("file://", "/")) else None
+        self.folders = [] if local is None else [Path(local).parent]
+        listing = "\n".join([f"{VERSION} {settings_of(name)}", *shards])
+        self.fingerprint = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16]
         self.classes: int | None = None
         self._rows: dict[str, int] = {}
         self._open: dict[str, Any] = {}
@@ -61,8 +73,12 @@ class StreamSource(Source):
             self._rows = {url: shard.rows for url, shard in zip(shards, manifest.shards, strict=True)}
 
     def _look_at_columns(self) -> None:
+        if self.kind == "webdataset":
+            self.naming = naming_of(self.name, self.shards[0])
+            self.condition = self.naming.condition
+            return
         features = self.open(self.shards[0]).features or {}
-        self.image_column = column_of(self.name, WEB_IMAGES, list(features), "image")
+        self.image_column = column_of(self.name, IMAGE_COLUMNS, list(features), "image")
         labels = [column for column in LABEL_COLUMNS if column in features]
         self.condition = "class" if labels else "text"
         captions = () if labels else CAPTION_COLUMNS
@@ -88,8 +104,11 @@ class StreamSource(Source):
 
     def first_conditions(self, count: int) -> list[int | str]:
         """Conditions of the first samples of the first shard (at most ten)."""
-        rows = self.open(self.shards[0]).take(min(count, FIRST))
+        count = min(count, FIRST)
+        if self.kind == "webdataset":
+            return [self.as_condition(text) for _, text in islice(self.read(self.shards[0], 0), count)]
         column = "label" if self.condition == "class" else "caption"
+        rows = self.open(self.shards[0]).take(count)
         return [self.as_condition(row[column if self.manifest else self.condition_column]) for row in rows]
 
     def check(self, card: ModelCard) -> None:
@@ -120,12 +139,15 @@ class StreamSource(Source):
             try:
                 found = datasets.load_dataset(self.kind, data_files=[shard], split="train", streaming=True)
             except Exception as error:  # every protocol has its own
-                raise _unreadable(shard, error) from error
+                raise unreadable(shard, error) from error
             self._open[shard] = found
         return self._open[shard]
 
     def read(self, shard: str, start: int) -> Iterator[tuple[Any, Any]]:
         """The samples of a shard from row `start` on, images not yet decoded; GftzooError if it cannot be read."""
+        if self.kind == "webdataset":
+            yield from self._read_tar(shard, start)
+            return
         rows = self.open(shard)
         try:
             if self.manifest is not None:
@@ -139,19 +161,39 @@ class StreamSource(Source):
             for part in rows.iter(READ):  # as iterating does not, this leaves sharing among workers to the lanes
                 yield from zip(*(part[column] for column in wanted), strict=True)
         except Exception as error:
-            raise _unreadable(shard, error) from error
+            raise unreadable(shard, error) from error
+
+    def _read_tar(self, shard: str, start: int) -> Iterator[tuple[Any, Any]]:
+        row = 0
+        for key, sample in samples(shard, self.naming, lambda: row >= start):
+            pair = self.naming.pair(sample)
+            if pair is None:
+                self._tell(f"{why_incomplete(self.naming, key, sample, shard)} and is left out")
+                continue
+            row += 1
+            if row > start:
+                picture, condition = pair
+                assert condition.data is not None
+                yield picture.data, text_of(condition.data, condition.name)
+
+    def _tell(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def rows(self, shard: str) -> int:
         """The number of samples of a shard: from a parquet file's footer, or by going through a tar file's headers."""
         if shard not in self._rows:
-            self._rows[shard] = count_rows(shard, self.kind)
+            if self.kind == "webdataset":
+                found = sum(self.naming.pair(sample) is not None for _, sample in samples(shard, self.naming))
+            else:
+                found = count_rows(shard)
+            self._rows[shard] = found
         return self._rows[shard]
 
     def as_condition(self, value: Any) -> int | str:
         """The class index or caption of a sample; UsageError for a class that the model does not have."""
         if self.condition == "text":
-            value = value[0] if isinstance(value, list) and value else value
-            return "" if value is None else str(value)
+            return caption_of(value)
         try:
             label = int(value)
         except (TypeError, ValueError):
@@ -166,15 +208,6 @@ class StreamSource(Source):
         return label
 
 
-def undecoded(rows: Any, column: str) -> Any:
-    """The data set with an image column that gives the bytes of the file."""
-    import datasets
-
-    if isinstance((rows.features or {}).get(column), datasets.Image):
-        return rows.cast_column(column, datasets.Image(decode=False))
-    return rows
-
-
 def cached_views(values: list[Any], views: list[int], manifest: Manifest) -> Tensor:
     """One view of each sample of a cache: float32 (B, ...) or int64 codes (B, N)."""
     kind = np.int64 if manifest.content == "codes" else np.float32
@@ -185,79 +218,21 @@ def cached_views(values: list[Any], views: list[int], manifest: Manifest) -> Ten
     return torch.from_numpy(np.stack(rows).astype(kind))
 
 
-def count_rows(shard: str, kind: str) -> int:
-    """The samples of a parquet or tar file; GftzooError if it cannot be read."""
-    import fsspec
-
+def count_rows(shard: str) -> int:
+    """The rows of a parquet file; GftzooError if it cannot be read."""
     try:
         with fsspec.open(shard, "rb") as file:
-            if kind == "parquet":
-                from pyarrow import parquet
-
-                return int(parquet.ParquetFile(file).metadata.num_rows)
-            keys, last = 0, None
-            with tarfile.open(fileobj=file, mode="r:*") as archive:
-                for member in archive:
-                    found = SAMPLE_KEY.match(member.name) if member.isfile() else None
-                    if found and found[1] != last:
-                        keys, last = keys + 1, found[1]
-            return keys
+            return int(parquet.ParquetFile(file).metadata.num_rows)
     except Exception as error:
-        raise _unreadable(shard, error) from error
+        raise unreadable(shard, error) from error
 
 
-def open_stream(argument: str, split: Split) -> Source:
+def open_stream(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """The shards that a URL names, in the order of their names; GftzooError for none, or of no known kind."""
-    name = f"stream:{argument}"
     without_held_out(name, split)
     shards, manifest = find_shards(argument)
     if manifest is not None:
+        if decoding != Decoding():
+            raise UsageError(f"data {name!r} is a cache, which is decoded already; leave {settings_of(name)} out.")
         return StreamSource(name, shards, "arrow", manifest)
-    if not shards:
-        raise GftzooError(
-            f"data {name!r} names no file; write a folder, a glob such as *.parquet, or part-{{00..15}}.tar."
-        )
-    kinds = {next((kind for suffix, kind in KINDS.items() if shard.endswith(suffix)), shard) for shard in shards}
-    if len(kinds) != 1 or not kinds <= set(KINDS.values()):
-        raise GftzooError(f"data {name!r} holds {', '.join(sorted(kinds)[:3])}; valid are only .parquet or only .tar.")
-    return StreamSource(name, shards, kinds.pop())
-
-
-def find_shards(argument: str) -> tuple[list[str], Manifest | None]:
-    """The URLs of the shards, and the manifest where they are a cache's."""
-    from fsspec.core import url_to_fs
-
-    ranged = RANGE.search(argument)
-    if ranged:
-        width = len(ranged[1])
-        numbers = range(int(ranged[1]), int(ranged[2]) + 1)
-        return [argument[: ranged.start()] + f"{n:0{width}d}" + argument[ranged.end() :] for n in numbers], None
-    try:
-        files, path = url_to_fs(argument)
-        if "*" in argument or "?" in argument:
-            return sorted(files.unstrip_protocol(found) for found in files.glob(path)), None
-        if not files.isdir(path):
-            return [files.unstrip_protocol(path)] if files.exists(path) else [], None
-        folder = files.unstrip_protocol(path).rstrip("/")
-        if files.exists(f"{path.rstrip('/')}/{MANIFEST_FILE}"):
-            return _cache_shards(folder, files.cat_file(f"{path.rstrip('/')}/{MANIFEST_FILE}"))
-        found = [files.unstrip_protocol(entry) for entry in files.find(path)]
-        return sorted(url for url in found if url.endswith(tuple(KINDS))), None
-    except GftzooError:
-        raise
-    except Exception as error:  # every protocol has its own
-        raise _unreadable(argument, error) from error
-
-
-def _cache_shards(folder: str, text: bytes) -> tuple[list[str], Manifest]:
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        raise GftzooError(validation_sentence(f"{folder}/{MANIFEST_FILE}", error)) from error
-    if not manifest.shards:
-        raise GftzooError(f"cache {folder!r} is not complete; go on with the `gftzoo cache` that began it.")
-    return [f"{folder}/{shard.file}" for shard in manifest.shards], manifest
-
-
-def _unreadable(url: str, error: Exception) -> GftzooError:
-    return GftzooError(f"{url!r} could not be read ({reason(error)}); check the address and its access.")
+    return StreamSource(name, shards, kind_of(name, shards), decoding=decoding)

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from gftzoo.data.cache import CacheSource
-from gftzoo.data.decoding import DAMAGED, picture_of, pixels_of
+from gftzoo.data.decoding import cell_content
 from gftzoo.data.lanes import Lane, Layout, Sample
 from gftzoo.data.manifest import Manifest
+from gftzoo.data.picture import UnreadableError, pixels_of
 from gftzoo.data.sources import Source
 from gftzoo.data.stream import StreamSource, cached_views
 from gftzoo.errors import GftzooError
@@ -194,14 +195,15 @@ class StreamData(PictureData):
             sample = self.lane(lane)[first + (offset - first + step) % block]
             picture, condition = sample.value
             try:
-                return pixels_of(picture_of(picture), self.resolution, self.channels), condition
-            except DAMAGED as error:
+                content = cell_content(picture, self.source.folders, self.source.decoding.outside)
+                return pixels_of(content, self.resolution, self.channels, self.source.decoding), condition
+            except UnreadableError as error:
                 self.refuse(sample, error)
         raise GftzooError(f"data {self.source.name!r} has {block:,} pictures in a row of which none can be read.")
 
     def refuse(self, sample: Sample, error: Exception) -> None:
         """Counts an unreadable picture, once however often it comes by."""
-        problem = f"row {sample.row:,} of {sample.shard} cannot be read ({str(error).partition(' at 0x')[0]})"
+        problem = f"row {sample.row:,} of {sample.shard} cannot be read ({error})"
         if problem not in self.source.problems:
             self.source.problems.append(problem)
 

@@ -12,12 +12,14 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gftzoo import pictures
 from gftzoo.data import Source
-from gftzoo.data.decoding import PICTURE_SUFFIXES
+from gftzoo.data.decoding import shown
+from gftzoo.data.picture import UnreadableError, picture_suffixes, whole_picture
+from gftzoo.data.settings import split_settings
+from gftzoo.data.walk import LeftOut, pictures_below
 from gftzoo.errors import GftzooError, UsageError
 
 BATCH = 64
@@ -30,29 +32,47 @@ def to_uint8(images_BCHW: Tensor) -> Tensor:
 
 def image_count(path: Path) -> int:
     """Number of images in a folder or an npz; GftzooError if there is none."""
-    count = len(_image_paths(path)) if path.is_dir() else _npz_header(path)[0]
+    count = len(_image_paths(path)[0]) if is_folder(path) else _npz_header(path)[0]
     if not count:
-        raise GftzooError(f"{str(path)!r} holds no images ({', '.join(PICTURE_SUFFIXES)}, or an npz with arr_0).")
+        left_out = "".join(f" {line}." for line in _image_paths(path)[1]) if is_folder(path) else ""
+        raise GftzooError(
+            f"{str(path)!r} holds no images ({', '.join(picture_suffixes())}, or an npz with arr_0).{left_out}"
+        )
     return count
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path, perhaps with settings of how pictures are decoded behind it, is a folder."""
+    return Path(split_settings(str(path))[0]).is_dir()
 
 
 def file_batches(path: Path) -> Iterator[tuple[Tensor, Sequence[int] | None]]:
     """Batches of (uint8 images, None) of a folder or npz, in constant memory; a batch ends where the size changes."""
-    yield from _folder_batches(path) if path.is_dir() else _npz_batches(path)
+    yield from _folder_batches(path) if is_folder(path) else _npz_batches(path)
 
 
-def _image_paths(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+def left_out_of(path: Path) -> list[str]:
+    """Sentences about what is in a folder of images and is not scored."""
+    return _image_paths(path)[1] if is_folder(path) else []
+
+
+def _image_paths(path: Path) -> tuple[list[Path], list[str]]:
+    """The pictures below a folder, and sentences about what else is there."""
+    folder = Path(split_settings(str(path))[0])
+    left_out = LeftOut(folder)
+    return pictures_below(folder, left_out), left_out.sentences()
 
 
 def _folder_batches(folder: Path) -> Iterator[tuple[Tensor, None]]:
     batch: list[Tensor] = []
-    for path in _image_paths(folder):
+    _, decoding = split_settings(str(folder))
+    for path in _image_paths(folder)[0]:
         try:
-            with Image.open(path) as picture:
-                pixels_HWC = np.array(picture.convert("RGB"))
-        except (OSError, UnidentifiedImageError, ValueError) as error:
-            raise GftzooError(f"{str(path)!r} is damaged or no image ({error}); remove it and score again.") from error
+            pixels_HWC = np.array(whole_picture(path, 3, decoding))
+        except UnreadableError as error:
+            raise GftzooError(
+                f"{shown(path)!r} is damaged or no image ({error}); remove it and score again."
+            ) from error
         image_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
         if batch and (len(batch) == BATCH or batch[0].shape != image_CHW.shape):
             yield torch.stack(batch), None

@@ -1,0 +1,50 @@
+"""What comes with the pictures of a table or a tar file: names of columns, classes and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gftzoo.data.decoding import shown
+from gftzoo.errors import UsageError
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "jpeg", "webp", "bmp")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
+CAPTION_COLUMNS = ("caption", "text", "txt", "prompt")
+
+
+def classes_of(
+    name: str, labels: Iterable[Any], names: Sequence[str] | None, where: str
+) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """The names of classes, and the class of each label that there is.
+
+    Labels that have names keep their places, also those without a picture. Numbers without names become classes in
+    their order, so that labels from 1, or with gaps, leave no class empty; the class is named by its label.
+    Raises UsageError for a label that is neither a name nor a whole number from 0 on.
+    """
+    labels = list(labels)
+    for label in labels:
+        wrong = not isinstance(label, int) or label < 0
+        if wrong or (names is not None and label >= len(names)):
+            valid = "names, or whole numbers from 0 on" if names is None else f"0 to {len(names) - 1}, which have names"
+            raise UsageError(f"data {name!r} has the label {label!r} in its {where}; valid are {valid}, in every row.")
+    if names is not None:
+        return tuple(shown(n) for n in names), {label: label for label in range(len(names))}
+    ordered = sorted(labels)
+    return tuple(str(int(label)) for label in ordered), {label: index for index, label in enumerate(ordered)}
+
+
+def caption_of(value: Any) -> str:
+    """A caption; of several of one picture, the first."""
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return "" if value is None else str(value)
+
+
+def column_of(name: str, wanted: Sequence[str], columns: Sequence[str], what: str) -> str:
+    """The first of the wanted columns that is there, in whatever case; UsageError for none."""
+    lower = {column.lower(): column for column in reversed(columns)} | {column: column for column in columns}
+    found = next((lower[column] for column in wanted if column in lower), None)
+    if found is None:
+        raise UsageError(f"data {name!r} has no {what} column; it has {', '.join(columns)}.")
+    return found
