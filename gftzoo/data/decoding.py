@@ -26,7 +26,7 @@ class DecodingSource(Source):
         self.decoding = decoding or Decoding()
 
     @abstractmethod
-    def content(self, row: int) -> Path | bytes:
+    def stored(self, row: int) -> Path | bytes:
         """The picture's file or what is in it; UnreadableError if there is none."""
 
     @abstractmethod
@@ -44,7 +44,7 @@ class DecodingSource(Source):
         for _ in range(len(self)):
             row = self.readable(row)
             try:
-                return pixels_of(self.content(row), resolution, channels, self.decoding)
+                return pixels_of(self.stored(row), resolution, channels, self.decoding)
             except UnreadableError as error:
                 self.refuse(row, error)
         raise self.nothing_readable()

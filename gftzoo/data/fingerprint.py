@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from pathlib import Path
 from typing import Literal
 
 import fsspec
 
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.hub import reason
+from gftzoo.data.picture import UnreadableError
 from gftzoo.data.sources import Source
 from gftzoo.data.stream import StreamSource
 from gftzoo.errors import GftzooError
@@ -85,24 +85,25 @@ def _of_rows(source: Source) -> tuple[str, str]:
     digest = hashlib.sha256(f"{len(source)} {source.listing}".encode())
     whole = len(rows) == len(source)
     for row in rows:
-        content, complete = _read(source.stored(row))
+        content, complete = _read(source, row)
         digest.update(f"\n{source.condition_of(row)} {len(content)} ".encode(errors="surrogatepass") + content)
         whole = whole and complete
     return digest.hexdigest()[:32], "" if whole else source.times
 
 
-def _read(stored: Path | bytes) -> tuple[bytes, bool]:
-    """Both ends of what is stored, and whether that is all of it."""
-    if isinstance(stored, bytes):
-        return stored, True
+def _read(source: Source, row: int) -> tuple[bytes, bool]:
+    """Both ends of what is stored of an image, and whether that is all of it."""
     try:
+        stored = source.stored(row)
+        if isinstance(stored, bytes):
+            return stored, True
         with stored.open("rb") as file:
             content = file.read(2 * END + 1)
             if len(content) <= 2 * END:
                 return content, True
             file.seek(-END, 2)
             return content[:END] + file.read(), False
-    except OSError:  # missing or not allowed, which the source tells of by itself
+    except (OSError, UnreadableError):  # missing or not allowed, which the source tells of by itself
         return b"", True
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,27 +48,11 @@ class HubSource(DecodingSource):
     def __len__(self) -> int:
         return len(self.table)
 
-    def content(self, row: int) -> Path | bytes:
+    def stored(self, row: int) -> Path | bytes:
         return cell_content(self.table[row][self.image_column], self.folders, self.decoding.outside)
 
     def place(self, row: int) -> str:
         return f"row {row} of {shown(self.name)}"
-
-    @cached_property
-    def undecoded(self) -> Any:
-        """The table with the bytes of image files in place of pictures."""
-        import datasets
-
-        if not isinstance(self.table.features[self.image_column], datasets.Image):
-            return self.table
-        return self.table.cast_column(self.image_column, datasets.Image(decode=False))
-
-    def stored(self, row: int) -> Path | bytes:
-        value = self.undecoded[row][self.image_column]
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if isinstance(value, dict) and content is None and value.get("path"):
-            return Path(value["path"])
-        return content if isinstance(content, bytes) else repr(content).encode()
 
     def own_condition(self, row: int) -> int | str:
         value = self.conditions[row][self.condition_column]
@@ -79,7 +62,7 @@ class HubSource(DecodingSource):
         grey = []
         for row in range(min(LOOKED_AT, len(self))):
             try:
-                grey.append(read_header(self.content(row), self.decoding).grey)
+                grey.append(read_header(self.stored(row), self.decoding).grey)
             except UnreadableError:  # counted when it is read
                 continue
         return bool(grey) and all(grey)

@@ -107,7 +107,7 @@ class Source(ABC):
 
 
 def open_source(spec: str, split: Split = "train") -> Source:
-    """The source of a name such as `digits`, `imagefolder:PATH` or `hf:NAME`; settings may follow (`#background=black`).
+    """The source of a name such as `digits` or `imagefolder:PATH`; settings may follow it (`#background=black`).
 
     Sources that are embedded have a fixed held-out part, which training never sees; others have none, and `train` and
     `all` are the same.

@@ -71,7 +71,7 @@ class TarSource(DecodingSource):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def content(self, row: int) -> bytes:
+    def stored(self, row: int) -> bytes:
         file, piece = self.rows[row]
         try:
             with file.open("rb") as raw:

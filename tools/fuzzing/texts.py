@@ -71,7 +71,7 @@ class TarTarget(Target):
         rows = range(len(source))
         for row in rows:
             source.image(row, SIDE, 3)
-        return [(source.content(row), source.texts[row].strip()) for row in rows]
+        return [(source.stored(row), source.texts[row].strip()) for row in rows]
 
     def in_order(self, path: Path) -> list[tuple[bytes, str]]:
         source = open_source(f"stream:{path}")
