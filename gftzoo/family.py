@@ -16,6 +16,7 @@ from gftzoo.errors import PluginError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
+from gftzoo.layers.temperature import Affine, Prediction, strength
 from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
 from gftzoo.zoo import ModelCard, TokenizerSpec
 
@@ -132,8 +133,17 @@ class Family:
     def draw_problem(self, model: Any, latents: Tensor, generator: SampleGenerator) -> Problem:
         return cast(Problem, self._call("draw_problem", model=model, latents=latents, generator=generator))
 
+    def prediction(self, model: Any, problem: Problem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        """What the hook `predict` returns: a tensor, or both outputs of an affine temperature."""
+        found: Prediction = self._call("predict", model=model, problem=problem, condition=condition, beta=beta)
+        return found
+
     def predict(self, model: Any, problem: Problem, condition: Tensor, beta: Tensor | None) -> Tensor:
-        return cast(Tensor, self._call("predict", model=model, problem=problem, condition=condition, beta=beta))
+        """The prediction (B, ...) at the temperatures `beta` (B,); None is the plain one."""
+        found = self.prediction(model, problem, condition, beta)
+        if isinstance(found, Affine):
+            return found.c if beta is None else found.at(strength(beta))
+        return found
 
     def loss_term(self, model: Any, prediction: Tensor, problem: Problem) -> Tensor:
         loss_B = cast(Tensor, self._call("loss_term", model=model, prediction=prediction, problem=problem))

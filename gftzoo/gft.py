@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.temperature import Affine, Prediction, each, plain
 from gftzoo.model import Model
 from gftzoo.objective import Forwards, Objective, ObjectiveOptions
 
@@ -69,21 +70,21 @@ class GFT(Objective):
     def loss_at(self, model: Model, problem: Problem, condition: Tensor, beta_B: Tensor, dropped_B: Tensor) -> Tensor:
         """The loss (B,) for given temperatures in [0, 1] and dropped samples (Algorithm 1 of the paper)."""
         family = model.family
-        # A dropped sample is an unconditional one: it sees the null condition and beta = 1. Its mixing weight stays
-        # the drawn beta, as in the released code, unless `dropped_mix` says otherwise.
-        if self.options.dropped_mix == "one":
-            beta_B = torch.where(dropped_B, 1.0, beta_B)
+        # A dropped sample is an unconditional one: it sees the null condition and beta = 1.
         beta_in_B = torch.where(dropped_B, 1.0, beta_B)
-        s_BX = family.predict(model, problem, family.condition_drop(model, condition, dropped_B), beta_in_B).float()
-        u_BX = self.unconditional(model, problem, condition, dropped_B, s_BX.detach())
-        weight_BX = beta_B.view(-1, *[1] * (s_BX.ndim - 1))
-        mixed_BX = weight_BX * s_BX + (1 - weight_BX) * u_BX  # f_c = beta f_s + (1 - beta) f_u
-        loss_B = family.loss_term(model, mixed_BX, problem)
+        shown = family.condition_drop(model, condition, dropped_B)
+        prediction = each(family.prediction(model, problem, shown, beta_in_B), torch.Tensor.float)
+        u_BX = self.unconditional(model, problem, condition, dropped_B, plain(prediction).detach())
+        # Its mixing weight stays the drawn beta, as in the released code, unless `dropped_mix` says otherwise. An affine
+        # network has no slope to learn there.
+        if self.options.dropped_mix == "one" or isinstance(prediction, Affine):
+            beta_B = beta_in_B
+        loss_B = family.loss_term(model, mix(prediction, u_BX, beta_B), problem)
         # d mixed / d f_s is beta, so that low temperatures learn slowly; the weight moves no minimum, only the pace
         return loss_B / beta_B ** POWERS[self.options.weighting]
 
     def unconditional(
-        self, model: Model, problem: Problem, condition: Tensor, dropped_B: Tensor, s_BX: Tensor
+        self, model: Model, problem: Problem, condition: Tensor, dropped_B: Tensor, plain_BX: Tensor
     ) -> Tensor:
         """sg[f_u] (B, ...): dropped samples reuse their own prediction, the others take a pass without gradient.
 
@@ -97,8 +98,19 @@ class GFT(Objective):
         beta_in = torch.ones_like(rows, dtype=torch.float32) if self.options.unconditional_input == "one" else None
         with torch.no_grad(), deterministic(model.network):
             null = model.family.condition_drop(model, condition[rows], everyone)
-            u_RX = model.family.predict(model, problem.select(rows), null, beta_in).float()
-        return s_BX.index_copy(0, rows, u_RX)
+            u_RX = plain(model.family.prediction(model, problem.select(rows), null, beta_in)).float()
+        return plain_BX.index_copy(0, rows, u_RX)
+
+
+def mix(prediction: Prediction, u_BX: Tensor, beta_B: Tensor) -> Tensor:
+    """f_c = beta f_s + (1 - beta) f_u, (B, ...): what the data teaches (eq. 6 of the paper).
+
+    With an affine f_s = c + (1/beta - 1) d it is beta c + (1 - beta)(d + f_u), which is finite down to beta = 0.
+    """
+    beta_BX = beta_B.view(-1, *[1] * (u_BX.ndim - 1))
+    if isinstance(prediction, Affine):
+        return beta_BX * prediction.c + (1 - beta_BX) * (prediction.d + u_BX)
+    return beta_BX * prediction + (1 - beta_BX) * u_BX
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gftzoo.errors import UsageError
+from gftzoo.layers.temperature import Affine, Prediction, plain
 from gftzoo.zoo import Schedule
 
 
@@ -35,7 +36,7 @@ class Guidance(ABC):
         return None
 
     @abstractmethod
-    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
+    def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
         """The guided prediction, (G, ...) -> (B, ...), in the space where guidance is linear (noise or logits)."""
 
 
@@ -43,15 +44,16 @@ class Guidance(ABC):
 class Unguided(Guidance):
     """The conditional model as it is."""
 
-    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
-        return prediction_G
+    def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
+        return plain(prediction_G)
 
 
 @dataclass(frozen=True)
 class Temperature(Guidance):
     """GFT: one pass of the network that sees the sampling temperature `value` in (0, 1].
 
-    `schedule="linear"` mirrors a linear guidance ramp: beta(progress) = 1 / (1 + (1/value - 1) * progress).
+    `schedule="linear"` mirrors a linear guidance ramp: beta(progress) = 1 / (1 + (1/value - 1) * progress). An embedded
+    temperature enters with `beta`, an affine one at the read-out, in `combine`.
     """
 
     value: float
@@ -65,12 +67,14 @@ class Temperature(Guidance):
             )
 
     def beta(self, batch: int, progress: float = 0.0, device: torch.device | str = "cpu") -> Tensor:
-        scale = 1.0 / self.value
-        ramp = 1.0 if self.schedule == "constant" else progress
-        return torch.full((batch,), 1.0 / (1.0 + (scale - 1.0) * ramp), device=device)
+        return torch.full((batch,), 1.0 / (1.0 + self.strength(progress)), device=device)
 
-    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
-        return prediction_G
+    def strength(self, progress: float) -> float:
+        """s = 1/beta - 1 at that progress."""
+        return (1.0 / self.value - 1.0) * (1.0 if self.schedule == "constant" else progress)
+
+    def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
+        return prediction_G.at(self.strength(progress)) if isinstance(prediction_G, Affine) else prediction_G
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class ClassifierFree(Guidance):
         if not 0.0 <= self.scale < float("inf"):
             raise UsageError(f"the CFG scale must be a number >= 0 and is {self.scale:g}; 1 is off (try --cfg 1.5).")
 
-    def combine(self, prediction_G: Tensor, progress: float = 0.0) -> Tensor:
+    def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
         ramp = 1.0 if self.schedule == "constant" else progress
-        conditional_B, unconditional_B = prediction_G.chunk(2)
+        conditional_B, unconditional_B = plain(prediction_G).chunk(2)
         return unconditional_B + (1.0 + (self.scale - 1.0) * ramp) * (conditional_B - unconditional_B)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.family import Family
+from gftzoo.layers.temperature import with_idle_slope
 from gftzoo.model import Model
 from gftzoo.parts import join_parts
 from gftzoo.plugins import load_family
@@ -166,7 +167,7 @@ def import_model(
     family = load_family(card.family)
     found = read_tensors(path, entry)
     network = family.build_network(card)
-    load_weights(network, family.import_weights(card, found.tensors), str(path))
+    load_weights(network, with_idle_slope(network, family.import_weights(card, found.tensors)), str(path))
     provenance = {"weights": Path(path).name, "sha256": sha256(path), "entry": found.entry}
     return Model(card, network, tokenizer, family, provenance)
 

@@ -13,6 +13,7 @@ from gftzoo.errors import UsageError
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT, GFTOptions, deterministic
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
 from gftzoo.objectives.conditional import Conditional
@@ -75,13 +76,13 @@ def test_skipping_dropped_samples_changes_nothing(nano_name: str) -> None:
 def test_the_unconditional_pass_sees_only_samples_that_are_not_dropped(nano_name: str, monkeypatch) -> None:
     step = make_step(nano_name)
     rows: list[tuple[int, bool]] = []
-    predict = step.model.family.predict
+    prediction = step.model.family.prediction
 
-    def counting(model: Model, problem: Problem, condition: Tensor, beta: Tensor | None) -> Tensor:
+    def counting(model: Model, problem: Problem, condition: Tensor, beta: Tensor | None) -> Prediction:
         rows.append((len(condition), torch.is_grad_enabled()))
-        return predict(model, problem, condition, beta)
+        return prediction(model, problem, condition, beta)
 
-    monkeypatch.setattr(step.model.family, "predict", counting)
+    monkeypatch.setattr(step.model.family, "prediction", counting)
     dropped = torch.tensor([True, False, True, False])
     GFT().loss_at(step.model, step.problem, step.condition, torch.full((BATCH,), 0.5), dropped)
     assert rows == [(BATCH, True), (2, False)]

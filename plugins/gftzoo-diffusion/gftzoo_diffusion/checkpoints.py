@@ -23,7 +23,7 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor], network: DiTNetw
     another resolution its own positions.
     """
     fitted = fit_classes(tensors, card.classes + 1, LABELS, LABELS)
-    if card.temperature and not any(key in fitted for key in temperature_keys(network)):
+    if card.temperature and network.embeds and not any(key in fitted for key in temperature_keys(network)):
         fitted |= new_temperature_input(network)
     positions = fitted.get("pos_embed")
     side = card.grid // network.patch

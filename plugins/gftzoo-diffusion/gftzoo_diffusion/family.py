@@ -14,6 +14,7 @@ from gftzoo.family import FamilyOptions, Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
 from gftzoo.zoo import ModelCard
 from gftzoo_diffusion import sampler
@@ -60,8 +61,8 @@ class DiffusionFamily:
         return DiffusionProblem(latents, training_process().noised(latents, t_B, noise), t_B, noise)
 
     @hookimpl
-    def predict(self, model: Model, problem: DiffusionProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
-        output: Tensor = model.network(problem.x_t, problem.t, condition, beta)
+    def predict(self, model: Model, problem: DiffusionProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        output: Prediction = model.network(problem.x_t, problem.t, condition, beta)
         return output
 
     @hookimpl

@@ -9,20 +9,28 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SINUSOID, SinusoidEmbedding, sinusoid
+from gftzoo.layers.temperature import (
+    Affine,
+    Prediction,
+    Slope,
+    TemperatureOptions,
+    each,
+    linear_readout,
+    start_slope,
+    zero_layer,
+)
 
 BetaEmbedding = Literal["linear", "mlp", "3-layer"]
 
 
-class DiTNetwork(BaseModel):
+class DiTNetwork(TemperatureOptions):
     """Hyperparameters of a DiT; sides, channels and classes follow from the card's tokenizer and data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     depth: int = Field(gt=0, description="transformer blocks")
     width: int = Field(gt=0, description="hidden size, a multiple of 4 and of the heads")
@@ -104,9 +112,13 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, patch * patch * channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
+    def features(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
+        """What the patches are read from (B, T, D)."""
         shift_BD, scale_BD = self.adaLN_modulation(c_BD).chunk(2, dim=1)
-        return self.linear(modulate(self.norm_final(x_BTD), shift_BD, scale_BD))
+        return modulate(self.norm_final(x_BTD), shift_BD, scale_BD)
+
+    def forward(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
+        return self.linear(self.features(x_BTD, c_BD))
 
 
 class DiT(nn.Module):
@@ -123,11 +135,12 @@ class DiT(nn.Module):
     def __init__(self, network: DiTNetwork, side: int, channels: int, classes: int, temperature: bool) -> None:
         super().__init__()
         width, by_projection = network.width, network.beta_embedding == "linear"
+        embeds, affine = temperature and network.embeds, temperature and network.affine
         self.patch, self.beta_scale = network.patch, network.beta_scale
         self.out_channels = channels * (2 if network.learn_sigma else 1)
         self.x_embedder = PatchEmbed(side, network.patch, channels, width, bias=True)
-        self.t_embedder = TimestepEmbedder(width, with_beta=temperature and by_projection)
-        if temperature and not by_projection:
+        self.t_embedder = TimestepEmbedder(width, with_beta=embeds and by_projection)
+        if embeds and not by_projection:
             layers = {"mlp": 2, "3-layer": 3}[network.beta_embedding]
             self.beta_embedder = SinusoidEmbedding(width, network.beta_scale, layers=layers)
         self.y_embedder = LabelEmbedder(classes, width)
@@ -135,21 +148,29 @@ class DiT(nn.Module):
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
         self.blocks = nn.ModuleList(DiTBlock(width, network.heads, network.mlp_ratio) for _ in range(network.depth))
         self.final_layer = FinalLayer(width, network.patch, self.out_channels)
+        self.slope = build_slope(network, self.out_channels) if affine else None
         self.initialise()
 
-    def forward(self, x_BCHW: Tensor, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None = None) -> Tensor:
-        """The prediction (B, C or 2C, H, W) at timesteps 0..999; `beta_B` None leaves the temperature out."""
+    def forward(self, x_BCHW: Tensor, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
+        """The prediction (B, C or 2C, H, W) at timesteps 0..999; `beta_B` None leaves the embedded temperature out."""
         x_BTD = self.x_embedder(x_BCHW) + self.pos_embed
         c_BD = self.condition(t_B, y_B, beta_B)
         for block in self.blocks:
             x_BTD = block(x_BTD, c_BD)
-        return self.unpatchify(self.final_layer(x_BTD, c_BD))
+        return each(self.read_out(x_BTD, c_BD), self.unpatchify)
+
+    def read_out(self, x_BTD: Tensor, c_BD: Tensor) -> Prediction:
+        """Patches (B, T, patch * patch * C) of the last hidden state; two of them where the temperature is affine."""
+        features_BTD = self.final_layer.features(x_BTD, c_BD)
+        patches_BTP = self.final_layer.linear(features_BTD)
+        return patches_BTP if self.slope is None else Affine(patches_BTP, self.slope(x_BTD, features_BTD, c_BD))
 
     def condition(self, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """Timestep, class and temperature as one vector (B, D)."""
         if beta_B is not None and hasattr(self, "beta_embedder"):
             return self.t_embedder(t_B) + self.y_embedder(y_B) + self.beta_embedder(beta_B)
-        scaled_beta_B = None if beta_B is None else self.beta_scale * beta_B.float()
+        projected = beta_B is not None and hasattr(self.t_embedder, "cond_proj")
+        scaled_beta_B = self.beta_scale * beta_B.float() if projected else None
         return self.t_embedder(t_B, scaled_beta_B) + self.y_embedder(y_B)
 
     def unpatchify(self, x_BTP: Tensor) -> Tensor:
@@ -172,10 +193,20 @@ class DiT(nn.Module):
         small += [self.beta_embedder.mlp[-1]] if hasattr(self, "beta_embedder") else []
         for module in small:
             nn.init.normal_(module.weight, std=0.02)
-        zero = [block.adaLN_modulation[1] for block in self.blocks]
-        for module in [*zero, self.final_layer.adaLN_modulation[1], self.final_layer.linear]:
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, DiTBlock | FinalLayer):
+                zero_layer(module.adaLN_modulation[1])
+        zero_layer(self.final_layer.linear)
+        start_slope(self)
+
+
+def build_slope(network: DiTNetwork, channels: int) -> Slope:
+    """d, on the features of the final layer, or with blocks and a final layer of its own."""
+    width, patch = network.width, network.patch
+    if not network.temperature_blocks:
+        return Slope(linear_readout(width, patch * patch * channels, network.temperature_rank, bias=True))
+    blocks = (DiTBlock(width, network.heads, network.mlp_ratio) for _ in range(network.temperature_blocks))
+    return Slope(FinalLayer(width, patch, channels), blocks)
 
 
 def sincos_positions(width: int, side: int) -> Tensor:

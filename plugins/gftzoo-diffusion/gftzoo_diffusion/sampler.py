@@ -16,6 +16,7 @@ from torch import Tensor
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
+from gftzoo.layers.temperature import each, plain
 from gftzoo.model import Model
 from gftzoo.zoo import ModelCard
 from gftzoo_diffusion.network import DiTNetwork
@@ -114,9 +115,10 @@ def guided(
     t_G = torch.full((len(x_GCHW),), timestep, device=x_BCHW.device)
     condition_G = guidance.expand(condition, model.null_condition(condition))
     beta_G = guidance.beta(len(x_GCHW), progress, x_BCHW.device)
-    output_GC = model.network(x_GCHW, t_G, condition_G, beta_G).float()
+    output_GC = each(model.network(x_GCHW, t_G, condition_G, beta_G), Tensor.float)
     steered = channels if settings.guided_channels == "all" else min(3, channels)
-    return torch.cat([guidance.combine(output_GC[:, :steered], progress), output_GC[:rows, steered:]], dim=1)
+    guided_BC = guidance.combine(each(output_GC, lambda o: o[:, :steered]), progress)
+    return torch.cat([guided_BC, plain(output_GC)[:rows, steered:]], dim=1)
 
 
 def solver_route(settings: DiffusionSampler) -> Route:

@@ -22,7 +22,7 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor], options: Network
     rows that start at the null class, which is kept.
     """
     fitted = {key: value for key, value in tensors.items() if not left_by_sampling(key)}
-    if card.temperature and not any(key.startswith(TEMPERATURE) for key in fitted):
+    if card.temperature and options.embeds and not any(key.startswith(TEMPERATURE) for key in fitted):
         fitted |= idle_embedding(TEMPERATURE, options.width)
     return fit_classes(fitted, card.classes + 1, LABELS, LABELS)
 

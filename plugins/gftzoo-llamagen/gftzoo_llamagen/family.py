@@ -19,6 +19,7 @@ from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
 from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
 from gftzoo.zoo import ModelCard, TokenizerSpec
@@ -63,8 +64,8 @@ class LlamaGenFamily:
         return CodeProblem(latents.long().flatten(1))
 
     @hookimpl
-    def predict(self, model: Model, problem: CodeProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
-        logits_BNV: Tensor = model.network(problem.codes_BN, condition, beta)
+    def predict(self, model: Model, problem: CodeProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        logits_BNV: Prediction = model.network(problem.codes_BN, condition, beta)
         return logits_BNV
 
     @hookimpl

@@ -13,14 +13,23 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.zoo import Frozen, ModelCard
+from gftzoo.layers.temperature import (
+    Affine,
+    Prediction,
+    ResidualMLP,
+    Slope,
+    TemperatureOptions,
+    linear_readout,
+    start_slope,
+)
+from gftzoo.zoo import ModelCard
 from gftzoo_llamagen.conditions import CaptionEmbedding, ClassEmbedding, present
 from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
 
 INIT_STD = 0.02
 
 
-class NetworkOptions(Frozen):
+class NetworkOptions(TemperatureOptions):
     """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")
@@ -72,11 +81,12 @@ class Transformer(nn.Module):
         self.norm = RMSNorm(width)
         self.output = nn.Linear(width, card.tokenizer.codebook, bias=False)
         self.t_embedder: SinusoidEmbedding | None = None
-        if card.temperature:
+        if card.temperature and options.embeds:
             # The released code computes the sinusoid in the type of its weights unless it is compiled; in bfloat16 that
             # is another function, on which the released 3B model was trained.
             precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.beta_precision]
             self.t_embedder = SinusoidEmbedding(width, options.beta_scale, precision)
+        self.slope = build_slope(options, card.tokenizer.codebook) if card.temperature and options.affine else None
         self.initialise()
 
     def initialise(self) -> None:
@@ -89,6 +99,7 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.output.weight)
         if self.t_embedder is not None:
             nn.init.zeros_(self.t_embedder.mlp[2].weight)
+        start_slope(self)
 
     @property
     def head_width(self) -> int:
@@ -113,7 +124,7 @@ class Transformer(nn.Module):
         padding_free = present(condition)
         return torch.cat([padding_free, padding_free.new_ones(len(condition), length - self.prefix)], 1)
 
-    def forward(self, codes_BN: Tensor, condition: Tensor, beta_B: Tensor | None = None) -> Tensor:
+    def forward(self, codes_BN: Tensor, condition: Tensor, beta_B: Tensor | None = None) -> Prediction:
         """Logits (B, N, V), float32, of all codes.
 
         Args:
@@ -129,7 +140,13 @@ class Transformer(nn.Module):
         mask = None if columns is None else causal_mask(columns)
         for block in self.layers:
             x_BLD = block(x_BLD, cos_LP, sin_LP, mask)
-        return self.output(self.norm(x_BLD[:, self.prefix - 1 :])).float()
+        return self.read_out(x_BLD[:, self.prefix - 1 :])
+
+    def read_out(self, x_XD: Tensor) -> Prediction:
+        """Logits (X, V), float32, of the last hidden state; two of them where the temperature is affine."""
+        features_XD = self.norm(x_XD)
+        logits_XV = self.output(features_XD).float()
+        return logits_XV if self.slope is None else Affine(logits_XV, self.slope(x_XD, features_XD).float())
 
     def new_decoder(self, condition: Tensor, beta_B: Tensor | None) -> Decoder:
         """An empty cache for the given conditions."""
@@ -154,13 +171,13 @@ class Decoder:
         self.slot_S = torch.arange(slots, device=weight.device)
         self.cos_LP, self.sin_LP = network.rotations(weight.device)
 
-    def prefill(self) -> Tensor:
+    def prefill(self) -> Prediction:
         """Reads the condition; logits (B, V) of the first code."""
         network = self.network
         x_BTD = network.embed_condition(self.condition, self.beta_B)
         return self._advance(x_BTD, self.slot_S[: network.prefix])
 
-    def step(self, code_B: Tensor, position_1: Tensor) -> Tensor:
+    def step(self, code_B: Tensor, position_1: Tensor) -> Prediction:
         """Reads the code at a position (1,) of the sequence; logits (B, V) of the next."""
         return self._advance(self.network.tok_embeddings(code_B).unsqueeze(1), position_1)
 
@@ -170,7 +187,7 @@ class Decoder:
             cache.keep(rows)
         self.columns_BS = None if self.columns_BS is None else self.columns_BS[:rows]
 
-    def _advance(self, x_BLD: Tensor, position_L: Tensor) -> Tensor:
+    def _advance(self, x_BLD: Tensor, position_L: Tensor) -> Prediction:
         past_LS = self.slot_S <= position_L[:, None]
         mask = past_LS[None, None]
         if self.columns_BS is not None:
@@ -179,7 +196,16 @@ class Decoder:
         cos_LP, sin_LP = self.cos_LP[position_L], self.sin_LP[position_L]
         for block, cache in zip(self.network.layers, self.caches, strict=True):
             x_BLD = block(x_BLD, cos_LP, sin_LP, mask, cache, position_L)
-        return self.network.output(self.network.norm(x_BLD[:, -1])).float()
+        return self.network.read_out(x_BLD[:, -1])
+
+
+def build_slope(options: NetworkOptions, codebook: int) -> Slope:
+    """d, on the features that the logits are read from, or behind MLPs and a norm of its own."""
+    readout = linear_readout(options.width, codebook, options.temperature_rank)
+    if not options.temperature_blocks:
+        return Slope(readout)
+    blocks = (ResidualMLP(options.width) for _ in range(options.temperature_blocks))
+    return Slope(nn.Sequential(RMSNorm(options.width), readout), blocks)
 
 
 def causal_mask(columns_BL: Tensor) -> Tensor:

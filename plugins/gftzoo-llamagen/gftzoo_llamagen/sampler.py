@@ -17,6 +17,7 @@ from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance, Temperature
 from gftzoo.layers import categorical
+from gftzoo.layers.temperature import Prediction
 from gftzoo.zoo import Frozen
 from gftzoo_llamagen.network import Decoder, Transformer
 
@@ -41,12 +42,14 @@ def sample(
 
     Raises UsageError for a temperature that changes on the way: the network reads beta once, with the condition.
     """
-    if isinstance(guidance, Temperature) and guidance.schedule != "constant":
+    network: Transformer = model.network
+    embeds = network.t_embedder is not None
+    if embeds and isinstance(guidance, Temperature) and guidance.schedule != "constant":
         raise UsageError(
             f"{model.card.name} reads beta once, before the first code, and cannot follow schedule "
-            f"{guidance.schedule!r}; valid is 'constant' (leave --schedule out)."
+            f"{guidance.schedule!r}; valid is 'constant' (leave --schedule out), or a model trained with "
+            "-o network.temperature_input=affine."
         )
-    network: Transformer = model.network
     condition_G = guidance.expand(condition_B, model.null_condition(condition_B))
     decoder = network.new_decoder(condition_G, guidance.beta(len(condition_G), device=model.device))
     step = compiled(decoder) if settings.compile else decoder.step
@@ -66,7 +69,7 @@ def sample(
     return torch.stack(codes, 1)
 
 
-def compiled(decoder: Decoder) -> Callable[[Tensor, Tensor], Tensor]:
+def compiled(decoder: Decoder) -> Callable[[Tensor, Tensor], Prediction]:
     """The decoding step as one graph; on a GPU it is recorded once and replayed."""
     on_gpu = decoder.slot_S.is_cuda
     for cache in decoder.caches if on_gpu else ():

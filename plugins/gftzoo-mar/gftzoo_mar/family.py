@@ -18,6 +18,7 @@ from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
+from gftzoo.layers.temperature import Prediction, each
 from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
 from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_mar import checkpoints, sampler
@@ -105,14 +106,14 @@ class MARFamily:
         return pose(tokens_BLC, mask_BL, t_BLK, generator.normal(tokens, options.head_repeats, channels))
 
     @hookimpl
-    def predict(self, model: Any, problem: MARProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
+    def predict(self, model: Any, problem: MARProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
         network: MAR = model.network
         p = problem
         z_BMW = network(p.tokens_BVC, p.visible_BV, p.masked_BM, condition, beta, p.real_BV)
         noisy_BMKC = training_schedule(model.device).corrupt(p.target_BMC.unsqueeze(2), p.t_BMK, p.noise_BMKC)
         beta_B11 = None if beta is None else beta[:, None, None]
         out_BMKX = network.diffloss.net(noisy_BMKC, p.t_BMK, z_BMW.unsqueeze(2), beta_B11)
-        return out_BMKX if learned_variance(model) else out_BMKX[..., : network.channels]
+        return out_BMKX if learned_variance(model) else each(out_BMKX, lambda out: out[..., : network.channels])
 
     @hookimpl
     def loss_term(self, model: Any, prediction: Tensor, problem: MARProblem) -> Tensor:

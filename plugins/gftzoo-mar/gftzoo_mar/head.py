@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
+from gftzoo.layers.temperature import Affine, Prediction, Slope, start_slope
 from gftzoo_mar.schedule import TRAIN_STEPS
 
 BETA_SCALE = 1000.0  # what the temperature's sinusoids multiply beta with
@@ -40,9 +41,13 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, out_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
+    def features(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
+        """What noise and variance are read from (X, H)."""
         shift_XH, scale_XH = self.adaLN_modulation[1](active_XH).chunk(2, -1)
-        return self.linear(torch.addcmul(shift_XH, self.norm_final(x_XH), 1 + scale_XH))
+        return torch.addcmul(shift_XH, self.norm_final(x_XH), 1 + scale_XH)
+
+    def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
+        return self.linear(self.features(x_XH, active_XH))
 
 
 class HeadMLP(nn.Module):
@@ -56,6 +61,7 @@ class HeadMLP(nn.Module):
         self.res_blocks = nn.ModuleList(ResBlock(width) for _ in range(depth))
         self.final_layer = FinalLayer(width, 2 * channels)
         self.beta_embed = SinusoidEmbedding(width, BETA_SCALE) if temperature else None
+        self.slope: Slope | None = None  # of an affine temperature
 
     def initialise(self) -> None:
         """Xavier for the linear layers, small timestep embedding, identity blocks and a zero output."""
@@ -67,9 +73,11 @@ class HeadMLP(nn.Module):
         for embedding in small:
             nn.init.normal_(embedding.mlp[0].weight, std=0.02)
             nn.init.normal_(embedding.mlp[2].weight, std=0.02)
-        for block in [*self.res_blocks, self.final_layer]:
-            nn.init.zeros_(block.adaLN_modulation[1].weight)
+        for module in self.modules():
+            if isinstance(module, ResBlock | FinalLayer):
+                nn.init.zeros_(module.adaLN_modulation[1].weight)
         nn.init.zeros_(self.final_layer.linear.weight)
+        start_slope(self)
 
     def embed_time(self, t_X: Tensor) -> Tensor:
         """The embedding (X, H) of integer timesteps; each of the 1000 is computed once where there are more tokens."""
@@ -84,15 +92,20 @@ class HeadMLP(nn.Module):
             condition_XH = condition_XH + self.beta_embed(beta_X)
         return condition_XH
 
-    def denoise(self, x_XC: Tensor, y_XH: Tensor) -> Tensor:
-        """Noise and variance share (X, 2C), given the sum of timestep and condition embedding."""
+    def denoise(self, x_XC: Tensor, y_XH: Tensor) -> Prediction:
+        """Noise and variance share (X, 2C), given the sum of timestep and condition embedding.
+
+        Two of them where the temperature is affine.
+        """
         x_XH = self.input_proj(x_XC)
         active_XH = F.silu(y_XH)  # every block starts with this activation of the same vector
         for block in self.res_blocks:
             x_XH = block(x_XH, active_XH)
-        return self.final_layer(x_XH, active_XH)
+        features_XH = self.final_layer.features(x_XH, active_XH)
+        out_XC = self.final_layer.linear(features_XH)
+        return out_XC if self.slope is None else Affine(out_XC, self.slope(x_XH, features_XH, active_XH))
 
-    def forward(self, x_XC: Tensor, t_X: Tensor, z_XW: Tensor, beta_X: Tensor | None = None) -> Tensor:
+    def forward(self, x_XC: Tensor, t_X: Tensor, z_XW: Tensor, beta_X: Tensor | None = None) -> Prediction:
         return self.denoise(x_XC, self.embed_time(t_X) + self.embed_condition(z_XW, beta_X))
 
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.zoo import Frozen
-from gftzoo_mar.head import BETA_SCALE, DiffusionHead
+from gftzoo.layers.temperature import Slope, TemperatureOptions, linear_readout
+from gftzoo_mar.head import BETA_SCALE, DiffusionHead, FinalLayer, ResBlock
 
 
-class NetworkOptions(Frozen):
+class NetworkOptions(TemperatureOptions):
     """Sizes of a MAR network, and how it is trained under GFT."""
 
     width: int = Field(768, gt=0, description="width of encoder and decoder")
@@ -38,7 +38,7 @@ class NetworkOptions(Frozen):
         "batch", description="one share of masked tokens for a batch (official), or one for each sample"
     )
     head_repeats: int = Field(4, gt=0, description="timesteps and noises per token and training step")
-    beta_input: Literal["buffer", "head", "both"] = Field("head", description="where the temperature enters")
+    beta_input: Literal["buffer", "head", "both"] = Field("head", description="where an embedded temperature enters")
     gft_variance: Literal["learned", "fixed"] = Field(
         "fixed", description="under GFT: learn the head's variance from the mixed prediction, or leave it out"
     )
@@ -95,10 +95,13 @@ class MAR(nn.Module):
         self.decoder_blocks = _blocks(options)
         self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.diffusion_pos_embed_learned = nn.Parameter(torch.zeros(1, tokens, width))
-        in_buffer = temperature and options.beta_input in ("buffer", "both")
-        in_head = temperature and options.beta_input in ("head", "both")
+        embeds, affine = temperature and options.embeds, temperature and options.affine
+        in_buffer = embeds and options.beta_input in ("buffer", "both")
+        in_head = embeds and options.beta_input in ("head", "both")
         self.beta_embed = SinusoidEmbedding(width, BETA_SCALE) if in_buffer else None
         self.diffloss = DiffusionHead(channels, width, options.head_width, options.head_depth, in_head)
+        if affine:
+            self.diffloss.net.slope = build_slope(options, channels)
         self.initialise()
 
     def initialise(self) -> None:
@@ -172,6 +175,14 @@ class MAR(nn.Module):
         condition_BW = self.embed_condition(class_B, beta_B)
         encoded_BSW = self.encode(tokens_BVC, visible_BV, condition_BW, real_BV)
         return self.decode(encoded_BSW, visible_BV, wanted_BM, real_BV)
+
+
+def build_slope(options: NetworkOptions, channels: int) -> Slope:
+    """d, on the features that the head reads noise and variance from, or with blocks and a read-out of its own."""
+    width = options.head_width
+    if not options.temperature_blocks:
+        return Slope(linear_readout(width, 2 * channels, options.temperature_rank, bias=True))
+    return Slope(FinalLayer(width, 2 * channels), (ResBlock(width) for _ in range(options.temperature_blocks)))
 
 
 def _blocks(options: NetworkOptions) -> nn.ModuleList:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
+from gftzoo.layers.temperature import each, plain
 from gftzoo.zoo import Frozen
 from gftzoo_mar.network import MAR, unpatchify
 from gftzoo_mar.schedule import Schedule, Spacing, sampling_schedule
@@ -56,10 +57,11 @@ class HeadSampler:
         condition_GMH = self.net.embed_condition(z_GMW, None if beta_G is None else beta_G[:, None])
         x_BMC, scaled_BNMC = noise_BNMC[:, 0], self.settings.head_temperature * noise_BNMC
         for row, k in enumerate(reversed(range(self.settings.head_steps)), start=1):
-            out_GMX = self.net.denoise(self.guidance.repeat(x_BMC), self.time_KH[k] + condition_GMH).float()
-            eps_BMC = self.guidance.combine(out_GMX[..., :channels], progress)
+            out_GMX = self.net.denoise(self.guidance.repeat(x_BMC), self.time_KH[k] + condition_GMH)
+            out_GMX = each(out_GMX, Tensor.float)
+            eps_BMC = self.guidance.combine(each(out_GMX, lambda out: out[..., :channels]), progress)
             # The variance is the conditional pass's: guidance is for the noise only.
-            share = out_GMX[:batch, ..., channels:] if self.learned_variance else self.settings.variance_share
+            share = plain(out_GMX)[:batch, ..., channels:] if self.learned_variance else self.settings.variance_share
             x_BMC = self.schedule.step(x_BMC, k, eps_BMC, share, scaled_BNMC[:, row])
         return x_BMC
 

@@ -58,7 +58,7 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     """
     fitted = from_original(card, tensors) if any(key.startswith(ORIGINAL) for key in tensors) else dict(tensors)
     network = card.network_options(SDNetwork)
-    if card.temperature and TEMPERATURE not in fitted:
+    if card.temperature and network.embeds and TEMPERATURE not in fitted:
         fitted[TEMPERATURE] = torch.zeros(network.channels[0], network.temperature_width)
     if network.lora_rank is not None and not any(".lora_" in key for key in fitted):
         fitted = with_factors(fitted, network.lora_rank)

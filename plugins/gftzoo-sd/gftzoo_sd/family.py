@@ -16,6 +16,7 @@ from gftzoo.family import FamilyOptions, Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
 from gftzoo.tokenizers import Tokenizer
 from gftzoo.zoo import ModelCard, TokenizerSpec
@@ -62,7 +63,7 @@ class StableDiffusionFamily:
         return NoiseProblem(x_t, t_B, noise)
 
     @hookimpl
-    def predict(self, model: Model, problem: NoiseProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
+    def predict(self, model: Model, problem: NoiseProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
         return predict_noise(model.network, problem.x_t, problem.t, condition, beta)
 
     @hookimpl

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from gftzoo.layers.temperature import is_slope
 from gftzoo_sd.network import SDNetwork
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -25,7 +26,7 @@ def add_lora(unet: nn.Module, network: SDNetwork) -> nn.Module:
     alpha = network.lora_alpha or rank
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(TARGETS)), unet, ADAPTER)
     for name, parameter in unet.named_parameters():
-        if name == TEMPERATURE or ".lora_" in name:
+        if name == TEMPERATURE or ".lora_" in name or is_slope(name):
             parameter.requires_grad_(True)
     return unet
 

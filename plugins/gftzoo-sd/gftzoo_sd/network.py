@@ -9,17 +9,16 @@ import math
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from gftzoo.errors import UsageError
-from gftzoo.zoo import Frozen, ModelCard
-
-# torch.rand's smallest step: s = 1/beta - 1 stays finite, and every positive draw keeps the released code's value.
-SMALLEST_BETA = 2.0**-24
+from gftzoo.layers.temperature import Affine, Prediction, Slope, TemperatureOptions, start_slope, strength
+from gftzoo.zoo import ModelCard
 
 
-class SDNetwork(Frozen):
+class SDNetwork(TemperatureOptions):
     """Options of the UNet; the defaults are Stable Diffusion 1.5's."""
 
     channels: tuple[int, ...] = Field((320, 640, 1280, 1280), description="per level, finest first")
@@ -43,7 +42,7 @@ class SDNetwork(Frozen):
 
 
 def build_unet(card: ModelCard) -> UNet2DConditionModel:
-    """The UNet of a card, without LoRA; `time_embedding.cond_proj` is there iff `card.temperature`.
+    """The UNet of a card, without LoRA; `time_embedding.cond_proj` and `conv_out.slope` are its temperature inputs.
 
     Raises UsageError where the latent does not halve as often as the network does.
     """
@@ -67,20 +66,46 @@ def build_unet(card: ModelCard) -> UNet2DConditionModel:
         cross_attention_dim=network.text_width,
         attention_head_dim=network.heads,  # diffusers' old name: it counts heads
         norm_num_groups=network.norm_groups,
-        time_cond_proj_dim=network.temperature_width if card.temperature else None,
+        time_cond_proj_dim=network.temperature_width if card.temperature and network.embeds else None,
     )
-    if card.temperature:
+    if card.temperature and network.affine:
+        unet.conv_out = SlopedConv(network, card.tokenizer.channels)
+    if card.temperature and network.embeds:
         nn.init.normal_(unet.time_embedding.cond_proj.weight, std=0.02)  # from scratch; fine-tuning starts at zero
     return unet
 
 
-def predict_noise(network: nn.Module, x_t: Tensor, t_B: Tensor, text_BTD: Tensor, beta_B: Tensor | None) -> Tensor:
+def predict_noise(network: nn.Module, x_t: Tensor, t_B: Tensor, text_BTD: Tensor, beta_B: Tensor | None) -> Prediction:
     """The predicted noise (B, C, h, w); `beta_B` None leaves the temperature's projection out altogether."""
     condition_BE = None
-    if beta_B is not None:
+    if beta_B is not None and network.time_embedding.cond_proj is not None:
         condition_BE = embed_temperature(beta_B, network.time_embedding.cond_proj.in_features)
     noise: Tensor = network(x_t, t_B, encoder_hidden_states=text_BTD, timestep_cond=condition_BE).sample
-    return noise
+    return Affine(*noise.chunk(2, dim=1)) if isinstance(network.conv_out, SlopedConv) else noise
+
+
+class SlopedConv(nn.Conv2d):
+    """The UNet's last layer and, behind its channels, those of the slope d; keys and shapes of the layer stay."""
+
+    def __init__(self, network: SDNetwork, channels: int) -> None:
+        width = network.channels[0]
+        super().__init__(width, channels, 3, padding=1)
+        blocks = (ResidualConv(width, network.norm_groups) for _ in range(network.temperature_blocks))
+        self.slope = Slope(nn.Conv2d(width, channels, 3, padding=1), blocks)
+        start_slope(self)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+        return torch.cat([super().forward(input), self.slope(input, input)], dim=1)
+
+
+class ResidualConv(ResnetBlock2D):
+    """diffusers' residual block, without a timestep of its own: a block of the slope's."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__(in_channels=width, out_channels=width, temb_channels=None, groups=groups)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return super().forward(x_BCHW, None)
 
 
 def embed_temperature(beta_B: Tensor, width: int) -> Tensor:
@@ -88,7 +113,7 @@ def embed_temperature(beta_B: Tensor, width: int) -> Tensor:
 
     thu-ml/GFT stable-diffusion-v1-5/train.py; at beta = 1 it is 0 ... 0, 1 ... 1.
     """
-    s_B = 1.0 / beta_B.float().clamp(min=SMALLEST_BETA) - 1.0
+    s_B = strength(beta_B)
     half = width // 2
     index_E = torch.arange(half, dtype=torch.float32, device=beta_B.device)
     frequency_E = torch.exp(-math.log(10_000.0) / (half - 1) * index_E)

@@ -14,6 +14,7 @@ from torch import Tensor
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import ClassifierFree, Guidance
+from gftzoo.layers.temperature import each
 from gftzoo.model import Model
 from gftzoo_sd.network import predict_noise
 from gftzoo_sd.text import encode_prompts
@@ -78,7 +79,8 @@ def sample(
         progress = index / max(len(scheduler.timesteps) - 1, 1)
         x_GCHW = guidance.repeat(x_BCHW)
         beta_G = guidance.beta(len(x_GCHW), progress, x_BCHW.device)
-        noise_G = predict_noise(model.network, x_GCHW, t.expand(len(x_GCHW)), condition_G, beta_G).float()
+        noise_G = predict_noise(model.network, x_GCHW, t.expand(len(x_GCHW)), condition_G, beta_G)
+        noise_G = each(noise_G, Tensor.float)
         noise_B = guidance.combine(noise_G, progress)
         x_BCHW = scheduler.step(noise_B, t, x_BCHW, **step_noise(settings, x_BCHW, generator)).prev_sample
     return x_BCHW

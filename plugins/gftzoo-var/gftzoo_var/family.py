@@ -19,6 +19,7 @@ from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
 from gftzoo.hookspecs import hookimpl
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
 from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
 from gftzoo.zoo import ModelCard, TokenizerSpec
@@ -72,8 +73,8 @@ class VARFamily:
         return ScaleProblem(codes_BL, model.require_tokenizer().teacher_inputs(codes_BL))
 
     @hookimpl
-    def predict(self, model: Model, problem: ScaleProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
-        logits_BLV: Tensor = model.network(problem.inputs_BTE, condition, beta)
+    def predict(self, model: Model, problem: ScaleProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        logits_BLV: Prediction = model.network(problem.inputs_BTE, condition, beta)
         return logits_BLV
 
     @hookimpl
@@ -105,7 +106,7 @@ class VARFamily:
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return fit_weights(card, tensors, card.network_options(NetworkOptions).width)
+        return fit_weights(card, tensors, card.network_options(NetworkOptions))
 
     @hookimpl
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -16,13 +16,22 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.zoo import Frozen, ModelCard
+from gftzoo.layers.temperature import (
+    Affine,
+    Prediction,
+    ResidualMLP,
+    Slope,
+    TemperatureOptions,
+    linear_readout,
+    start_slope,
+)
+from gftzoo.zoo import ModelCard
 from gftzoo_var.layers import Block, Cache, HeadNorm, attention_backend, modulation
 
 LOGGER = logging.getLogger("gftzoo.family")  # goes into the run's log.txt
 
 
-class NetworkOptions(Frozen):
+class NetworkOptions(TemperatureOptions):
     """Options of the network; codebook, scales and classes follow from tokenizer and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")
@@ -79,7 +88,8 @@ class VAR(nn.Module):
         )
         self.head_nm = HeadNorm(width)
         self.head = nn.Linear(width, spec.codebook)
-        self.beta_embed = SinusoidEmbedding(width, options.beta_scale) if card.temperature else None
+        self.beta_embed = SinusoidEmbedding(width, options.beta_scale) if card.temperature and options.embeds else None
+        self.slope = build_slope(options, spec.codebook) if card.temperature and options.affine else None
         level_L = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes), output_size=length)
         self.register_buffer("lvl_1L", level_L[None])
         self.register_buffer("attn_bias_for_masking", block_causal_bias(level_L))
@@ -107,6 +117,7 @@ class VAR(nn.Module):
             gates, rest = block.ada_gss[0, 0].split([2, 4]) if options.shared_adaln else gate_rows(block)
             gates.mul_(options.gamma_init)
             rest.mul_(0.5)
+        start_slope(self)
 
     def condition(self, label_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """What feeds the first token and every modulation (B, C): the class, and the temperature where there is one."""
@@ -115,7 +126,7 @@ class VAR(nn.Module):
             condition_BC = condition_BC + self.beta_embed(beta_B)
         return condition_BC
 
-    def forward(self, inputs_BTE: Tensor, label_B: Tensor, beta_B: Tensor | None = None) -> Tensor:
+    def forward(self, inputs_BTE: Tensor, label_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
         """Logits (B, L, V), float32, of all scales; a token sees its own scale and those before.
 
         Args:
@@ -131,7 +142,7 @@ class VAR(nn.Module):
         """Empty keys and values, for `step`."""
         return [Cache() for _ in self.blocks]
 
-    def step(self, scale: int, inputs_BNE: Tensor | None, condition_BC: Tensor, caches: list[Cache]) -> Tensor:
+    def step(self, scale: int, inputs_BNE: Tensor | None, condition_BC: Tensor, caches: list[Cache]) -> Prediction:
         """Logits (B, N, V), float32, of one scale, after those before have gone through the same caches.
 
         Args:
@@ -150,7 +161,7 @@ class VAR(nn.Module):
 
     def _run(
         self, x_BLC: Tensor, condition_BC: Tensor, rows: slice, mask_11LL: Tensor | None, caches: list[Cache] | None
-    ) -> Tensor:
+    ) -> Prediction:
         self._report_attention(x_BLC, mask_11LL is not None)
         x_BLC = x_BLC + self.lvl_embed(self.lvl_1L[:, rows]) + self.pos_1LC[:, rows]
         steering = condition_BC
@@ -158,7 +169,11 @@ class VAR(nn.Module):
             steering = self.shared_ada_lin(condition_BC)[:, None].unflatten(-1, (6, -1))
         for index, block in enumerate(self.blocks):
             x_BLC = block(x_BLC, steering, mask_11LL, None if caches is None else caches[index])
-        return self.head(self.head_nm(x_BLC.float(), condition_BC.float())).float()
+        features_BLC = self.head_nm(x_BLC.float(), condition_BC.float())
+        logits_BLV = self.head(features_BLC).float()
+        if self.slope is None:
+            return logits_BLV
+        return Affine(logits_BLV, self.slope(x_BLC.float(), features_BLC, condition_BC.float()).float())
 
     @torch.compiler.disable
     def _report_attention(self, x_BLC: Tensor, masked: bool) -> None:
@@ -173,6 +188,25 @@ class VAR(nn.Module):
         width = self.options.width // self.options.heads
         self.backends[kind] = attention_backend(width, device, dtype, masked)
         LOGGER.info(f"attention ({kind}; {device.type}, {dtype}): {self.backends[kind]}")
+
+
+class OwnHead(nn.Module):
+    """Logits of a slope with blocks of its own: a norm steered by the condition, then a layer."""
+
+    def __init__(self, width: int, readout: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.readout = HeadNorm(width), readout
+
+    def forward(self, x_BLC: Tensor, condition_BC: Tensor) -> Tensor:
+        return self.readout(self.norm(x_BLC, condition_BC))
+
+
+def build_slope(options: NetworkOptions, codebook: int) -> Slope:
+    """d, on the features that the logits are read from, or behind MLPs and a norm of its own."""
+    readout = linear_readout(options.width, codebook, options.temperature_rank, bias=True)
+    if not options.temperature_blocks:
+        return Slope(readout)
+    return Slope(OwnHead(options.width, readout), (ResidualMLP(options.width) for _ in range(options.temperature_blocks)))
 
 
 def drop_rates(options: NetworkOptions) -> list[float]:

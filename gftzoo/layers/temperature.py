@@ -1,0 +1,165 @@
+"""How a network sees the temperature beta: embedded as published, or through an affine read-out, which is exact.
+
+The optimum of Guidance-Free Training (arXiv 2501.15420) is affine in s = 1/beta - 1 with f_c the conditional and f_u the
+unconditional prediction: f_s = f_c + s (f_c - f_u). A network with two outputs, c and d, has that form by itself:
+f_s = c + s d, the plain prediction c and the slope d. d has a read-out of its own that starts at zero, so that c keeps
+the keys, shapes and values of official weights. Suffixes: B batch, X any dimensions, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gftzoo.zoo import Frozen
+
+TemperatureInput = Literal["embedding", "affine", "both"]
+
+# torch.rand's smallest step: s = 1/beta - 1 stays finite, and every positive draw keeps its value.
+SMALLEST_BETA = 2.0**-24
+
+
+class Affine(NamedTuple):
+    """A prediction for every temperature at once, f_s = c + s d with s = 1/beta - 1; both (B, ...)."""
+
+    c: Tensor
+    d: Tensor
+
+    def at(self, s_B: Tensor | float) -> Tensor:
+        """f_s (B, ...) at the strengths s, (B,) or one for all; at s = 0 it is c to the bit."""
+        if isinstance(s_B, Tensor):
+            s_B = s_B.view(-1, *[1] * (self.c.ndim - 1))
+        return self.c + s_B * self.d
+
+
+Prediction = Tensor | Affine
+
+
+def each(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Prediction:
+    """The prediction with `change`, which must be linear (a slice, a cast, a view), applied to each of its tensors."""
+    return Affine(*map(change, prediction)) if isinstance(prediction, Affine) else change(prediction)
+
+
+def plain(prediction: Prediction) -> Tensor:
+    """The prediction at beta = 1: c of an affine one, any other as it is."""
+    return prediction.c if isinstance(prediction, Affine) else prediction
+
+
+def strength(beta_B: Tensor) -> Tensor:
+    """s = 1/beta - 1 of temperatures in [0, 1], finite at 0."""
+    return 1.0 / beta_B.float().clamp(min=SMALLEST_BETA) - 1.0
+
+
+class TemperatureOptions(Frozen):
+    """Options of a network's temperature input; a family's network options inherit them."""
+
+    temperature_input: TemperatureInput = Field(
+        "embedding",
+        description="embedding as published, an affine read-out c + (1/beta - 1) d, or both; released weights embed",
+    )
+    temperature_blocks: int = Field(
+        0, ge=0, le=64, description="blocks of d's own behind the trunk; with 0, d is one layer and can be baked"
+    )
+    temperature_rank: int | None = Field(
+        None, gt=0, description="d's layer as a product of two of this rank, for large codebooks; null is a full matrix"
+    )
+
+    @property
+    def embeds(self) -> bool:
+        """Whether beta is embedded."""
+        return self.temperature_input != "affine"
+
+    @property
+    def affine(self) -> bool:
+        """Whether there is a slope d."""
+        return self.temperature_input != "embedding"
+
+
+class Slope(nn.Module):
+    """d: a read-out on the features that c is read from, or a read-out behind blocks of its own.
+
+    Every network keeps it under the attribute `slope`, by which its parameters are known (`is_slope`).
+
+    Args:
+        readout: features to d without blocks; with them, hidden state and conditions to d. `zero_readout` starts it.
+        blocks: modules of hidden state and conditions.
+    """
+
+    def __init__(self, readout: nn.Module, blocks: Iterable[nn.Module] = ()) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.readout = readout
+
+    def forward(self, hidden: Tensor, features: Tensor, *conditions: Tensor) -> Tensor:
+        """d, given the trunk's hidden state and the features that c is read from."""
+        if not self.blocks:
+            return self.readout(features)
+        for block in self.blocks:
+            hidden = block(hidden, *conditions)
+        return self.readout(hidden, *conditions)
+
+
+class ResidualMLP(nn.Module):
+    """x + W2 silu(W1 norm(x)), position by position: a block of d's own that needs no cache of keys and values."""
+
+    def __init__(self, width: int, ratio: float = 4.0) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
+
+    def forward(self, x_XD: Tensor, *conditions: Tensor) -> Tensor:
+        return x_XD + self.mlp(self.norm(x_XD))
+
+
+def linear_readout(width: int, out: int, rank: int | None = None, bias: bool = False) -> nn.Module:
+    """A linear layer (X, D) -> (X, out), or two through `rank`; not yet zero."""
+    if rank is None:
+        return nn.Linear(width, out, bias=bias)
+    return nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, out, bias=bias))
+
+
+def start_slope(network: nn.Module) -> None:
+    """Zeroes the last layer of every slope in the network, in place: it starts as the plain model, to the bit."""
+    for module in network.modules():
+        if isinstance(module, Slope):
+            last = [m for m in module.readout.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+            zero_layer(getattr(module.readout, "linear", last[-1]))
+
+
+def zero_layer(layer: nn.Module) -> None:
+    """Weight and bias zero, in place."""
+    for parameter in layer.parameters(recurse=False):
+        nn.init.zeros_(parameter)
+
+
+def is_slope(name: str) -> bool:
+    """Whether a parameter or state-dict key belongs to a slope."""
+    return "slope" in name.split(".")
+
+
+def with_idle_slope(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, completed by the slope of a freshly initialised network where they have none of it."""
+    if any(is_slope(key) for key in tensors):
+        return dict(tensors)
+    return {**tensors, **{key: value for key, value in network.state_dict().items() if is_slope(key)}}
+
+
+@torch.no_grad()
+def readout_matrix(slope: Slope) -> tuple[Tensor, Tensor | None]:
+    """W_d (out, D) and the bias (out,) of a slope without blocks, float64.
+
+    Raises ValueError for one with blocks of its own: it is no linear function of the plain model's features.
+    """
+    if slope.blocks:
+        raise ValueError("its slope has blocks of its own")
+    layers = [m for m in slope.readout.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    weight = layers[-1].weight.double()
+    for layer in reversed(layers[:-1]):
+        weight = weight @ layer.weight.double()
+    bias = layers[-1].bias
+    return weight, None if bias is None else bias.double()
