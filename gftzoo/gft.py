@@ -75,8 +75,8 @@ class GFT(Objective):
         shown = family.condition_drop(model, condition, dropped_B)
         prediction = each(family.prediction(model, problem, shown, beta_in_B), torch.Tensor.float)
         u_BX = self.unconditional(model, problem, condition, dropped_B, plain(prediction).detach())
-        # Its mixing weight stays the drawn beta, as in the released code, unless `dropped_mix` says otherwise. An affine
-        # network has no slope to learn there.
+        # Its mixing weight stays the drawn beta, as in the released code, unless `dropped_mix` says otherwise. There an
+        # affine network has no slope to learn.
         if self.options.dropped_mix == "one" or isinstance(prediction, Affine):
             beta_B = beta_in_B
         loss_B = family.loss_term(model, mix(prediction, u_BX, beta_B), problem)

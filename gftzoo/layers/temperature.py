@@ -1,9 +1,9 @@
 """How a network sees the temperature beta: embedded as published, or through an affine read-out, which is exact.
 
-The optimum of Guidance-Free Training (arXiv 2501.15420) is affine in s = 1/beta - 1 with f_c the conditional and f_u the
-unconditional prediction: f_s = f_c + s (f_c - f_u). A network with two outputs, c and d, has that form by itself:
-f_s = c + s d, the plain prediction c and the slope d. d has a read-out of its own that starts at zero, so that c keeps
-the keys, shapes and values of official weights. Suffixes: B batch, X any dimensions, D width.
+The optimum of Guidance-Free Training (arXiv 2501.15420) is affine in s = 1/beta - 1: f_s = f_c + s (f_c - f_u), of the
+conditional and the unconditional prediction. A network with two outputs c and d has that form by itself: f_s = c + s d,
+the plain prediction and the slope. d has a read-out of its own that starts at zero, so that c keeps the keys, shapes
+and values of official weights. Suffixes: B batch, X any dimensions, D width.
 """
 
 from __future__ import annotations
@@ -80,19 +80,20 @@ class TemperatureOptions(Frozen):
 
 
 class Slope(nn.Module):
-    """d: a read-out on the features that c is read from, or a read-out behind blocks of its own.
+    """d: a read-out on the features that c is read from, or behind blocks and a norm of its own.
 
     Every network keeps it under the attribute `slope`, by which its parameters are known (`is_slope`).
 
     Args:
-        readout: features to d without blocks; with them, hidden state and conditions to d. `zero_readout` starts it.
+        readout: features to d, a linear map: one layer, or several in an `nn.Sequential`.
         blocks: modules of hidden state and conditions.
+        norm: behind the blocks, hidden state and conditions to features; None where they are features already.
     """
 
-    def __init__(self, readout: nn.Module, blocks: Iterable[nn.Module] = ()) -> None:
+    def __init__(self, readout: nn.Module, blocks: Iterable[nn.Module] = (), norm: nn.Module | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.readout = readout
+        self.norm, self.readout = norm, readout
 
     def forward(self, hidden: Tensor, features: Tensor, *conditions: Tensor) -> Tensor:
         """d, given the trunk's hidden state and the features that c is read from."""
@@ -100,7 +101,21 @@ class Slope(nn.Module):
             return self.readout(features)
         for block in self.blocks:
             hidden = block(hidden, *conditions)
-        return self.readout(hidden, *conditions)
+        return self.readout(hidden if self.norm is None else self.norm(hidden, *conditions))
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The linear layers of the read-out, first one first."""
+        return list(self.readout) if isinstance(self.readout, nn.Sequential) else [self.readout]
+
+    @torch.no_grad()
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """W_d (out, D, ...) and the bias (out,) of the read-out, float64."""
+        *inner, last = self.layers
+        weight = last.weight.double()
+        for layer in reversed(inner):
+            weight = weight @ layer.weight.double()
+        return weight, None if last.bias is None else last.bias.double()
 
 
 class ResidualMLP(nn.Module):
@@ -127,8 +142,7 @@ def start_slope(network: nn.Module) -> None:
     """Zeroes the last layer of every slope in the network, in place: it starts as the plain model, to the bit."""
     for module in network.modules():
         if isinstance(module, Slope):
-            last = [m for m in module.readout.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-            zero_layer(getattr(module.readout, "linear", last[-1]))
+            zero_layer(module.layers[-1])
 
 
 def zero_layer(layer: nn.Module) -> None:
@@ -147,19 +161,3 @@ def with_idle_slope(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[s
     if any(is_slope(key) for key in tensors):
         return dict(tensors)
     return {**tensors, **{key: value for key, value in network.state_dict().items() if is_slope(key)}}
-
-
-@torch.no_grad()
-def readout_matrix(slope: Slope) -> tuple[Tensor, Tensor | None]:
-    """W_d (out, D) and the bias (out,) of a slope without blocks, float64.
-
-    Raises ValueError for one with blocks of its own: it is no linear function of the plain model's features.
-    """
-    if slope.blocks:
-        raise ValueError("its slope has blocks of its own")
-    layers = [m for m in slope.readout.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    weight = layers[-1].weight.double()
-    for layer in reversed(layers[:-1]):
-        weight = weight @ layer.weight.double()
-    bias = layers[-1].bias
-    return weight, None if bias is None else bias.double()

@@ -103,22 +103,25 @@ class DiTBlock(nn.Module):
         return x_BTD + gate_m[:, None] * self.mlp(modulate(self.norm2(x_BTD), shift_m, scale_m))
 
 
-class FinalLayer(nn.Module):
-    """Tokens to patches."""
+class FinalNorm(nn.Module):
+    """What the patches are read from: the hidden state, normed and modulated."""
 
-    def __init__(self, width: int, patch: int, channels: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.linear = nn.Linear(width, patch * patch * channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def features(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
-        """What the patches are read from (B, T, D)."""
+    def forward(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
         shift_BD, scale_BD = self.adaLN_modulation(c_BD).chunk(2, dim=1)
         return modulate(self.norm_final(x_BTD), shift_BD, scale_BD)
 
-    def forward(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
-        return self.linear(self.features(x_BTD, c_BD))
+
+class FinalLayer(FinalNorm):
+    """Tokens to features, which `linear` takes to patches."""
+
+    def __init__(self, width: int, patch: int, channels: int) -> None:
+        super().__init__(width)
+        self.linear = nn.Linear(width, patch * patch * channels)
 
 
 class DiT(nn.Module):
@@ -161,7 +164,7 @@ class DiT(nn.Module):
 
     def read_out(self, x_BTD: Tensor, c_BD: Tensor) -> Prediction:
         """Patches (B, T, patch * patch * C) of the last hidden state; two of them where the temperature is affine."""
-        features_BTD = self.final_layer.features(x_BTD, c_BD)
+        features_BTD = self.final_layer(x_BTD, c_BD)
         patches_BTP = self.final_layer.linear(features_BTD)
         return patches_BTP if self.slope is None else Affine(patches_BTP, self.slope(x_BTD, features_BTD, c_BD))
 
@@ -194,19 +197,20 @@ class DiT(nn.Module):
         for module in small:
             nn.init.normal_(module.weight, std=0.02)
         for module in self.modules():
-            if isinstance(module, DiTBlock | FinalLayer):
+            if isinstance(module, DiTBlock | FinalNorm):
                 zero_layer(module.adaLN_modulation[1])
         zero_layer(self.final_layer.linear)
         start_slope(self)
 
 
 def build_slope(network: DiTNetwork, channels: int) -> Slope:
-    """d, on the features of the final layer, or with blocks and a final layer of its own."""
-    width, patch = network.width, network.patch
+    """d, on the features of the final layer, or with blocks and a final norm of its own."""
+    width = network.width
+    readout = linear_readout(width, network.patch**2 * channels, network.temperature_rank, bias=True)
     if not network.temperature_blocks:
-        return Slope(linear_readout(width, patch * patch * channels, network.temperature_rank, bias=True))
+        return Slope(readout)
     blocks = (DiTBlock(width, network.heads, network.mlp_ratio) for _ in range(network.temperature_blocks))
-    return Slope(FinalLayer(width, patch, channels), blocks)
+    return Slope(readout, blocks, FinalNorm(width))
 
 
 def sincos_positions(width: int, side: int) -> Tensor:

@@ -205,7 +205,7 @@ def build_slope(options: NetworkOptions, codebook: int) -> Slope:
     if not options.temperature_blocks:
         return Slope(readout)
     blocks = (ResidualMLP(options.width) for _ in range(options.temperature_blocks))
-    return Slope(nn.Sequential(RMSNorm(options.width), readout), blocks)
+    return Slope(readout, blocks, RMSNorm(options.width))
 
 
 def causal_mask(columns_BL: Tensor) -> Tensor:

@@ -32,22 +32,25 @@ class ResBlock(nn.Module):
         return torch.addcmul(x_XH, gate_XH, self.mlp(torch.addcmul(shift_XH, self.in_ln(x_XH), 1 + scale_XH)))
 
 
-class FinalLayer(nn.Module):
-    """The modulated projection to noise and variance."""
+class FinalNorm(nn.Module):
+    """What noise and variance are read from: the hidden state, normed and modulated."""
 
-    def __init__(self, width: int, out_channels: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_final = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.linear = nn.Linear(width, out_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def features(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
-        """What noise and variance are read from (X, H)."""
+    def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
         shift_XH, scale_XH = self.adaLN_modulation[1](active_XH).chunk(2, -1)
         return torch.addcmul(shift_XH, self.norm_final(x_XH), 1 + scale_XH)
 
-    def forward(self, x_XH: Tensor, active_XH: Tensor) -> Tensor:
-        return self.linear(self.features(x_XH, active_XH))
+
+class FinalLayer(FinalNorm):
+    """Tokens to features, which `linear` takes to noise and variance."""
+
+    def __init__(self, width: int, out_channels: int) -> None:
+        super().__init__(width)
+        self.linear = nn.Linear(width, out_channels)
 
 
 class HeadMLP(nn.Module):
@@ -74,7 +77,7 @@ class HeadMLP(nn.Module):
             nn.init.normal_(embedding.mlp[0].weight, std=0.02)
             nn.init.normal_(embedding.mlp[2].weight, std=0.02)
         for module in self.modules():
-            if isinstance(module, ResBlock | FinalLayer):
+            if isinstance(module, ResBlock | FinalNorm):
                 nn.init.zeros_(module.adaLN_modulation[1].weight)
         nn.init.zeros_(self.final_layer.linear.weight)
         start_slope(self)
@@ -101,7 +104,7 @@ class HeadMLP(nn.Module):
         active_XH = F.silu(y_XH)  # every block starts with this activation of the same vector
         for block in self.res_blocks:
             x_XH = block(x_XH, active_XH)
-        features_XH = self.final_layer.features(x_XH, active_XH)
+        features_XH = self.final_layer(x_XH, active_XH)
         out_XC = self.final_layer.linear(features_XH)
         return out_XC if self.slope is None else Affine(out_XC, self.slope(x_XH, features_XH, active_XH))
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import Slope, TemperatureOptions, linear_readout
-from gftzoo_mar.head import BETA_SCALE, DiffusionHead, FinalLayer, ResBlock
+from gftzoo_mar.head import BETA_SCALE, DiffusionHead, FinalNorm, ResBlock
 
 
 class NetworkOptions(TemperatureOptions):
@@ -178,11 +178,12 @@ class MAR(nn.Module):
 
 
 def build_slope(options: NetworkOptions, channels: int) -> Slope:
-    """d, on the features that the head reads noise and variance from, or with blocks and a read-out of its own."""
+    """d, on the features that the head reads noise and variance from, or with blocks and a norm of its own."""
     width = options.head_width
+    readout = linear_readout(width, 2 * channels, options.temperature_rank, bias=True)
     if not options.temperature_blocks:
-        return Slope(linear_readout(width, 2 * channels, options.temperature_rank, bias=True))
-    return Slope(FinalLayer(width, 2 * channels), (ResBlock(width) for _ in range(options.temperature_blocks)))
+        return Slope(readout)
+    return Slope(readout, (ResBlock(width) for _ in range(options.temperature_blocks)), FinalNorm(width))
 
 
 def _blocks(options: NetworkOptions) -> nn.ModuleList:

@@ -12,6 +12,7 @@ from nano import nano_latents, nano_model
 
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
 
 BATCH = 6
@@ -69,13 +70,13 @@ def test_padding_carries_no_gradient() -> None:
 def test_both_passes_of_gft_see_the_same_mask_timesteps_and_noise(monkeypatch) -> None:
     model = model_with()
     seen: list[MARProblem] = []
-    predict = model.family.predict
+    prediction = model.family.prediction
 
-    def recording(of: Model, problem: MARProblem, *rest: object) -> torch.Tensor:
+    def recording(of: Model, problem: MARProblem, *rest: object) -> Prediction:
         seen.append(problem)
-        return predict(of, problem, *rest)
+        return prediction(of, problem, *rest)
 
-    monkeypatch.setattr(model.family, "predict", recording)
+    monkeypatch.setattr(model.family, "prediction", recording)
     kept = torch.zeros(BATCH, dtype=torch.bool)
     GFT().loss_at(model, draw(model, *range(BATCH)), torch.arange(BATCH), torch.full((BATCH,), 0.5), kept)
     for field in fields(MARProblem):

@@ -190,23 +190,13 @@ class VAR(nn.Module):
         LOGGER.info(f"attention ({kind}; {device.type}, {dtype}): {self.backends[kind]}")
 
 
-class OwnHead(nn.Module):
-    """Logits of a slope with blocks of its own: a norm steered by the condition, then a layer."""
-
-    def __init__(self, width: int, readout: nn.Module) -> None:
-        super().__init__()
-        self.norm, self.readout = HeadNorm(width), readout
-
-    def forward(self, x_BLC: Tensor, condition_BC: Tensor) -> Tensor:
-        return self.readout(self.norm(x_BLC, condition_BC))
-
-
 def build_slope(options: NetworkOptions, codebook: int) -> Slope:
     """d, on the features that the logits are read from, or behind MLPs and a norm of its own."""
     readout = linear_readout(options.width, codebook, options.temperature_rank, bias=True)
     if not options.temperature_blocks:
         return Slope(readout)
-    return Slope(OwnHead(options.width, readout), (ResidualMLP(options.width) for _ in range(options.temperature_blocks)))
+    blocks = (ResidualMLP(options.width) for _ in range(options.temperature_blocks))
+    return Slope(readout, blocks, HeadNorm(options.width))
 
 
 def drop_rates(options: NetworkOptions) -> list[float]:
