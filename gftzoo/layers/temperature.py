@@ -9,7 +9,7 @@ and values of official weights. Suffixes: B batch, X any dimensions, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from pydantic import Field
@@ -37,6 +37,7 @@ class Affine(NamedTuple):
 
 
 Prediction = Tensor | Affine
+Linear = nn.Linear | nn.Conv2d
 
 
 def each(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Prediction:
@@ -104,9 +105,9 @@ class Slope(nn.Module):
         return self.readout(hidden if self.norm is None else self.norm(hidden, *conditions))
 
     @property
-    def layers(self) -> list[nn.Module]:
+    def layers(self) -> list[Linear]:
         """The linear layers of the read-out, first one first."""
-        return list(self.readout) if isinstance(self.readout, nn.Sequential) else [self.readout]
+        return cast(list[Linear], list(self.readout) if isinstance(self.readout, nn.Sequential) else [self.readout])
 
     @torch.no_grad()
     def matrix(self) -> tuple[Tensor, Tensor | None]:
