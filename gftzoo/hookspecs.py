@@ -61,7 +61,7 @@ class GenerativeFamily:
         """The prediction where guidance is linear: noise or velocity (B, ...), or logits (B, L, V).
 
         `beta` (B,) in [0, 1] is the temperature input; None means that the network runs without one. A network with an
-        affine temperature gives `Affine(c, d)`, both like the prediction, which is c + (1/beta - 1) d. Row i depends on
+        affine temperature gives `Affine(c, d)`, of which the prediction at beta is c + (1/beta - 1) d. Row i depends on
         row i of `problem`, `condition` and `beta` alone, in training mode too. Dropout aside, it is finite and the same
         whenever its arguments are. Under `torch.no_grad` it keeps no graph, so that the unconditional pass trains
         nothing. Another `beta` gives another prediction. So does the null condition in place of any other. Under

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
@@ -19,9 +20,10 @@ def nano_card(name: str) -> ModelCard:
     return card
 
 
-def nano_model(name: str, *, temperature: bool, seed: int = 0) -> Model:
+def nano_model(name: str, *, temperature: bool, seed: int = 0, **network: Any) -> Model:
     """A nano model whose zero-initialised layers are random too, so that every input has an effect."""
-    card = nano_card(name).change(temperature=temperature)
+    card = nano_card(name)
+    card = card.change(temperature=temperature, network={**card.network, **network})
     torch.manual_seed(seed)
     model = Model.fresh(card, load_family(card.family).build_tokenizer(card.tokenizer))
     with torch.no_grad():

@@ -24,6 +24,7 @@ WRONG = [
     ("LeaksGradient", "unconditional-pass-trains-nothing", "Under `torch.no_grad` it keeps no graph"),
     ("NullIsAClass", "null-condition-matters", "So does the null condition in place of any other."),
     ("IgnoresBeta", "temperature-matters", "Another `beta` gives another prediction."),
+    ("BendsTheLine", "affine-temperature-is-affine", "A network with an affine temperature gives `Affine(c, d)`"),
     ("NormalisesAcrossTheBatch", "predictions-per-sample", "in training mode too"),
     ("PredictsInfinity", "predictions-finite", "it is finite"),
     ("GlobalRandomness", "problems-follow-their-streams", "The global random state is neither read nor changed."),

@@ -9,6 +9,7 @@ from torch import nn
 
 from gftzoo.guidance import ClassifierFree, Temperature, Unguided
 from gftzoo.hookspecs import hookimpl
+from gftzoo.layers.temperature import Affine
 
 
 class LeaksGradient(AcmeFamily):
@@ -31,6 +32,15 @@ class IgnoresBeta(AcmeFamily):
     def predict(self, model, problem, condition, beta):
         fed = None if beta is None else torch.ones_like(beta)
         return model.network(problem.x_t, problem.t, condition, fed)
+
+
+class BendsTheLine(AcmeFamily):
+    """The slope depends on the temperature."""
+
+    @hookimpl
+    def predict(self, model, problem, condition, beta):
+        c, d = model.network(problem.x_t, problem.t, condition, beta)
+        return Affine(c, d if beta is None else d * beta.view(-1, 1, 1, 1))
 
 
 class NormalisesAcrossTheBatch(AcmeFamily):

@@ -9,10 +9,10 @@ and values of official weights. Suffixes: B batch, X any dimensions, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from gftzoo.zoo import Frozen
@@ -65,9 +65,13 @@ class TemperatureOptions(Frozen):
     temperature_blocks: int = Field(
         0, ge=0, le=64, description="blocks of d's own behind the trunk; with 0, d is one layer and can be baked"
     )
-    temperature_rank: int | None = Field(
-        None, gt=0, description="d's layer as a product of two of this rank, for large codebooks; null is a full matrix"
-    )
+
+    @model_validator(mode="after")
+    def _has_a_slope_to_shape(self) -> Self:
+        shaped = [name for name in ("temperature_blocks", "temperature_rank") if getattr(self, name, None)]
+        if shaped and not self.affine:
+            raise ValueError(f"{shaped[0]} needs a slope; add temperature_input=affine or both")
+        return self
 
     @property
     def embeds(self) -> bool:
@@ -78,6 +82,14 @@ class TemperatureOptions(Frozen):
     def affine(self) -> bool:
         """Whether there is a slope d."""
         return self.temperature_input != "embedding"
+
+
+class LinearTemperatureOptions(TemperatureOptions):
+    """Those of a network whose slope is a linear layer."""
+
+    temperature_rank: int | None = Field(
+        None, gt=0, description="d's layer as a product of two of this rank, for large codebooks; null is a full matrix"
+    )
 
 
 class Slope(nn.Module):

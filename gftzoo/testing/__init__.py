@@ -9,7 +9,7 @@ or, in a plugin's own tests:
     test_acme = conformance("acme")
 """
 
-from gftzoo.testing import running, sampling, training  # they fill CHECKS
+from gftzoo.testing import running, sampling, temperature, training  # they fill CHECKS
 from gftzoo.testing.contract import CHECKS, Broken, Check
 from gftzoo.testing.report import Finding, examine
 from gftzoo.testing.subject import Subject, subject_of
@@ -26,5 +26,6 @@ __all__ = [
     "running",
     "sampling",
     "subject_of",
+    "temperature",
     "training",
 ]

@@ -17,6 +17,7 @@ from gftzoo import hookimpl
 from gftzoo.family import FamilyOptions, Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
 from gftzoo.zoo import ModelCard
 from gftzoo_acme import sampler
@@ -58,8 +59,8 @@ class AcmeFamily:
 
     # CHANGE: how the network is called. What is returned is mixed linearly by GFT: a velocity, noise or logits.
     @hookimpl
-    def predict(self, model: Model, problem: AcmeProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
-        velocity_BCHW: Tensor = model.network(problem.x_t, problem.t, condition, beta)
+    def predict(self, model: Model, problem: AcmeProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        velocity_BCHW: Prediction = model.network(problem.x_t, problem.t, condition, beta)
         return velocity_BCHW
 
     # CHANGE: the loss, one number for each sample.

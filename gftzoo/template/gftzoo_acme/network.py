@@ -8,17 +8,20 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gftzoo.layers.temperature import Affine, Prediction, Slope, TemperatureOptions, start_slope
 
 FREQUENCIES = 64
 
 
-class NetworkOptions(BaseModel):
-    """Hyperparameters: `network:` of a card in registry.yaml, `-o network.width=128` on the command line."""
+class NetworkOptions(TemperatureOptions):
+    """Hyperparameters: `network:` of a card in registry.yaml, `-o network.width=128` on the command line.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Those of the temperature are inherited: embedded, an affine read-out, or both.
+    """
 
     depth: int = Field(4, gt=0, description="residual blocks")
     width: int = Field(48, gt=0, multiple_of=8, description="channels inside, a multiple of 8")
@@ -49,6 +52,17 @@ class Block(nn.Module):
         return x_BDHW + self.second(F.silu(hidden_BDHW * (1 + scale_BD11) + shift_BD11))
 
 
+class Activated(nn.Module):
+    """A norm and an activation, in front of a slope with blocks of its own."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x_BDHW: Tensor, active_BD: Tensor) -> Tensor:
+        return F.silu(self.norm(x_BDHW))
+
+
 class Network(nn.Module):
     """The velocity at a point between noise and image.
 
@@ -65,18 +79,27 @@ class Network(nn.Module):
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width)
-        if temperature:
+        self.temperature = self.slope = None
+        if temperature and options.embeds:
             self.temperature = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width) for _ in range(options.depth))
         self.norm = nn.GroupNorm(8, width)
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
+        if temperature and options.affine:  # a second read-out, and blocks of its own in front of it if asked for
+            blocks = [Block(width) for _ in range(options.temperature_blocks)]
+            self.slope = Slope(nn.Conv2d(width, channels, 3, padding=1), blocks, Activated(nn.GroupNorm(8, width)))
+            start_slope(self)
 
-    def forward(self, x_BCHW: Tensor, t_B: Tensor, label_B: Tensor, beta_B: Tensor | None = None) -> Tensor:
-        """The velocity (B, C, H, W); `beta_B` None leaves the temperature out."""
+    def forward(self, x_BCHW: Tensor, t_B: Tensor, label_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
+        """The velocity (B, C, H, W), or its two parts; `beta_B` None leaves an embedded temperature out."""
         condition_BD = self.time(sinusoid(t_B)) + self.label(label_B)
-        if beta_B is not None:
+        if self.temperature is not None and beta_B is not None:
             condition_BD = condition_BD + self.temperature(sinusoid(beta_B))
-        x_BDHW = self.enter(x_BCHW)
+        x_BDHW, active_BD = self.enter(x_BCHW), F.silu(condition_BD)
         for block in self.blocks:
-            x_BDHW = block(x_BDHW, F.silu(condition_BD))
-        return self.leave(F.silu(self.norm(x_BDHW)))
+            x_BDHW = block(x_BDHW, active_BD)
+        features_BDHW = F.silu(self.norm(x_BDHW))
+        velocity_BCHW = self.leave(features_BDHW)
+        if self.slope is None:
+            return velocity_BCHW
+        return Affine(velocity_BCHW, self.slope(x_BDHW, features_BDHW, active_BD))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Guidance
+from gftzoo.layers.temperature import each
 from gftzoo.model import Model
 
 
@@ -33,6 +34,6 @@ def sample(
         x_GCHW = guidance.repeat(x_BCHW)
         t_G = torch.full((len(x_GCHW),), step / settings.steps, device=x_BCHW.device)
         beta_G = guidance.beta(len(x_GCHW), progress, x_BCHW.device)
-        velocity_GCHW = model.network(x_GCHW, t_G, condition_G, beta_G).float()
+        velocity_GCHW = each(model.network(x_GCHW, t_G, condition_G, beta_G), Tensor.float)
         x_BCHW = x_BCHW + guidance.combine(velocity_GCHW, progress) / settings.steps
     return x_BCHW

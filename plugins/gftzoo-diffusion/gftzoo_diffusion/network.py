@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from gftzoo.layers.sinusoid import SINUSOID, SinusoidEmbedding, sinusoid
 from gftzoo.layers.temperature import (
     Affine,
+    LinearTemperatureOptions,
     Prediction,
     Slope,
-    TemperatureOptions,
     each,
     linear_readout,
     start_slope,
@@ -29,7 +29,7 @@ from gftzoo.layers.temperature import (
 BetaEmbedding = Literal["linear", "mlp", "3-layer"]
 
 
-class DiTNetwork(TemperatureOptions):
+class DiTNetwork(LinearTemperatureOptions):
     """Hyperparameters of a DiT; sides, channels and classes follow from the card's tokenizer and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import (
     Affine,
+    LinearTemperatureOptions,
     Prediction,
     ResidualMLP,
     Slope,
-    TemperatureOptions,
     linear_readout,
     start_slope,
 )
@@ -29,7 +29,7 @@ from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
 INIT_STD = 0.02
 
 
-class NetworkOptions(TemperatureOptions):
+class NetworkOptions(LinearTemperatureOptions):
     """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")

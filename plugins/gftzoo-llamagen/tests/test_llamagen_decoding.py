@@ -7,7 +7,7 @@ import torch
 from gftzoo_llamagen.layers import rotate, rotations
 from gftzoo_llamagen.network import Transformer
 from gftzoo_llamagen.sampler import SamplerOptions, draw
-from llamagen_golden import NO_DROPOUT, random_model
+from llamagen_golden import ARCH, NO_DROPOUT, random_model, tiny_card
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
@@ -155,9 +155,12 @@ def test_text_sampling_does_not_depend_on_the_batch() -> None:
     assert torch.equal(draws[0][1:2], draws[1])
 
 
+@pytest.mark.parametrize("slope", [{}, {"temperature_input": "affine", "temperature_blocks": 1}])
 @pytest.mark.parametrize(("temperature", "guidance"), GUIDED[1:])
-def test_the_compiled_step_is_one_graph_and_the_same(temperature: bool, guidance: Guidance, monkeypatch) -> None:
-    model, compile_ = random_model(temperature), torch.compile
+def test_the_compiled_step_is_one_graph_and_the_same(
+    slope: dict[str, object], temperature: bool, guidance: Guidance, monkeypatch
+) -> None:
+    model, compile_ = random_model(temperature, network=tiny_card(ARCH).network | slope), torch.compile
     torch._dynamo.reset()
     graphs = CompileCounter()
 

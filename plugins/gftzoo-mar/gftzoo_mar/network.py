@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import Slope, TemperatureOptions, linear_readout
+from gftzoo.layers.temperature import LinearTemperatureOptions, Slope, linear_readout
 from gftzoo_mar.head import BETA_SCALE, DiffusionHead, FinalNorm, ResBlock
 
 
-class NetworkOptions(TemperatureOptions):
+class NetworkOptions(LinearTemperatureOptions):
     """Sizes of a MAR network, and how it is trained under GFT."""
 
     width: int = Field(768, gt=0, description="width of encoder and decoder")

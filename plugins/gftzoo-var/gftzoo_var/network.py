@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import (
     Affine,
+    LinearTemperatureOptions,
     Prediction,
     ResidualMLP,
     Slope,
-    TemperatureOptions,
     linear_readout,
     start_slope,
 )
@@ -31,7 +31,7 @@ from gftzoo_var.layers import Block, Cache, HeadNorm, attention_backend, modulat
 LOGGER = logging.getLogger("gftzoo.family")  # goes into the run's log.txt
 
 
-class NetworkOptions(TemperatureOptions):
+class NetworkOptions(LinearTemperatureOptions):
     """Options of the network; codebook, scales and classes follow from tokenizer and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")
