@@ -131,28 +131,31 @@ def _place(path: Path, parent: Path) -> Iterator[Path]:
     """A hidden name in `parent` of this writer's own; after an error, which is told of `path`, it is removed."""
     name = path.absolute().name[:40]  # a name may be as long as names get
     partial = parent / f".{name}.{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:6]}.partial"
-    made: list[Path] = []
-    try:
-        with disk_errors(path, partial):
-            _make_folders(parent, made)
+    with disk_errors(path, partial), made_folders(parent):
+        try:
             _sweep(parent, name)
             yield partial
+        except BaseException:
+            _remove(partial)
+            raise
+
+
+@contextmanager
+def made_folders(folder: Path) -> Iterator[None]:
+    """Makes a folder and its parents; those that it made and that are empty go again after an error."""
+    made: list[Path] = []
+    try:
+        for path in (*reversed(folder.parents), folder):
+            if not path.is_dir():
+                with suppress(FileExistsError):  # another process made it meanwhile; a file in its place shows at once
+                    path.mkdir()
+                    made.append(path)
+        yield
     except BaseException:
-        _remove(partial)
-        for folder in reversed(made):
-            with suppress(OSError):  # another process may have put something there
-                folder.rmdir()
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir()
         raise
-
-
-def _make_folders(folder: Path, made: list[Path]) -> None:
-    """Makes a folder and its parents, noting each in `made`."""
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent, made)
-    with suppress(FileExistsError):  # another process made it meanwhile; a file in its place shows at once
-        folder.mkdir()
-        made.append(folder)
 
 
 def _sweep(parent: Path, name: str) -> None:

@@ -18,8 +18,10 @@ from gftzoo.atomic import written_whole
 from gftzoo.cli import main
 from gftzoo.data import open_source
 from gftzoo.data.cache import CacheSource
-from gftzoo.data.caching import CacheWriter, EncodingModel, five_crops, plan_cache, views_of
+from gftzoo.data.caching import CacheWriter
+from gftzoo.data.encoding import EncodingModel, five_crops, views_of
 from gftzoo.data.manifest import Manifest
+from gftzoo.data.planning import plan_cache
 from gftzoo.data.training import CachedData, TrainingData
 from gftzoo.engine import TrainConfig, checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError

@@ -36,7 +36,7 @@ class Tell(Protocol):
 @click.option("--half", is_flag=True, help="Floats in 16 bits: half the size, no longer to the bit.")
 @click.option("--split", type=click.Choice(["train", "held-out", "all"]), default="train", help="Of embedded data.")
 @click.option("--shard-rows", type=click.IntRange(min=1), default=1024, help="Images of a shard.")
-@click.option("--batch", type=click.IntRange(min=1), default=64, help="Images encoded together.")
+@click.option("--batch", type=click.IntRange(1, 8192), default=64, help="Images encoded together.")
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="tokenizer_path, resolution, device, ...")
 @click.option("--check", type=click.Path(path_type=Path), help="Verify a cache's hashes and decode ten entries.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Of --check; default CHECK.png.")
@@ -61,7 +61,9 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     """Plans the cache and writes this rank's shards."""
     from gftzoo import engine
     from gftzoo.data import open_source
-    from gftzoo.data.caching import CacheWriter, EncodingModel, plan_cache
+    from gftzoo.data.caching import CacheWriter
+    from gftzoo.data.encoding import EncodingModel
+    from gftzoo.data.planning import plan_cache
     from gftzoo.engine.runner import choose_device
     from gftzoo.plugins import load_family
 

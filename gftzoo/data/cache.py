@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gftzoo.data.columns import read_columns
 from gftzoo.data.manifest import Manifest, weights_hash
 from gftzoo.data.sources import Source, Split
 from gftzoo.errors import GftzooError, UsageError
@@ -82,7 +83,7 @@ class CacheSource(Source):
         """The columns of a shard: views of the mapped file, and captions as Arrow has them."""
         found = self._tables[number]
         if found is None:
-            found = self._tables[number] = read_columns(self.folder / self.manifest.shards[number].file)
+            found = self._tables[number] = read_columns(self.folder, self.manifest, self.manifest.shards[number])
         return found
 
     def encoded(self, rows: Sequence[int], views: Sequence[int]) -> Tensor:
@@ -108,6 +109,8 @@ class CacheSource(Source):
 
     def check_model(self, model: Model) -> None:
         check_encoder(self.manifest, model, f"cache {str(self.folder)!r}")
+        for shard in self.manifest.shards:  # before the first step; not kept, since loading processes open their own
+            read_columns(self.folder, self.manifest, shard)
 
 
 def check_encoder(manifest: Manifest, model: Model, where: str) -> None:
@@ -131,25 +134,6 @@ def check_encoder(manifest: Manifest, model: Model, where: str) -> None:
             f"{where} has prompt features of shape {manifest.text_shape}, made for {manifest.model}, and "
             f"{model.card.name} reads another; encode the data again for it."
         )
-
-
-def read_columns(path: Path) -> dict[str, Any]:
-    """The columns of an Arrow shard, memory-mapped: arrays (rows,) or (rows, length), captions as an Arrow array."""
-    from datasets import Dataset
-
-    table = Dataset.from_file(str(path)).data.table.combine_chunks()
-    found: dict[str, Any] = {}
-    for name, column in zip(table.column_names, table.itercolumns(), strict=True):
-        values = column.combine_chunks()
-        values = values.chunk(0) if hasattr(values, "num_chunks") and values.num_chunks else values
-        if name == "caption":
-            found[name] = values
-        elif hasattr(values.type, "list_size"):
-            flat = values.flatten().to_numpy(zero_copy_only=False)
-            found[name] = flat.reshape(-1, values.type.list_size)
-        else:
-            found[name] = values.to_numpy(zero_copy_only=False)
-    return found
 
 
 def open_cache(argument: str, split: Split) -> Source:

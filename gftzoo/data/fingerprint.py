@@ -50,8 +50,10 @@ def fingerprint_of(source: Source) -> Fingerprint:
 
     Raises GftzooError where a shard of a stream cannot be read.
     """
+    images: int | None = None
+    counts: tuple[int, ...] = ()
     if isinstance(source, StreamSource):
-        content, times, images, counts = *_of_stream(source), None, ()
+        content, times = _of_stream(source)
     else:
         content, times = _of_shards(source) if isinstance(source, CacheSource) else _of_rows(source)
         images, counts = len(source), class_counts(source)

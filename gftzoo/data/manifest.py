@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import nn
 
 from gftzoo import __version__
 from gftzoo.atomic import written_whole
 from gftzoo.data.sources import Split
+from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.zoo import Frozen, ModelCard, TokenizerSpec, validation_sentence
 
 MANIFEST_FILE = "manifest.json"
+LARGEST_ROW = 2**31  # bytes of what is stored of one image
+OF_SOURCE = ("fingerprint", "images", "class_names")  # what a manifest says about the pictures themselves
 
 
 class Shard(Frozen):
     """One Arrow file of a cache."""
 
-    file: str
-    rows: int
-    bytes: int
+    file: str = Field(description="below the cache's folder, with forward slashes")
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0)
     sha256: str
     skipped: tuple[str, ...] = Field((), description="pictures that could not be read, and why")
+
+    @field_validator("file")
+    @classmethod
+    def _below(cls, file: str) -> str:
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts or not path.parts or any(mark in file for mark in "\\:\0"):
+            raise ValueError("a shard is named by its path below the cache's folder")
+        return file
 
 
 class Manifest(Frozen):
@@ -39,7 +50,7 @@ class Manifest(Frozen):
     family: str
     tokenizer: TokenizerSpec
     weights: str = Field(description="hash of the tokenizer's weights")
-    resolution: int
+    resolution: int = Field(gt=0, le=2**16)
     content: Literal["latents", "moments", "codes"]
     shape: tuple[int, ...] = Field(description="of one view: (C, h, w), (2C, h, w) of moments, or (N,) of codes")
     dtype: Literal["float32", "float16", "uint8", "uint16", "uint32"]
@@ -48,7 +59,7 @@ class Manifest(Frozen):
     source: str = Field(description="the data source as it was named")
     split: Split = "train"
     fingerprint: str = Field(description="of the source")
-    images: int = Field(description="images of the source, with those that could not be read")
+    images: int = Field(ge=0, description="images of the source, with those that could not be read")
     condition: Literal["class", "text"]
     class_names: tuple[str, ...] = ()
     text_encoder: str | None = None
@@ -56,6 +67,13 @@ class Manifest(Frozen):
     shard_rows: int = Field(gt=0)
     batch_size: int = Field(gt=0, description="images encoded together")
     shards: tuple[Shard, ...] = Field((), description="empty until all are written")
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Manifest:
+        for fault in (_of_shape(self), _of_conditions(self), _of_shards(self)):
+            if fault is not None:
+                raise ValueError(fault)
+        return self
 
     @property
     def views(self) -> int:
@@ -81,20 +99,26 @@ class Manifest(Frozen):
                 f"{str(folder)!r} is no cache (it has no {MANIFEST_FILE}); "
                 "make one with `gftzoo cache SRC OUT --model NAME`."
             )
+        found = read_json(path)
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate(found)
         except ValidationError as error:
             raise GftzooError(validation_sentence(str(path), error)) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise GftzooError(f"{str(path)!r} cannot be read ({error}).") from error
 
     def difference(self, other: Manifest) -> str | None:
         """The first field in which two plans differ, with both values; None if they are the same."""
         for name in type(self).model_fields:
             here, there = getattr(self, name), getattr(other, name)
+            if name == "fingerprint" and here != there:
+                return "other content, or other change times of its files"
             if name != "shards" and here != there:
                 return f"{name.replace('_', ' ')} {_short(here)} and not {_short(there)}"
         return None
+
+    def stale_for(self, other: Manifest) -> bool:
+        """Whether two plans of the same source differ in nothing but its pictures."""
+        names = [name for name in type(self).model_fields if name not in ("shards", *OF_SOURCE)]
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def check(self, card: ModelCard, where: str) -> None:
         """UsageError that names both where the cache was made for another tokenizer, resolution, family or text."""
@@ -111,6 +135,42 @@ class Manifest(Frozen):
                     f"{where} was encoded for {name} {_short(here)} and {card.name} has {_short(there)}; "
                     f"encode the data again with `gftzoo cache {self.source} OUT --model {card.name}`."
                 )
+
+
+def _of_shape(manifest: Manifest) -> str | None:
+    """What is wrong with the shape of an entry; None if nothing is."""
+    shape, codes = manifest.shape, manifest.content == "codes"
+    if len(shape) != (1 if codes else 3) or min(shape) < 1 or (manifest.content == "moments" and shape[0] % 2):
+        valid = {"codes": "(N,)", "latents": "(C, h, w)", "moments": "(2C, h, w)"}[manifest.content]
+        return f"the shape of {manifest.content} is {valid} and not {shape}"
+    if codes != manifest.dtype.startswith("uint"):
+        return f"{manifest.content} are not stored as {manifest.dtype}"
+    if math.prod(shape) * manifest.views * 4 > LARGEST_ROW:
+        return f"entries of shape {shape} in {manifest.views} views are larger than {LARGEST_ROW:,} bytes"
+    return None
+
+
+def _of_conditions(manifest: Manifest) -> str | None:
+    """What is wrong with the classes or the shape of text features; None if nothing is."""
+    if manifest.condition == "class":
+        return None if manifest.class_names else "the class names are missing"
+    shape = manifest.text_shape
+    if shape is None or len(shape) != 2 or min(shape) < 1 or math.prod(shape) * 4 > LARGEST_ROW:
+        return f"the shape of text features is (T, D) and not {shape}"
+    return None
+
+
+def _of_shards(manifest: Manifest) -> str | None:
+    """What is wrong with the list of shards; None if nothing is, or while there are none."""
+    shards, size = manifest.shards, manifest.shard_rows
+    if shards and len(shards) != manifest.shard_count:
+        return f"it has {len(shards):,} shards and {manifest.images:,} images in shards of {size:,} make another number"
+    for number, shard in enumerate(shards):
+        wanted, held = min(size, manifest.images - number * size), shard.rows + len(shard.skipped)
+        if held != wanted:
+            return f"shard {shard.file!r} has {held:,} images, with those skipped, and not {wanted:,}"
+    files = [shard.file for shard in shards]
+    return None if len({*files}) == len(files) else "two shards have the same file"
 
 
 def _short(value: object) -> str:
