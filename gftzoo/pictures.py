@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gftzoo.errors import GftzooError
+from gftzoo.atomic import written_whole
 
 READABLE = 40  # pixels a small image is enlarged to, so that a person can read it
 
@@ -45,19 +44,12 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor]], columns: int) -> Image.Ima
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG whole or not at all; GftzooError if the place cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a PNG whole or not at all; DiskError where the disk does not take it."""
+    with written_whole(path) as partial:
         picture.save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise GftzooError(f"{str(path)!r} could not be written ({error.strerror or error}).") from error
 
 
 def save_folder(images_BCHW: Tensor, folder: Path, start: int = 0) -> None:
-    """Writes one PNG per image, named by its position."""
+    """Writes one PNG per image, named by its position, into a folder that is still being written."""
     for offset, pixels in enumerate(to_uint8(images_BCHW).numpy()):
-        save(Image.fromarray(np.ascontiguousarray(pixels)), folder / f"{start + offset:06d}.png")
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{start + offset:06d}.png", format="PNG")

@@ -144,7 +144,7 @@ def test_a_sweep_of_a_model_that_is_steered_otherwise_draws_nothing(
 def test_a_reference_that_is_not_there_is_told_of_before_anything_is_trained(
     gft_run: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
-    monkeypatch.setattr("gftzoo.evaluate.protocol.feature_network", lambda *_: pytest.fail("a network was built"))
+    monkeypatch.setattr("gftzoo.evaluate.evaluator.feature_network", lambda *_: pytest.fail("a network was built"))
     (tmp_path / "a").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "a" / "0.png")
     for words in (["--reference", "nowhere.npz"], ["--data", f"imagefolder:{tmp_path}"]):

@@ -21,9 +21,9 @@ from gftzoo.evaluate.features import FeatureNetwork, Features
 from gftzoo.evaluate.frontier import compare_at_equal_x, lowest_at
 from gftzoo.evaluate.images import file_batches, image_count, to_uint8
 from gftzoo.evaluate.metrics import frechet_distance, gaussian
-from gftzoo.evaluate.records import network_sha256
 from gftzoo.evaluate.references import open_reference
 from gftzoo.evaluate.scoring import summarize
+from gftzoo.evaluate.subjects import network_sha256
 from gftzoo.evaluate.sweep import plot_curves, strip
 from gftzoo.guidance import Temperature, Unguided
 

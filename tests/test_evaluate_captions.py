@@ -12,7 +12,7 @@ from toy_model import SIDE, toy_model
 from gftzoo.data import Split, sources
 from gftzoo.data.arrays import ArraySource
 from gftzoo.evaluate import choose_protocol, embedded
-from gftzoo.evaluate.protocol import conditions_for, labels_for
+from gftzoo.evaluate.drawing import conditions_for, labels_for
 from gftzoo.evaluate.references import open_reference
 from gftzoo.zoo import ModelCard
 

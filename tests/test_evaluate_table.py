@@ -10,8 +10,9 @@ from types import ModuleType
 import pytest
 
 from gftzoo.evaluate import ScoreRecord
-from gftzoo.evaluate.records import Measure, Subject
+from gftzoo.evaluate.records import Measure
 from gftzoo.evaluate.scoring import Scores
+from gftzoo.evaluate.subjects import Subject
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ import gftzoo
 from gftzoo.engine import resolve, train
 from gftzoo.engine.checkpoint import newest, read_state
 from gftzoo.errors import GftzooError
-from gftzoo.evaluate.protocol import Evaluator, choose_protocol
+from gftzoo.evaluate.evaluator import Evaluator
+from gftzoo.evaluate.protocol import choose_protocol
 from gftzoo.evaluate.sweep import sweep
 from gftzoo.guidance import Temperature
 

@@ -29,8 +29,10 @@ from gftzoo.data import Split
 from gftzoo.engine import TrainConfig, resolve, train
 from gftzoo.engine.checkpoint import newest
 from gftzoo.errors import GftzooError
+from gftzoo.evaluate.drawing import conditions_for
+from gftzoo.evaluate.evaluator import Evaluator
 from gftzoo.evaluate.frontier import Point, compare_at_equal_x
-from gftzoo.evaluate.protocol import Evaluator, choose_protocol, conditions_for
+from gftzoo.evaluate.protocol import choose_protocol
 from gftzoo.evaluate.records import ScoreRecord
 from gftzoo.evaluate.references import open_reference, scored_split
 from gftzoo.evaluate.scoring import Scores, score

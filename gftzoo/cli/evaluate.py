@@ -33,7 +33,7 @@ def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--features", help="Feature network: inception, efflite0, embedded:SOURCE."),
         click.option("--feature-weights", type=click.Path(path_type=Path), help="Its local weights."),
         click.option("--reference", help="ADM .npz, a folder of images, or data:SOURCE."),
-        click.option("-n", "images", type=click.IntRange(min=2), help="Number of images."),
+        click.option("-n", "images", type=click.IntRange(2, 10_000_000), help="Number of images."),
         click.option("--few", is_flag=True, help="Score fewer images than the statistics need, knowing it."),
     ]
     for option in reversed(options):
@@ -196,6 +196,6 @@ def unused_labels(models: Sequence[str]) -> list[str]:
 
 def strip_conditions(model: Model, reference: str) -> list[int | str]:
     """Ten conditions for a picture strip."""
-    from gftzoo.evaluate.protocol import conditions_for
+    from gftzoo.evaluate.drawing import conditions_for
 
     return list(conditions_for(model.card, 10, reference)[0])

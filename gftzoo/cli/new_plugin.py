@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gftzoo import plugins, zoo
+from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.errors import UsageError
 from gftzoo.printing import say
 
@@ -45,13 +46,14 @@ def write_package(name: str, out: Path) -> Path:
     if name in taken:
         raise UsageError(f"there is a family {name!r} already; `gftzoo plugins` shows all, choose another name.")
     folder = out / f"gftzoo-{name}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UsageError(f"{str(folder)!r} exists already; give another name, or another folder with --out.")
-    for source in sorted(TEMPLATE.rglob("*")):
-        if source.is_file() and "__pycache__" not in source.parts:
-            target = folder / renamed(source.relative_to(TEMPLATE).as_posix(), name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(renamed(source.read_text(encoding="utf-8"), name), encoding="utf-8")
+    with folder_written_whole(folder) as partial:
+        for source in sorted(TEMPLATE.rglob("*")):
+            if source.is_file() and "__pycache__" not in source.parts:
+                target = partial / renamed(source.relative_to(TEMPLATE).as_posix(), name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(renamed(source.read_text(encoding="utf-8"), name), encoding="utf-8")
     return folder
 
 

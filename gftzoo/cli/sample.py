@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.documents import parse_value
 from gftzoo.errors import UsageError
 from gftzoo.printing import plain, say
@@ -45,7 +46,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--class", "classes", help="Class indices or names, comma-separated; default all in turn.")
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; repeatable.")
 @click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="A file with one prompt per line.")
-@click.option("-n", "count", type=click.IntRange(min=1), help="Number of images.")
+@click.option("-n", "count", type=click.IntRange(1, 10_000_000), help="Number of images.")
 @model_options
 @click.option("--out", default="samples.png", type=click.Path(path_type=Path), help="A .png, an .npz, or a folder.")
 def sample_command(model: str, out: Path, **options: Any) -> None:
@@ -133,25 +134,28 @@ def write_images(
 
     if out.suffix not in (".png", ".npz", ""):
         raise UsageError(f"--out {str(out)!r} must end in .png or .npz, or name a folder.")
-    if out.is_dir() and any(out.iterdir()):
+    if (out.is_dir() or not out.suffix) and not is_free(out):
         raise UsageError(f"folder {str(out)!r} holds something already, which would mix with these; name a new one.")
     with progress_bar("sampling", len(conditions)) as advance:
         if out.suffix == ".npz":
             common = {"seed": seed, "batch_size": batch_size}
             write_npz(model, conditions, guidance, out, settings=settings, on_batch=advance, **common)
             return
-        done: list[torch.Tensor] = []
-        start = 0
         seeds = image_seeds(seed, range(len(conditions)))
-        for images in sample_batches(model, conditions, guidance, seeds, batch_size, **settings):
-            advance(len(images))
-            if out.suffix == ".png":
+        batches = sample_batches(model, conditions, guidance, seeds, batch_size, **settings)
+        if out.suffix == ".png":
+            done: list[torch.Tensor] = []
+            for images in batches:
+                advance(len(images))
                 done.append(images)
-            else:
-                pictures.save_folder(images, out, start)
-            start += len(images)
-    if done:
-        pictures.save(pictures.grid(torch.cat(done), columns=min(len(conditions), 10)), out)
+            pictures.save(pictures.grid(torch.cat(done), columns=min(len(conditions), 10)), out)
+            return
+        start = 0
+        with folder_written_whole(out) as folder:
+            for images in batches:
+                advance(len(images))
+                pictures.save_folder(images, folder, start)
+                start += len(images)
 
 
 @contextmanager

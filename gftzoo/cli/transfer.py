@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.errors import UsageError
 from gftzoo.printing import say
 
@@ -27,7 +28,8 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
     refuse_existing(out)
     path, card = resolve_weights(get_card(model), weights)
     imported = import_model(card, path, entry)
-    save_model(imported, out)
+    with folder_written_whole(out) as folder:
+        save_model(imported, folder)
     kind = "a temperature input (GFT)" if imported.card.temperature else "no temperature input (plain)"
     say(f"{out}: {model} from {path.name}, entry {imported.provenance['entry']!r}, with {kind}.", err=True)
 
@@ -45,11 +47,12 @@ def export_command(model: str, out: Path, form: str, **options: str | None) -> N
 
     refuse_existing(out)
     loaded = load_for_sampling(model, {**options, "device": "cpu"})
-    written = loaded.family.export(loaded, form, out)
+    with folder_written_whole(out) as folder:
+        written = out / loaded.family.export(loaded, form, folder).relative_to(folder)
     say(f"{written}: {loaded.card.name} as {form}, {loaded.provenance.get('entry', '')} weights.", err=True)
 
 
 def refuse_existing(out: Path) -> None:
     """UsageError if something is there already."""
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+    if not is_free(out):
         raise UsageError(f"{str(out)!r} exists already; name a new folder.")

@@ -3,7 +3,8 @@
 metrics and streaming hold the mathematics, features the networks, references what is compared with, records the result.
 """
 
-from gftzoo.evaluate.protocol import Evaluator, Protocol, choose_protocol, evaluate
+from gftzoo.evaluate.evaluator import Evaluator, evaluate
+from gftzoo.evaluate.protocol import Protocol, choose_protocol
 from gftzoo.evaluate.records import ScoreRecord, compare
 from gftzoo.evaluate.sweep import parse_values, plot_curves, strip, sweep, write_csv
 

@@ -7,22 +7,23 @@ Suffixes: B batch, K classes; images are uint8 RGB.
 
 from __future__ import annotations
 
-import os
+import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.data import Source, open_source
+from gftzoo.data.fingerprint import fingerprint_of
 from gftzoo.errors import UsageError
 from gftzoo.evaluate.features import FeatureNetwork, Features
+from gftzoo.evaluate.keeping import kept_weights
 from gftzoo.generator import seed_for
-from gftzoo.weights import sha256
 
 VERSION = 1  # of the recipe below; a new one makes new networks
 FEWEST_STEPS, MOST_STEPS, EPOCHS = 500, 4000, 4
@@ -74,23 +75,18 @@ def embedded_classifier(spec: str) -> EmbeddedClassifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("embedded classifier", VERSION))
         network = EmbeddedClassifier(spec.replace("/", "-"), classes, min(source.size or LARGEST_SIDE, LARGEST_SIDE))
-    key = f"{seed_for(source.fingerprint, spec):016x}-v{VERSION}"
-    path = cache_folder() / f"{network.name[:80]}-{key}.safetensors"
-    if not path.is_file():
+    name = re.sub(r"[^\w.-]", "_", network.name, flags=re.ASCII)[:80]
+    key = f"{name}-{seed_for(fingerprint_of(source).key, spec):016x}-v{VERSION}"
+
+    def trained() -> bytes:
         _train(network, source)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")  # two processes may train it at the same time
-        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, partial)
-        partial.replace(path)
-    network.load_state_dict(load_file(path))
-    network.weights_sha256 = sha256(path)
+        return save({name: value.contiguous() for name, value in network.state_dict().items()})
+
+    weights = kept_weights(key, trained)
+    network.load_state_dict(load(weights))
+    network.weights_sha256 = hashlib.sha256(weights).hexdigest()
     network.eval().requires_grad_(False)
     return network
-
-
-def cache_folder() -> Path:
-    """Where trained feature networks are kept: $XDG_CACHE_HOME/gftzoo/features, by default under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gftzoo" / "features"
 
 
 def _train(network: EmbeddedClassifier, source: Source) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from pydantic import Field, ValidationError
-from torch import nn
 
+from gftzoo.atomic import written_whole
+from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.scoring import Scores
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.evaluate.subjects import Subject
 from gftzoo.zoo import Frozen, validation_sentence
 
 LIBRARIES = ("gftzoo", "torch", "torchmetrics", "torch-fidelity", "timm", "diffusers", "numpy", "pillow")
@@ -38,24 +37,6 @@ class Measure(Frozen):
     kept_features: int = Field(description="features used for kernel distance, precision and recall")
 
 
-class Subject(Frozen):
-    """What was scored: a model with its weights and sampler, or images from elsewhere."""
-
-    model: str = Field(description="model name, or the folder or file the images come from")
-    weights_sha256: str | None = Field(None, description="hash over all tensors of the network")
-    entry: str | None = Field(None, description="raw or ema")
-    objective: str | None = None
-    tokenizer: str | None = None
-    guidance: Literal["unguided", "beta", "cfg", "unknown"] = "unknown"
-    strength: float | None = Field(None, description="beta, or the CFG scale")
-    schedule: str = "constant"
-    sampler: dict[str, Any] = {}
-    dtype: str | None = None
-    tf32: bool | None = None
-    device: str | None = None
-    seed: int | None = Field(None, description="image i is a function of (seed, i)")
-
-
 class ScoreRecord(Frozen):
     """Scores with all they depend on."""
 
@@ -67,19 +48,18 @@ class ScoreRecord(Frozen):
     versions: dict[str, str] = {}
 
     def write(self, path: Path) -> None:
-        """Writes the record as JSON, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        """Writes the record as JSON, whole or not at all; DiskError where the disk does not take it."""
+        with written_whole(path) as partial:
+            partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> ScoreRecord:
         """A record from disk; GftzooError if there is none or it is damaged."""
+        if not path.is_file():
+            raise GftzooError(f"there is no score record {str(path)!r}.")
+        found = read_json(path)
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise GftzooError(f"there is no score record {str(path)!r} ({error.strerror}).") from error
+            return cls.model_validate(found)
         except ValidationError as error:
             raise GftzooError(validation_sentence(str(path), error)) from error
 
@@ -124,25 +104,6 @@ def score_names(record: ScoreRecord) -> dict[str, str]:
         return {"frechet": "FID", "frechet_spatial": "sFID", "kernel": "KID", "inception_score": "IS"}
     name = record.measure.features
     return {"frechet": f"FD-{name}", "kernel": f"KD-{name}", "inception_score": f"IS-{name}"}
-
-
-def guidance_fields(guidance: Guidance) -> dict[str, Any]:
-    """The fields of `Subject` that describe a guidance."""
-    if isinstance(guidance, Temperature):
-        return {"guidance": "beta", "strength": guidance.value, "schedule": guidance.schedule}
-    if isinstance(guidance, ClassifierFree):
-        return {"guidance": "cfg", "strength": guidance.scale, "schedule": guidance.schedule}
-    return {"guidance": "unguided", "strength": None, "schedule": "constant"}
-
-
-def network_sha256(network: nn.Module) -> str:
-    """A hash over names, shapes, dtypes and values of a network's tensors, the same in memory and from any file."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def library_versions(extra: Sequence[str] = ()) -> dict[str, str]:

@@ -8,14 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gftzoo.atomic import written_whole
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.evaluate.protocol import Evaluator, conditions_for, subject_of
-from gftzoo.evaluate.records import ScoreRecord, score_names
+from gftzoo.evaluate.drawing import conditions_for
+from gftzoo.evaluate.evaluator import Evaluator
+from gftzoo.evaluate.records import ScoreRecord, compare, score_names
+from gftzoo.evaluate.subjects import subject_of
 from gftzoo.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.model import Model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+MOST_VALUES = 1000  # of a sweep; each is a whole measurement
 
 
 def parse_values(text: str) -> list[float]:
@@ -28,7 +33,7 @@ def parse_values(text: str) -> list[float]:
             values = [float(part) for part in text.split(",")]
         else:
             first, last, count = text.split(":")
-            number = int(count)
+            number = min(int(count), MOST_VALUES + 1)
             step = (float(last) - float(first)) / (number - 1) if number > 1 else 0.0
             values = [round(float(first) + i * step, 10) for i in range(number)]
         if not values or not all(math.isfinite(value) for value in values):
@@ -37,6 +42,8 @@ def parse_values(text: str) -> list[float]:
         raise UsageError(
             f"{text!r} is no list of values; write first:last:count as in 1:0.2:9, or values as in 1,0.8,0.5."
         ) from None
+    if len(values) > MOST_VALUES:
+        raise UsageError(f"{text[:60]!r} has more than {MOST_VALUES:,} values; give fewer.")
     return values
 
 
@@ -116,16 +123,12 @@ def rows(records: Sequence[ScoreRecord]) -> list[dict[str, Any]]:
 
 
 def write_csv(records: Sequence[ScoreRecord], path: Path) -> None:
-    """Writes `rows(records)`; GftzooError if the place cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = rows(records)
-            writer = csv.DictWriter(file, list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
-    except OSError as error:
-        raise GftzooError(f"{str(path)!r} could not be written ({error.strerror}).") from error
+    """Writes `rows(records)`, whole or not at all; DiskError where the disk does not take it."""
+    table = rows(records)
+    with written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
 
 
 def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None:
@@ -134,8 +137,6 @@ def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None
     Frechet distance against Inception Score, precision against recall, and Frechet distance against seconds per image.
     """
     from matplotlib.figure import Figure
-
-    from gftzoo.evaluate.records import compare
 
     everything = [record for records in curves.values() for record in records]
     compare(everything)  # refuses to draw unlike scores into one figure
@@ -153,8 +154,8 @@ def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None
         axis.set(xlabel=x_name, ylabel=y_name)
         axis.grid(alpha=0.3)
     axes[0].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
 
 
 def draw_curve(axis: Any, records: Sequence[ScoreRecord], x: str, y: str, name: str) -> None:

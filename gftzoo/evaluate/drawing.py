@@ -1,0 +1,53 @@
+"""Which images a protocol draws: the condition of each, its class, and the share of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gftzoo.data import Source, open_source
+from gftzoo.errors import UsageError
+from gftzoo.evaluate.references import scored_split
+from gftzoo.zoo import ModelCard
+
+
+def conditions_for(card: ModelCard, total: int, reference: str) -> tuple[Sequence[int | str], str]:
+    """The condition of each image and the name of the plan: all classes in turn, or captions of the reference."""
+    if card.condition == "class":
+        # In turn, so that every split of the Inception Score sees all classes.
+        return [position % card.classes for position in range(total)], f"balanced over {card.classes} classes, in turn"
+    source = caption_source(card, reference)
+    rows = spread_rows(len(source), total)
+    return [source.condition_of(row) for row in rows], f"captions of {reference}, in turn"
+
+
+def labels_for(card: ModelCard, total: int, reference: str) -> list[int] | None:
+    """The class of each image: of a caption, the group it falls into; None where captions have no groups."""
+    if card.condition == "class":
+        return [position % card.classes for position in range(total)]
+    source = caption_source(card, reference)
+    return [source.class_of(row) for row in spread_rows(len(source), total)] if source.class_names else None
+
+
+def caption_source(card: ModelCard, reference: str) -> Source:
+    """Where captions come from: the data that the images are compared with."""
+    if not reference.startswith("data:"):
+        raise UsageError(
+            f"{card.name} needs captions to be scored with; give a data source as --reference data:SOURCE."
+        )
+    name = reference.removeprefix("data:")
+    return open_source(name, scored_split(name))
+
+
+def spread_rows(length: int, total: int) -> list[int]:
+    """`total` of `length` rows: all in turn, or, of more than are wanted, evenly spaced ones."""
+    return [position % length if total >= length else position * length // total for position in range(total)]
+
+
+def rank_positions(total: int) -> range:
+    """The positions of this process's images; all of them without torch.distributed."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    rank = torch.distributed.get_rank() if distributed else 0
+    world = torch.distributed.get_world_size() if distributed else 1
+    return range(rank, total, world)
