@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gftzoo.discovery import hide_malformed
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from gftzoo.zoo import ModelCard as ModelCard
     from gftzoo.zoo import get_card as get_card
     from gftzoo.zoo import list_models as list_models
+
+
+hide_malformed()  # before pydantic or torch is imported: a distribution of anyone's with broken metadata ends them
 
 
 def __getattr__(name: str) -> Any:

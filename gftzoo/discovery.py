@@ -7,10 +7,10 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, MetadataPathFinder, distributions
 from pathlib import Path
 from typing import Any
 
@@ -152,15 +152,56 @@ def malformed_distributions() -> list[tuple[str, str]]:
 
     It looks at every distribution, of whatever purpose: which entry points such a one has, nobody knows.
     """
-    found: dict[str, str] = {}
+    found = {folder.name: reason for folder, reason in _hidden.items() if str(folder.parent) in sys.path}
     for distribution in _distributions():
-        name = _folder_name(distribution)
-        try:
-            attempt(partial(_plugins_of, distribution))
-            attempt(partial(_identity, distribution))
-        except ForeignError as error:
-            found.setdefault(name, f"its metadata cannot be read ({error})")
-    return sorted(found.items())
+        reason = _unreadable(distribution) or _unreadable(distribution, _identity)
+        if reason:
+            found.setdefault(_folder_name(distribution), reason)
+    return sorted((plain(name, LONGEST_NAME), reason) for name, reason in found.items())
+
+
+def hide_malformed() -> None:
+    """Hides distributions whose entry points cannot be read from everything in this process that asks for them.
+
+    torch, pydantic and fsspec ask for those of all distributions when they are imported, and a single malformed one
+    ends them. Places that have not changed since the last call are not searched again.
+    """
+    places = tuple((place, _change_time(place)) for place in sys.path)
+    if _searched == [places]:
+        return
+    _searched[:] = [places]
+    for distribution in _distributions():
+        reason, folder = _unreadable(distribution), getattr(distribution, "_path", None)
+        if reason and isinstance(folder, Path):
+            _hidden[folder] = reason
+    if _hidden and not _filtered:
+        search = MetadataPathFinder.find_distributions
+        _filtered.append(search)
+
+        def find_sound(*context: Any) -> Iterator[Distribution]:
+            return (found for found in search(*context) if getattr(found, "_path", None) not in _hidden)
+
+        MetadataPathFinder.find_distributions = staticmethod(find_sound)  # type: ignore[method-assign,assignment]
+
+
+def _change_time(place: str) -> int:
+    try:
+        return os.stat(place).st_mtime_ns  # noqa: PTH116 (what stands on the path may be anything)
+    except (OSError, ValueError, TypeError):
+        return 0
+
+
+_searched: list[Any] = []  # the places, as they were
+_hidden: dict[Path, str] = {}  # folder of metadata, and why it cannot be read
+_filtered: list[Any] = []  # the search of importlib.metadata, once it leaves those out
+
+
+def _unreadable(distribution: Distribution, read: Callable[[Distribution], Any] = _plugins_of) -> str:
+    try:
+        attempt(partial(read, distribution))
+    except ForeignError as error:
+        return f"its metadata cannot be read ({error})"
+    return ""
 
 
 def blocked(plugin: Plugin) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 LONGEST_COMPARED = 100  # characters: the time of a comparison grows with the square
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,13 +48,13 @@ def attempt(call: Callable[[], Result]) -> Result:
 def guarded(call: Callable[[], Result], who: str) -> Result:
     """As `attempt`, for code that runs for the first time.
 
-    What it prints is said afterwards on standard error, in one line that begins with `who`; working folder and
-    recursion limit are put back.
+    What it prints is said afterwards on standard error, in one line that begins with `who`; working folder, recursion
+    limit and the filters of warnings are put back.
     """
     limit, folder = sys.getrecursionlimit(), _working_folder()
     printed: list[str] = []
     try:
-        with _collected(printed):
+        with _collected(printed), warnings.catch_warnings():
             return attempt(call)
     finally:
         sys.setrecursionlimit(limit)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from nano import NANO
+from plugin_site import site
 
+__all__ = ["site"]
 torch.set_num_threads(1)
 
 

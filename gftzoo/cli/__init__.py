@@ -18,6 +18,7 @@ from gftzoo.cli.new_plugin import new_plugin_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import export_command, import_command
+from gftzoo.discovery import hide_malformed
 from gftzoo.errors import PluginError, nearest
 
 
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     edge.prepare_streams()
     try:
+        hide_malformed()
         gftzoo.main(args=words, prog_name="gftzoo", standalone_mode=False)
         code = edge.DONE
     except BaseException as error:  # a plugin's hook may raise anything; a plugin's command may exit as it likes
