@@ -38,6 +38,10 @@ _OWN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "fl
 class DocumentError(GftzooError):
     """A file that is missing, too large, not text, or not what it should be; the message names it and the cause."""
 
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__(f"{where} cannot be read: {cause}.")
+        self.cause = cause
+
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # C starts ten times faster
     """A safe loader to which a date is text, as it is to people who write `name: 2024-01-01`."""
@@ -203,4 +207,4 @@ def _cause(error: Exception, form: str) -> str:
 
 def _refused(where: Path | str, cause: str) -> DocumentError:
     name = repr(str(where)) if isinstance(where, Path) else where
-    return DocumentError(f"{name} cannot be read: {cause}.")
+    return DocumentError(name, cause)

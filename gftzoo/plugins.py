@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
 from gftzoo.discovery import (
     COMMANDS,
     FAMILIES,
@@ -24,9 +22,8 @@ from gftzoo.discovery import (
     malformed_distributions,
 )
 from gftzoo.errors import GftzooError, PluginError, UsageError, nearest
-from gftzoo.guard import ForeignError, attempt, guarded
-from gftzoo.hookspecs import CONTRACT_VERSION, PROJECT, GenerativeFamily
-from gftzoo.printing import plain
+from gftzoo.guard import attempt
+from gftzoo.loading import instantiate, load_object, load_wrapper, new_manager, refuse_faulty, register
 
 if TYPE_CHECKING:
     from gftzoo.family import Family
@@ -129,64 +126,22 @@ def load_family(name: str) -> Family:
         try:
             instance = load_wrapper(wrapper)
         except PluginError as error:
-            warnings.warn(f"{error} It is left out.", stacklevel=2)
+            warn_once(f"{error} It is left out.")
         else:
             register(manager, wrapper, instance)
     return Family(name, manager)
 
 
-def load_wrapper(plugin: Plugin) -> Hooks:
-    """The hooks of a wrapper, tried on a manager of their own, so that a broken one leaves none behind."""
-    hooks = hooks_of(plugin, instantiate(plugin))
-    trial = new_manager()
-    register(trial, plugin, hooks)
-    for caller in trial.get_hookcallers(hooks) or ():
-        if not all(found.wrapper or found.hookwrapper for found in caller.get_hookimpls()):
-            raise PluginError(
-                f"plugin {plugin.label} takes the hook {caller.name!r} over from every family; "
-                "it must wrap it, with @hookimpl(wrapper=True)."
-            )
-    return hooks
+def warn_once(text: str) -> None:
+    """Warns, unless it has been said of these installed plugins before: wrappers are loaded for every family anew."""
+    if _said[0] is not installed_plugins():
+        _said[:] = [installed_plugins(), set()]
+    if text not in _said[1]:
+        _said[1].add(text)
+        warnings.warn(text, stacklevel=3)
 
 
-class Hooks:
-    """The hooks of a plugin's object, looked up once: pluggy then never touches the object, which may bite."""
-
-    def __init__(self, instance: Any) -> None:
-        for name in dir(instance):
-            method = getattr(instance, name)
-            if getattr(method, f"{PROJECT}_impl", None) is not None:
-                setattr(self, name, method)
-
-
-def hooks_of(plugin: Plugin, instance: Any) -> Hooks:
-    """What pluggy may see of a plugin's object; PluginError if it cannot be looked at."""
-    if isinstance(instance, Hooks):
-        return instance
-    try:
-        return guarded(partial(Hooks, instance), f"plugin {plugin.label}")
-    except ForeignError as error:
-        raise PluginError(f"plugin {plugin.label} cannot be looked at ({error}).") from error
-
-
-def new_manager() -> pluggy.PluginManager:
-    """A plugin manager that knows the contract."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(GenerativeFamily)
-    return manager
-
-
-def register(manager: pluggy.PluginManager, plugin: Plugin, instance: Any) -> None:
-    """Adds the plugin's object; PluginError names plugin, distribution and what it breaks."""
-    hooks = hooks_of(plugin, instance)
-    try:
-        attempt(partial(manager.register, hooks, f"{plugin.group}:{plugin.name}"))
-        attempt(manager.check_pending)
-    except ForeignError as error:
-        cause = error.__cause__
-        known = isinstance(cause, pluggy.PluginValidationError | ValueError)
-        reason = plain(cause, 500) if known else str(error)
-        raise PluginError(f"plugin {plugin.label} does not fit the contract: {reason.rstrip('.')}.") from error
+_said: list[Any] = [None, set()]  # the installed plugins, and what has been said of them
 
 
 def families_with(hook: str) -> list[str]:
@@ -199,62 +154,6 @@ def families_with(hook: str) -> list[str]:
         except GftzooError:
             continue
     return found
-
-
-def instantiate(plugin: Plugin) -> Any:
-    """Imports the plugin and creates its object, whatever it may throw."""
-    return load_object(plugin, create=True)
-
-
-def load_object(plugin: Plugin, create: bool = False) -> Any:
-    """What the entry point names, imported; with `create`, called. PluginError whatever the plugin may throw."""
-    refuse_faulty(plugin)
-    refuse_other_gftzoo(plugin)
-
-    def load() -> tuple[Any, Any]:
-        found = plugin.entry.load()
-        found = found() if create else found
-        return found, getattr(found, "contract_version", CONTRACT_VERSION)
-
-    try:
-        instance, contract = guarded(load, f"plugin {plugin.label}")
-    except ForeignError as error:
-        raise PluginError(f"plugin {plugin.label} failed to load ({error}).") from error
-    if type(contract) is not int:
-        raise PluginError(
-            f"plugin {plugin.label} has the contract_version {plain(contract, 50)!r}, which is no whole number; "
-            f"this gftzoo has contract {CONTRACT_VERSION}."
-        )
-    if contract != CONTRACT_VERSION:
-        side = "a newer gftzoo" if contract > CONTRACT_VERSION else "an older gftzoo"
-        raise PluginError(
-            f"plugin {plugin.label} is written for contract {plain(contract, 50)} ({side}); "
-            f"this gftzoo has contract {CONTRACT_VERSION}."
-        )
-    return instance
-
-
-def refuse_faulty(plugin: Plugin) -> None:
-    """PluginError if the metadata of its distribution is not sound."""
-    if plugin.fault:
-        raise PluginError(f"plugin {plugin.label} is left out: {plugin.fault}.")
-
-
-def refuse_other_gftzoo(plugin: Plugin) -> None:
-    """PluginError if the distribution requires a gftzoo that this one is not, or what it requires cannot be read."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    from gftzoo import __version__
-
-    for line in plugin.requires:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement as error:
-            raise PluginError(f"plugin {plugin.label} has a requirement that is none, {plain(line, 100)!r}.") from error
-        if requirement.name == PROJECT and not requirement.specifier.contains(__version__, prereleases=True):
-            raise PluginError(
-                f"plugin {plugin.label} needs gftzoo {requirement.specifier}; this is gftzoo {__version__}."
-            )
 
 
 def report(plugin: Plugin) -> PluginReport:

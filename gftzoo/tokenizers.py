@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.foreign_folders import refuse_code
 from gftzoo.generator import SampleGenerator
 from gftzoo.zoo import Options, TokenizerSpec, validation_sentence
 
@@ -128,8 +129,11 @@ def _load_autoencoder(spec: TokenizerSpec, weights: str | None) -> Any:
     source = weights or spec.repo
     if source is None:
         raise UsageError(f"tokenizer {spec.id!r} names no weights; give a local diffusers folder with {LOCALLY}.")
+    refuse_code(source)
     try:
-        autoencoder = AutoencoderKL.from_pretrained(source, local_files_only=Path(source).exists())
+        autoencoder = AutoencoderKL.from_pretrained(
+            source, local_files_only=Path(source).exists(), trust_remote_code=False
+        )
     except Exception as error:
         raise GftzooError(
             f"the weights of tokenizer {spec.id!r} could not be loaded from {source!r} "

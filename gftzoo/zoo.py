@@ -67,7 +67,9 @@ def read_registry(path: Path, known: Registry | None = None) -> Registry:
         return Registry.model_validate({**raw, "tokenizers": tokenizers, "models": models})
     except ValidationError as error:
         raise GftzooError(validation_sentence(str(path), error)) from error
-    except (DocumentError, ValueError, AttributeError, TypeError) as error:
+    except DocumentError as error:
+        raise GftzooError(f"{path} is not a valid registry: {error.cause}.") from error
+    except (ValueError, AttributeError, TypeError) as error:
         raise GftzooError(f"{path} is not a valid registry: {plain(error).rstrip('.')}.") from error
 
 

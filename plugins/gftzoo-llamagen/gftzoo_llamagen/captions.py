@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gftzoo.errors import GftzooError
+from gftzoo.foreign_folders import refuse_code
 
 
 @cache
@@ -21,9 +22,12 @@ def text_encoder(source: str) -> tuple[Any, Any]:
     from transformers import AutoTokenizer, T5EncoderModel
 
     try:
-        return AutoTokenizer.from_pretrained(source), T5EncoderModel.from_pretrained(source).eval().requires_grad_(
-            False
-        )
+        refuse_code(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        encoder = T5EncoderModel.from_pretrained(source, trust_remote_code=False)
+        return tokenizer, encoder.eval().requires_grad_(False)
+    except GftzooError:
+        raise
     except Exception as error:  # the hub client and the readers raise many types
         raise GftzooError(
             f"the text encoder {source!r} could not be loaded ({type(error).__name__}); download google/flan-t5-xl "

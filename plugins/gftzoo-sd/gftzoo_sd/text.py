@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.foreign_folders import refuse_code
 from gftzoo.model import Model
 from gftzoo_sd.network import SDNetwork
 
@@ -33,11 +34,15 @@ def load_part(kind: Any, part: str, pipeline: str, **options: Any) -> Any:
     Raises GftzooError if it cannot be had.
     """
     folder = local_folder(pipeline)
+    if folder is not None:
+        refuse_code(folder)
+        refuse_code(folder / part)
     try:
         if folder is None:
-            return kind.from_pretrained(pipeline, subfolder=part, **options)
+            return kind.from_pretrained(pipeline, subfolder=part, trust_remote_code=False, **options)
         inside = folder / part
-        return kind.from_pretrained(inside if inside.is_dir() else folder, local_files_only=True, **options)
+        place = inside if inside.is_dir() else folder
+        return kind.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # the hub client and the readers raise many types
         reason = str(error).split("\n", 1)[0][:120]
         raise GftzooError(
