@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from gftzoo.cli import limits
 from gftzoo.cli.browse import add_row, show, table
 from gftzoo.cli.sample import load_for_sampling, model_options, parse_settings, progress_bar
 from gftzoo.errors import UsageError
@@ -33,7 +34,7 @@ def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--features", help="Feature network: inception, efflite0, embedded:SOURCE."),
         click.option("--feature-weights", type=click.Path(path_type=Path), help="Its local weights."),
         click.option("--reference", help="ADM .npz, a folder of images, or data:SOURCE."),
-        click.option("-n", "images", type=click.IntRange(2, 10_000_000), help="Number of images."),
+        click.option("-n", "images", type=limits.SCORED_IMAGES, help="Number of images."),
         click.option("--few", is_flag=True, help="Score fewer images than the statistics need, knowing it."),
     ]
     for option in reversed(options):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gftzoo.atomic import folder_written_whole, is_free
-from gftzoo.documents import parse_value
+from gftzoo.cli import limits
+from gftzoo.documents import DocumentError, parse_value, read_text
 from gftzoo.errors import UsageError
 from gftzoo.printing import plain, say
 
@@ -25,11 +26,13 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file."),
         click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema)."),
-        click.option("--steps", type=click.IntRange(min=1), help="Sampling steps."),
+        click.option("--steps", type=limits.STEPS, help="Sampling steps."),
         click.option("--sampler", help="The family's sampler, e.g. ddpm, ddim, dpm-solver++."),
         click.option("-s", "settings", multiple=True, metavar="KEY=VALUE", help="A sampler setting of `gftzoo info`."),
-        click.option("--seed", default=0, help="Image i is a function of (seed, i), whatever the batch size."),
-        click.option("--batch-size", default=64, type=click.IntRange(min=1), help="Images per forward pass."),
+        click.option(
+            "--seed", default=0, type=limits.SEED, help="Image i is a function of (seed, i), whatever the batch size."
+        ),
+        click.option("--batch-size", default=64, type=limits.BATCH, help="Images per forward pass."),
         click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights."),
         click.option("--device", default="auto", help="auto, cpu, cuda, ..."),
     ]
@@ -46,7 +49,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--class", "classes", help="Class indices or names, comma-separated; default all in turn.")
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; repeatable.")
 @click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="A file with one prompt per line.")
-@click.option("-n", "count", type=click.IntRange(1, 10_000_000), help="Number of images.")
+@click.option("-n", "count", type=limits.IMAGES, help="Number of images.")
 @model_options
 @click.option("--out", default="samples.png", type=click.Path(path_type=Path), help="A .png, an .npz, or a folder.")
 def sample_command(model: str, out: Path, **options: Any) -> None:
@@ -85,6 +88,8 @@ def parse_settings(pairs: Sequence[str], steps: int | None, sampler: str | None)
         if not equals:
             raise UsageError(f"sampler setting {pair!r} has no value; write -s key=value.")
         settings[key] = parse_value(value, f"the value of sampler setting {key!r}")
+    if isinstance(settings.get("steps"), int) and settings["steps"] > limits.MOST_STEPS:
+        raise UsageError(f"-s steps={settings['steps']} is too many; valid are 1 to {limits.MOST_STEPS:,}.")
     return settings | {k: v for k, v in {"steps": steps, "sampler": sampler}.items() if v is not None}
 
 
@@ -102,6 +107,8 @@ def wanted_conditions(model: Model, options: dict[str, Any]) -> list[int | str]:
             raise UsageError(f"{model.card.name} is conditioned on classes; use --class instead of --prompt.")
         wanted = options["classes"] or ""
         names = [wanted] if wanted in model.card.class_names else [n for n in wanted.split(",") if n.strip()]
+        if options["classes"] is not None and not names:
+            raise UsageError(f"--class {wanted!r} names no class; write --class 3 or --class 3,7, or leave it out.")
         given = [model.card.class_index(name) for name in names] or list(range(min(model.card.classes, 10)))
     count = options["count"] or max(len(given), 8)
     return [given[i % len(given)] for i in range(count)]
@@ -111,9 +118,12 @@ def _lines(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"prompt file {str(path)!r} cannot be read ({error}).") from error
+        lines = [line.strip() for line in read_text(path, limits.PROMPT_FILE_BYTES).splitlines() if line.strip()]
+    except DocumentError as error:
+        raise UsageError(f"prompt file {error}") from error
+    if len(lines) > limits.MOST_IMAGES:
+        raise UsageError(f"prompt file {str(path)!r} has {len(lines):,} prompts; at most {limits.MOST_IMAGES:,} go.")
+    return lines
 
 
 def write_images(
@@ -136,6 +146,10 @@ def write_images(
         raise UsageError(f"--out {str(out)!r} must end in .png or .npz, or name a folder.")
     if (out.is_dir() or not out.suffix) and not is_free(out):
         raise UsageError(f"folder {str(out)!r} holds something already, which would mix with these; name a new one.")
+    pixels = len(conditions) * model.card.resolution**2
+    if out.suffix == ".png" and pixels > limits.MOST_GRID_PIXELS:
+        most = limits.MOST_GRID_PIXELS // model.card.resolution**2
+        raise UsageError(f"{len(conditions):,} images are too many for one .png ({most:,}); --out a folder or an .npz.")
     with progress_bar("sampling", len(conditions)) as advance:
         if out.suffix == ".npz":
             common = {"seed": seed, "batch_size": batch_size}

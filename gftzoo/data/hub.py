@@ -108,8 +108,10 @@ def _load(datasets: Any, place: str, part: str) -> Any:
     if (path / "dataset_dict.json").is_file():
         return datasets.load_from_disk(place)[part]
     if path.is_file() and path.suffix.lower() in FORMATS:
-        return datasets.load_dataset(FORMATS[path.suffix.lower()], data_files=[place], split=part)
-    return datasets.load_dataset(place, split=part)
+        return datasets.load_dataset(
+            FORMATS[path.suffix.lower()], data_files=[place], split=part, trust_remote_code=False
+        )
+    return datasets.load_dataset(place, split=part, trust_remote_code=False)
 
 
 def with_labels(table: Any, column: str) -> tuple[Any, list[Any]]:

@@ -137,7 +137,9 @@ class StreamSource(Source):
             if len(self._open) >= OPEN:
                 self._open.clear()
             try:
-                found = datasets.load_dataset(self.kind, data_files=[shard], split="train", streaming=True)
+                found = datasets.load_dataset(
+                    self.kind, data_files=[shard], split="train", streaming=True, trust_remote_code=False
+                )
             except Exception as error:  # every protocol has its own
                 raise unreadable(shard, error) from error
             self._open[shard] = found
