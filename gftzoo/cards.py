@@ -82,7 +82,10 @@ class Checkpoint(Frozen):
 
     repo: str = Field(description="hub repository, or the start of an https address")
     file: str | None = Field(None, description="file in it; None where the weights are a folder, to be named locally")
-    entry: str | None = Field(None, description="which entry of the file: ema, raw, or None where it has one only")
+    revision: str | None = Field(None, description="commit of the hub repository; None is its newest")
+    entry: Literal["ema", "raw"] | None = Field(
+        None, description="what a file with one state dict holds, where that is known"
+    )
     objective: Literal["conditional", "gft", "cca"] = Field(
         "conditional", description="what the weights were trained for"
     )
@@ -184,6 +187,15 @@ class ModelCard(Frozen):
     def grid(self) -> int:
         """Side of the latent, in latent pixels."""
         return self.resolution // self.tokenizer.downsample
+
+    @property
+    def offered(self) -> dict[str, Recipe]:
+        """The recipes from scratch or from a checkpoint that is published; others need weights to be named."""
+        return {
+            name: recipe
+            for name, recipe in self.recipes.items()
+            if recipe.init is None or recipe.init in self.checkpoints
+        }
 
     def network_options(self, schema: type[Options]) -> Options:
         """`network`, validated by a family's schema; UsageError for an unknown key or a bad value."""

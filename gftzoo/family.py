@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import pluggy
 import torch
@@ -91,15 +91,20 @@ class Defaults:
         return tensors
 
     @hookimpl(trylast=True)
-    def weights_file(self, card: ModelCard, folder: Path) -> Path:
-        raise UsageError(f"{str(folder)!r} is a folder, and weights of {card.name} are a file; name the file.")
+    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path:
+        from gftzoo.weights import weights_in
+
+        found = weights_in(folder, entry)
+        if found is None:
+            raise UsageError(f"{str(folder)!r} is a folder without weights of a known name; name the file itself.")
+        return found
 
     @hookimpl(trylast=True)
     def export(self, model: Any, to: str, folder: Path) -> Path:
         if to == "safetensors":
             from gftzoo.weights import save_model
 
-            save_model(model, folder, "ema" if model.provenance.get("entry") == "ema" else "raw")
+            save_model(model, folder)
             return folder
         formats = ", ".join(("safetensors", *model.family.options().exports))
         raise UsageError(
@@ -197,8 +202,8 @@ class Family:
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return cast("Mapping[str, Tensor]", self._call("import_weights", card=card, tensors=tensors))
 
-    def weights_file(self, card: ModelCard, folder: Path) -> Path:
-        return cast(Path, self._call("weights_file", card=card, folder=folder))
+    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None = None) -> Path:
+        return cast(Path, self._call("weights_file", card=card, folder=folder, entry=entry))
 
     def export(self, model: Any, to: str, folder: Path) -> Path:
         return cast(Path, self._call("export", model=model, to=to, folder=folder))

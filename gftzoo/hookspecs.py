@@ -10,7 +10,7 @@ pluggy, so a plugin that is no family can wrap one of them for every family (`@h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pluggy
 
@@ -126,8 +126,12 @@ class GenerativeFamily:
         """Official state-dict keys renamed to this network's. Default: unchanged."""
 
     @hookspec(firstresult=True)
-    def weights_file(self, card: ModelCard, folder: Path) -> Path:
-        """The file with the network's weights in a folder of others, e.g. a pipeline's. Default: UsageError."""
+    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path:
+        """The file with the network's weights, or the index of its shards, in a folder of others, e.g. a pipeline's.
+
+        `entry` says which, where there are both; None takes the average. Default: the names that diffusers and
+        transformers give to files.
+        """
 
     @hookspec(firstresult=True)
     def export(self, model: Model, to: str, folder: Path) -> Path | None:

@@ -156,7 +156,11 @@ class Model:
         return build_objective(objective).loss(self, problem, condition.to(self.device), generator).mean()
 
     def save(self, folder: str | Path) -> None:
-        """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back."""
+        """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back.
+
+        An average that was read is saved as one. Raises GftzooError where the folder cannot be written, and UsageError
+        where it holds the other of raw and averaged weights.
+        """
         from gftzoo.weights import save_model
 
         save_model(self, folder)

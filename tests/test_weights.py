@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from nano import nano_conditions, nano_latents, nano_model
 from safetensors.torch import save_file
 
 import gftzoo
-from gftzoo import weights
+from gftzoo import engine, weights
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.plugins import load_family
-from gftzoo.weights import import_model, load_folder, read_tensors
-from gftzoo.zoo import catalogue
+from gftzoo.weights import import_model, load_folder, loading, locate, read_tensors
+from gftzoo.zoo import Checkpoint, catalogue, get_card
 
 
 class Payload:
@@ -124,7 +125,7 @@ def test_base_weights_with_a_temperature_input_are_the_base_model(nano_name: str
 
 
 def test_published_weights_bring_their_own_sampler_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(weights, "_fetch", lambda repo, file: tmp_path / file)
+    monkeypatch.setattr(loading, "fetch", lambda checkpoint: tmp_path / checkpoint.file)
     for card in catalogue().models.values():
         for name, checkpoint in card.checkpoints.items():
             if checkpoint.file is not None:
@@ -133,6 +134,111 @@ def test_published_weights_bring_their_own_sampler_settings(monkeypatch: pytest.
                 assert settings.items() >= checkpoint.sampler.items()
                 assert fitting.temperature == (checkpoint.objective == "gft")
     assert catalogue().models["dit-xl"].checkpoints["gft"].sampler == {"timestep_offset": 1}
+
+
+def test_released_weights_by_path_bring_their_sampler_settings_too(tmp_path: Path) -> None:
+    released = Checkpoint(repo="x", file="x.pt", objective="gft", sampler={"timestep_offset": 1})
+    card = get_card("dit-nano").change(checkpoints={"gft": released})
+    steered, plain = nano_model("dit-nano", temperature=True), nano_model("dit-nano", temperature=False)
+    state = steered.network.state_dict()
+    torch.save({"model": {}, "ema": state, "args": argparse.Namespace(lr=1e-4)}, tmp_path / "foreign.pt")
+    torch.save(plain.network.state_dict(), tmp_path / "plain.pt")
+    steered.save(tmp_path / "own")
+    offset = {"timestep_offset": 1}
+    for given, settings in (("foreign.pt", offset), ("plain.pt", {}), ("own", {}), ("own/raw.safetensors", {})):
+        found = locate(card, tmp_path / given)
+        assert found.card.sampler == {**card.sampler, **settings}, given
+        assert found.card.temperature == (given != "plain.pt")
+    found = locate(card, tmp_path / "foreign.pt")
+    imported = import_model(found.card, found.path, located=found)
+    assert imported.provenance["objective"] == "gft"
+    imported.save(tmp_path / "imported")  # and its folder keeps them, whichever card reads it
+    assert locate(get_card("dit-nano"), tmp_path / "imported").card.sampler["timestep_offset"] == 1
+    assert gftzoo.load(tmp_path / "imported").card.sampler["timestep_offset"] == 1
+
+
+def test_an_average_stays_one(tmp_path: Path) -> None:
+    model = nano_model("dit-nano", temperature=False)
+    state = model.network.state_dict()
+    torch.save({"model": {k: v + 1 for k, v in state.items()}, "model_ema": state}, tmp_path / "both.pt")
+    imported = import_model(model.card, tmp_path / "both.pt")
+    assert (imported.provenance["entry"], imported.provenance["container"]) == ("ema", "model_ema")
+    imported.save(tmp_path / "saved")
+    again = gftzoo.load(tmp_path / "saved")
+    again.family.export(again, "safetensors", tmp_path / "exported")
+    for folder in ("saved", "exported"):
+        assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["card.json", "ema.safetensors"]
+        assert gftzoo.load(tmp_path / folder).provenance["entry"] == "ema"
+        assert import_model(model.card, locate(model.card, tmp_path / folder).path).provenance["entry"] == "ema"
+    with pytest.raises(UsageError, match=r"holds no raw\.safetensors; it has --entry ema"):
+        gftzoo.load(tmp_path / "saved", entry="raw")
+    with pytest.raises(UsageError, match="holds 'ema' weights already"):
+        import_model(model.card, tmp_path / "both.pt", "raw").save(tmp_path / "saved")
+
+
+def test_weights_trained_further_say_so(tmp_path: Path) -> None:
+    model = nano_model("dit-nano", temperature=False)
+    torch.save({"model": model.network.state_dict()}, tmp_path / "base.pt")
+    small = {"batch_size": 4, "sample_every": 10}
+    for name, start in (("first", tmp_path / "base.pt"), ("second", tmp_path / "first")):
+        config = engine.resolve("dit-nano", objective="gft", weights=str(start), steps=1, options=small)
+        engine.train(config, tmp_path / name)
+    found = gftzoo.load(tmp_path / "second").provenance
+    assert (found["run"], found["step"], found["objective"], found["entry"]) == ("second", 1, "gft", "ema")
+    assert "weights" not in found and "sha256" not in found
+    before = found["started_from"]
+    assert (before["weights"], before["run"], before["entry"]) == ("ema.safetensors", "first", "ema")
+    assert (before["started_from"]["weights"], before["started_from"]["entry"]) == ("base.pt", "raw")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda t: (t * 100).to(torch.int32), "holds integers and the model needs floating-point numbers"),
+        (lambda t: t * torch.inf, "holds (NaN|infinite numbers) in tensor"),
+        (lambda t: t.to(torch.complex64), "holds complex numbers"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused(tmp_path: Path, change: Any, match: str) -> None:
+    model = nano_model("dit-nano", temperature=False)
+    state = model.network.state_dict()
+    key = "x_embedder.proj.weight"
+    torch.save({**state, key: change(torch.ones_like(state[key]))}, tmp_path / "x.pt")
+    with pytest.raises(GftzooError, match=match):
+        import_model(model.card, tmp_path / "x.pt")
+
+
+def test_what_is_not_trained_comes_from_beside_an_average(tmp_path: Path) -> None:
+    model = nano_model("dit-nano", temperature=False)
+    state = model.network.state_dict()
+    average = {key: value for key, value in state.items() if key != "pos_embed"}
+    torch.save({"model": state, "ema": {"shadow": average}}, tmp_path / "x.pt")
+    assert torch.equal(
+        import_model(model.card, tmp_path / "x.pt").network.state_dict()["pos_embed"], state["pos_embed"]
+    )
+    torch.save({"model": state, "ema": {"shadow": dict(list(average.items())[1:])}}, tmp_path / "x.pt")
+    with pytest.raises(GftzooError, match="is missing"):
+        import_model(model.card, tmp_path / "x.pt")
+
+
+def test_what_is_not_published_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "gft-finetune" not in get_card("dit-s").offered and "gft-finetune" in get_card("dit-xl").offered
+    with pytest.raises(UsageError, match=r"dit-s has no checkpoint 'base'"):
+        engine.resolve("dit-s", weights="base")
+    with pytest.raises(UsageError, match=r"starts from 'base', which is not published; name weights"):
+        engine.resolve("dit-s", recipe="gft-finetune", data="digits", options={"tokenizer": "pixels-grey"})
+    for card in catalogue().models.values():
+        assert all(each.init in card.checkpoints for each in card.offered.values() if each.init)
+
+
+def test_the_raw_file_of_mar_is_told_as_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = get_card("mar-b")
+    monkeypatch.setattr(loading, "fetch", lambda checkpoint: tmp_path / checkpoint.file)
+    assert locate(card, "base").path.name == "checkpoint-last.pth" and card.checkpoints["base"].revision
+    assert locate(card, "base-raw").entry == "raw"
+    with pytest.raises(UsageError, match="holds raw weights only"):
+        locate(card, "base-raw", "ema")
 
 
 def test_a_folder_has_its_own_weights(tmp_path: Path) -> None:

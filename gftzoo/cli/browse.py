@@ -121,6 +121,7 @@ def info_command(model: str, as_json: bool) -> None:
     """Show the card of MODEL: sizes, recipes, weights, scores, sampler options, memory and FLOPs."""
     card = zoo.get_card(model)
     facts = card.model_dump(mode="json")
+    facts["recipes"] = {name: facts["recipes"][name] for name in card.offered}
     installed = providers()
     facts["plugin"] = provider(card, installed)
     if card.family in installed:

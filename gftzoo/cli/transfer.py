@@ -22,16 +22,17 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
 
     The file is never executed. OUT holds safetensors and the card; `gftzoo sample OUT` and --weights take it.
     """
-    from gftzoo.weights import import_model, resolve_weights, save_model
+    from gftzoo.weights import import_model, locate, save_model
     from gftzoo.zoo import get_card
 
     refuse_existing(out)
-    path, card = resolve_weights(get_card(model), weights)
-    imported = import_model(card, path, entry)
+    located = locate(get_card(model), weights, entry)
+    imported = import_model(located.card, located.path, entry, located=located)
     with folder_written_whole(out) as folder:
         save_model(imported, folder)
     kind = "a temperature input (GFT)" if imported.card.temperature else "no temperature input (plain)"
-    say(f"{out}: {model} from {path.name}, entry {imported.provenance['entry']!r}, with {kind}.", err=True)
+    entry_read = imported.provenance["entry"]
+    say(f"{out}: {model} from {located.path.name}, entry {entry_read!r}, with {kind}.", err=True)
 
 
 @click.command("export")

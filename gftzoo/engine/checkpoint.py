@@ -24,7 +24,7 @@ from gftzoo.engine.parallel import any_rank
 from gftzoo.engine.tensors import empty_optimizer, fill, gathered, live, shapes, write_sharded
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
-from gftzoo.weights import check_fit, write_card
+from gftzoo.weights import check_fit, trained_further, write_card
 
 STATE_FILE = "state.json"
 _NAME = re.compile(r"step-(\d+)$")
@@ -56,7 +56,7 @@ def write(
         try:
             _write_tensors(partial, model, optimizer, ema, sharded)
             if is_main_process():
-                write_card(model.card, partial, {**model.provenance, "run": run.name, "step": state["step"]})
+                write_card(model.card, partial, trained_further(model.provenance, run=run.name, step=state["step"]))
                 (partial / STATE_FILE).write_text(json.dumps(dict(state), indent=1) + "\n", encoding="utf-8")
                 _put_in_place(partial, folder)
         except Exception as error:  # safetensors wraps a full disk in an error type of its own

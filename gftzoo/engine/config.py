@@ -13,7 +13,7 @@ from gftzoo.atomic import written_whole
 from gftzoo.errors import GftzooError, UsageError, nearest
 from gftzoo.objectives import build_objective, find_objective
 from gftzoo.plugins import load_family
-from gftzoo.weights import own_weights
+from gftzoo.weights import own_weights, refuse_unknown
 from gftzoo.zoo import (
     Frozen,
     LearningRate,
@@ -184,6 +184,12 @@ def resolve(
     fields |= {"steps": steps} if steps is not None else {}
     start = weights if weights is not None else (None if demonstration else chosen.init)
     if start is not None and start not in card.checkpoints:
+        if weights is None:
+            raise UsageError(
+                f"this recipe of {model} starts from {start!r}, which is not published; "
+                "name weights with --weights PATH."
+            )
+        refuse_unknown(card, start)  # before anything is made
         start = str(own_weights(Path(start), fields.get("entry")) or start)  # a run's newest file may change, not this
     try:
         config = TrainConfig(model=model, card=card, data=name, objective=objective, weights=start, **fields)
@@ -201,7 +207,8 @@ def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) 
         known = ", ".join(card.recipes) or "none"
         raise UsageError(f"{card.name} has no recipe {name!r}{nearest(name, card.recipes)}; it has: {known}.")
     order = [f"{objective}-finetune", objective] if fine_tune else [objective, f"{objective}-finetune"]
-    found = [r for r in ([name] if name else order) if r in card.recipes]
+    usable = card.recipes if fine_tune or name else card.offered
+    found = [r for r in ([name] if name else order) if r in usable]
     if found:
         return card.recipes[found[0]]
     # An objective without a recipe of its own trains like the plain model.

@@ -35,7 +35,7 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
 from gftzoo.plugins import load_family
-from gftzoo.weights import import_model, read_card, resolve_weights
+from gftzoo.weights import import_model, locate, read_card
 
 HookBuilder = Callable[[Model, EMA | None], list[Hook]]
 
@@ -126,13 +126,14 @@ def initial_model(config: TrainConfig, source: Source) -> Model:
     reseed("initialisation", config.seed)  # here, so that the network is the same without a tokenizer
     if config.weights is None:
         return Model.fresh(config.card, tokenizer)
-    path, _ = resolve_weights(config.card, config.weights)
-    return import_model(config.card, path, config.entry, tokenizer)
+    located = locate(config.card, config.weights, config.entry)
+    return import_model(config.card, located.path, config.entry, tokenizer, located)
 
 
 def refuse_other_start(model: Model, resume_from: Path, weights: str) -> None:
     """GftzooError if the weights that the run started from, which its objective needs again, are no longer the same."""
     _, then = read_card(resume_from)
+    then = then.get("started_from", then)
     if then.get("sha256") != model.provenance.get("sha256"):
         raise GftzooError(
             f"the run started from {weights!r} with hash {str(then.get('sha256'))[:12]} and the file has now "

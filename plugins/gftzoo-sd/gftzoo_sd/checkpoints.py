@@ -5,35 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.weights import weights_in
 from gftzoo.zoo import ModelCard
 from gftzoo_sd.lora import TEMPERATURE, with_factors
 from gftzoo_sd.network import SDNetwork, build_unet
 
-FILES = tuple(f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin"))
-PLACES = ("", "ema_unet", "unet")  # the UNet itself, a checkpoint of the GFT code (EMA first), a pipeline
-ORIGINAL = "model.diffusion_model."  # prefix of the UNet in files of the original code
+STEM = "diffusion_pytorch_model"
+AVERAGE = "ema_unet"  # in a checkpoint of the GFT code, beside `unet`
+ORIGINAL = "diffusion_model."  # prefix of the UNet in files of the original code, behind `model.` beside other networks
 COMPARED = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim", "attention_head_dim")
 
 
-def unet_file(card: ModelCard, folder: Path) -> Path:
-    """The file with the UNet in a diffusers folder: a UNet's, a pipeline's, or a checkpoint of thu-ml/GFT's training.
+def unet_file(card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None = None) -> Path:
+    """The file with the UNet, or the index of its shards, in a diffusers folder.
+
+    That is a UNet's own, a pipeline's, or a checkpoint of thu-ml/GFT's training, of which the average is taken unless
+    `entry` is raw.
 
     Raises UsageError if there is none, or if its configuration is another network's (state dicts do not tell heads).
     """
-    for place in PLACES:
-        for name in FILES:
-            path = folder / place / name
-            if path.is_file():
-                check_config(card, path.parent / "config.json")
-                return path
+    average = folder / AVERAGE
+    # The average and no other: raw weights are not taken for one that cannot be read.
+    places = [average] if entry != "raw" and average.is_dir() else [folder, folder / "unet"]
+    for place in places:
+        path = weights_in(place, None if place == average else entry, [STEM])
+        if path is not None:
+            check_config(card, path.parent / "config.json")
+            return path
     raise UsageError(
-        f"{str(folder)!r} holds no UNet; a diffusers folder has {FILES[0]} in it or in its folder unet, "
-        "or name the file itself."
+        f"{str(places[-1])!r} holds no UNet; a diffusers folder has {STEM}.safetensors, .bin or an index of shards in "
+        "it or in its folder unet, or name the file itself."
     )
 
 
@@ -56,7 +63,8 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Ten
 
     A temperature input is added with zero effect (thu-ml/GFT stable-diffusion-v1-5/train.py), so are LoRA factors.
     """
-    fitted = from_original(card, tensors) if any(key.startswith(ORIGINAL) for key in tensors) else dict(tensors)
+    prefix = next((p for p in (f"model.{ORIGINAL}", ORIGINAL) if any(key.startswith(p) for key in tensors)), None)
+    fitted = dict(tensors) if prefix is None else from_original(card, tensors, prefix)
     network = card.network_options(SDNetwork)
     if card.temperature and network.embeds and TEMPERATURE not in fitted:
         fitted[TEMPERATURE] = torch.zeros(network.channels[0], network.temperature_width)
@@ -65,12 +73,12 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     return fitted
 
 
-def from_original(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The UNet of a single-file checkpoint of the original code (raw weights), renamed by diffusers."""
+def from_original(card: ModelCard, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The UNet of a single-file checkpoint of the original code, of which the names begin so, renamed by diffusers."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     with torch.device("meta"):
         config = dict(build_unet(card).config)
-    unet = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL)}
+    unet = {f"model.{ORIGINAL}{key.removeprefix(prefix)}": v for key, v in tensors.items() if key.startswith(prefix)}
     converted: dict[str, Tensor] = convert_ldm_unet_checkpoint(unet, config)
     return converted

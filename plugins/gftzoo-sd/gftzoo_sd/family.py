@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -102,8 +103,8 @@ class StableDiffusionFamily:
         return fit_weights(card, tensors)
 
     @hookimpl
-    def weights_file(self, card: ModelCard, folder: Path) -> Path:
-        return unet_file(card, folder)
+    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path:
+        return unet_file(card, folder, entry)
 
     @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:

@@ -74,6 +74,60 @@ def test_a_training_checkpoint_of_the_released_code(tmp_path: Path, steered: Mod
     assert torch.equal(predict(load(steered.card, tmp_path / "checkpoint-10" / "unet"), 0.3), predict(steered, 0.3))
 
 
+def average_of(model: Model) -> Model:
+    """Another model, whose every weight is one more."""
+    other = tiny_model(temperature=False)
+    other.network.load_state_dict({key: value + 1 for key, value in model.network.state_dict().items()})
+    return other
+
+
+def first(model: Model) -> Tensor:
+    return next(iter(model.network.state_dict().values()))
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_shards_and_variants_are_followed(tmp_path: Path, plain: Model, safe: bool) -> None:
+    average = average_of(plain)
+    plain.network.save_pretrained(tmp_path / "unet", max_shard_size="100KB", safe_serialization=safe)
+    one = next((tmp_path / "unet").glob("*-00002-of-*"))
+    for given in (tmp_path, tmp_path / "unet", one):
+        assert torch.equal(first(load(plain.card, given)), first(plain))
+    average.network.save_pretrained(tmp_path / "ema_unet", max_shard_size="100KB", variant="fp16")
+    for entry, model in ((None, average), ("ema", average), ("raw", plain)):
+        path, _ = resolve_weights(plain.card, tmp_path, entry)
+        read = import_model(plain.card, path, entry)
+        assert torch.equal(first(read), first(model)), entry
+        assert read.provenance["entry"] == ("ema" if entry != "raw" else "bare")
+    for shard in (tmp_path / "ema_unet").glob("*-of-*"):
+        shard.unlink()
+    with pytest.raises(GftzooError, match="not beside it; fetch all"):  # and raw weights are not taken instead
+        resolve_weights(plain.card, tmp_path)
+
+
+def test_raw_weights_as_a_variant(tmp_path: Path, plain: Model) -> None:
+    average = average_of(plain)
+    average.network.save_pretrained(tmp_path)
+    plain.network.save_pretrained(tmp_path, variant="non_ema")
+    for entry, model in ((None, average), ("raw", plain)):
+        path, _ = resolve_weights(plain.card, tmp_path, entry)
+        assert torch.equal(first(import_model(plain.card, path, entry)), first(model))
+
+
+def test_the_average_in_a_single_file_of_the_original_code(tmp_path: Path, plain: Model) -> None:
+    average = average_of(plain)
+    raw, ema = to_original(plain.network.state_dict()), to_original(average.network.state_dict())
+    flat = {"model_ema." + key.removeprefix("model.").replace(".", ""): value for key, value in ema.items()}
+    flat |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(470000)}
+    others = {"first_stage_model.quant_conv.weight": torch.zeros(1)}
+    save_file({**raw, **flat, **others}, tmp_path / "v1.safetensors")
+    torch.save({"state_dict": {**raw, **flat, **others}, "global_step": 3}, tmp_path / "v1.ckpt")
+    torch.save({**raw, **flat}, tmp_path / "unet-only.ckpt")
+    for file in ("v1.safetensors", "v1.ckpt", "unet-only.ckpt"):
+        for entry, model in ((None, average), ("ema", average), ("raw", plain)):
+            read = import_model(plain.card, tmp_path / file, entry)  # type: ignore[arg-type]
+            assert torch.equal(first(read), first(model)) and read.provenance["entry"] == (entry or "ema")
+
+
 def test_a_plain_network_gets_a_temperature_without_effect(tmp_path: Path, plain: Model) -> None:
     plain.network.save_pretrained(tmp_path)
     loaded = load(plain.card, tmp_path, temperature=True)

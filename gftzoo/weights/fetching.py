@@ -1,0 +1,41 @@
+"""Published weights, fetched into the caches of the libraries that know their hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.zoo import Checkpoint
+
+
+def fetch(checkpoint: Checkpoint) -> Path:
+    """The local file of a checkpoint, fetched from the hub or an https address if it is not in the cache.
+
+    Raises GftzooError that says how to go on where it cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    repo, file = checkpoint.repo, checkpoint.file
+    if file is None:
+        raise UsageError(f"the weights in {repo!r} are a folder; give its local path.")
+    try:
+        if repo.startswith("https://"):
+            return _download(f"{repo}/{file}")
+        return Path(hf_hub_download(repo, file, revision=checkpoint.revision))
+    except Exception as error:
+        revision = f" at revision {checkpoint.revision}" if checkpoint.revision else ""
+        note = f" ({checkpoint.note})" if checkpoint.note else ""
+        raise GftzooError(
+            f"{file!r} could not be fetched from {repo!r}{revision} ({type(error).__name__}); "
+            f"download it where there is a network and give its path with --weights PATH{note}."
+        ) from error
+
+
+def _download(url: str) -> Path:
+    target = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if not target.is_file():  # it appears there only when it is complete
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(target))
+    return target

@@ -1,0 +1,189 @@
+"""Models with weights: from a name and a checkpoint, a file or a folder of others, or a folder of gftzoo's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gftzoo.errors import UsageError
+from gftzoo.layers.temperature import with_idle_slope
+from gftzoo.model import Model
+from gftzoo.plugins import load_family
+from gftzoo.tokenizers import Tokenizer
+from gftzoo.weights.fetching import fetch
+from gftzoo.weights.fitting import completed, load_weights
+from gftzoo.weights.folders import CARD_FILE, model_folder, own_weights
+from gftzoo.weights.names import Entry
+from gftzoo.weights.reading import fingerprint, read_tensors, safetensors_metadata
+from gftzoo.weights.saving import load_folder, read_card
+from gftzoo.zoo import Checkpoint, ModelCard, get_card
+
+
+@dataclass(frozen=True)
+class Located:
+    """Weights for a card, on this machine.
+
+    Args:
+        path: a file, or the index of shards.
+        card: with a temperature input where the weights have one, and the sampler settings that belong to them.
+        entry: what the file holds where it does not say so itself; None if that is not known.
+        objective: what the weights were trained for, where it is known.
+    """
+
+    path: Path
+    card: ModelCard
+    entry: Entry | None = None
+    objective: str | None = None
+
+
+def locate(card: ModelCard, weights: str | Path, entry: Entry | None = None) -> Located:
+    """A named checkpoint (fetched if need be), a file or a folder, and the card that fits it.
+
+    A file with a temperature input that gftzoo did not write is taken for one of GFT's released code, and gets the
+    sampler settings of the card's published one.
+
+    Raises UsageError for a name that the card has not, no such file, or an entry that is not there.
+    """
+    if str(weights) in card.checkpoints:
+        published = card.checkpoints[str(weights)]
+        refuse_other_entry(card, str(weights), entry)
+        fitting = _with_sampler(card.change(temperature=published.objective == "gft"), published.sampler)
+        return Located(fetch(published), fitting, published.entry, published.objective)
+    path = Path(weights)
+    refuse_unknown(card, weights)
+    if path.is_dir():
+        path = own_weights(path, entry) or load_family(card.family).weights_file(card, path, entry)
+    fitting = card.change(temperature=_has_temperature(card, path, entry))
+    if _is_own(path):
+        own, provenance = read_card(path.parent)
+        settings = own.sampler if own.family == card.family else {}
+        return Located(path, _with_sampler(fitting, settings), objective=provenance.get("objective"))
+    released = _released(fitting) if not safetensors_metadata(path).get("model") else None
+    if released is None:
+        return Located(path, fitting)
+    return Located(path, _with_sampler(fitting, released.sampler), objective=released.objective)
+
+
+def refuse_unknown(card: ModelCard, weights: str | Path) -> None:
+    """UsageError for weights that are neither a checkpoint of the card nor a file or folder; nothing is fetched."""
+    if str(weights) not in card.checkpoints and not Path(weights).exists():
+        names = ", ".join(card.checkpoints) or "none"
+        raise UsageError(
+            f"{card.name} has no checkpoint {str(weights)!r} and there is no such file; it has: {names}; "
+            "--weights PATH takes a file or folder."
+        )
+
+
+def refuse_other_entry(card: ModelCard, name: str, entry: Entry | None) -> None:
+    """UsageError for an entry that a published file has not, as far as the catalogue says; nothing is fetched."""
+    holds = card.checkpoints[name].entry
+    if entry == "ema" and holds == "raw":
+        note = card.checkpoints[name].note
+        raise UsageError(f"checkpoint {name!r} of {card.name} holds raw weights only; leave --entry out ({note}).")
+
+
+def resolve_weights(card: ModelCard, weights: str | Path, entry: Entry | None = None) -> tuple[Path, ModelCard]:
+    """The file and the card that `locate` finds."""
+    found = locate(card, weights, entry)
+    return found.path, found.card
+
+
+def _with_sampler(card: ModelCard, settings: dict[str, Any]) -> ModelCard:
+    return card.change(sampler={**card.sampler, **settings})
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the file lies in a folder of gftzoo's, as its weights do."""
+    return path.name in ("raw.safetensors", "ema.safetensors") and (path.parent / CARD_FILE).is_file()
+
+
+def _released(card: ModelCard) -> Checkpoint | None:
+    """The checkpoint of GFT's released code that a file with a temperature input is like."""
+    published = card.checkpoints.values() if card.temperature else ()
+    return next((checkpoint for checkpoint in published if checkpoint.objective == "gft"), None)
+
+
+def _has_temperature(card: ModelCard, path: Path, entry: Entry | None) -> bool:
+    """Whether the file has every tensor that the temperature input adds to the network."""
+    family = load_family(card.family)
+    with torch.device("meta"):
+        plain = set(family.build_network(card.change(temperature=False)).state_dict())
+        steered = set(family.build_network(card.change(temperature=True)).state_dict())
+    extra = steered - plain
+    return bool(extra) and extra <= set(read_tensors(path, entry, steered | plain).tensors)
+
+
+def import_model(
+    card: ModelCard,
+    path: str | Path,
+    entry: Entry | None = None,
+    tokenizer: Tokenizer | None = None,
+    located: Located | None = None,
+) -> Model:
+    """A model with the weights of an official (or any matching) file.
+
+    Args:
+        card: with `temperature` for a network with a beta input; base weights get its fine-tune initialisation.
+        path: see `read_tensors`.
+        entry: raw or EMA weights, where the file has both.
+        tokenizer: of the model.
+        located: how the file was found, if it is known; goes into the provenance.
+
+    Raises:
+        GftzooError: the file is damaged or does not fit the card.
+    """
+    path = Path(path)
+    family = load_family(card.family)
+    network = family.build_network(card)
+    found = read_tensors(path, entry, network.state_dict())
+    fitted = family.import_weights(card, completed(network, found))
+    load_weights(network, with_idle_slope(network, fitted), str(path))
+    kind = located.entry if located and located.entry and found.entry == "bare" else found.entry
+    provenance = read_card(path.parent)[1] if _is_own(path) else {}
+    provenance |= {"weights": path.name, "sha256": fingerprint(path), "entry": kind, "container": found.container}
+    if located and located.objective:
+        provenance["objective"] = located.objective
+    return Model(card, network, tokenizer, family, provenance)
+
+
+def load(
+    source: str | Path,
+    weights: str | Path | None = None,
+    *,
+    entry: Entry | None = None,
+    tokenizer_path: str | None = None,
+) -> Model:
+    """A model ready to sample.
+
+    Args:
+        source: a model's name, or a folder written by `Model.save` or a training run (its newest complete checkpoint).
+        weights: only for a name: a checkpoint of the card (`base`, `gft`), a local file or folder, or None for fresh
+            weights.
+        entry: `raw` or `ema` where there are both; EMA by default, and the choice is in `model.provenance["entry"]`.
+        tokenizer_path: a local folder or file with the tokenizer's weights, where the hub is not reached.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        if weights is not None:
+            raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
+        return load_folder(model_folder(folder), entry, tokenizer_path)
+    card = get_card(str(source))
+    if weights is None:
+        model = Model.fresh(card)
+    else:
+        located = locate(card, weights, entry)
+        model = import_model(located.card, located.path, entry, located=located)
+    # Last, since it may be fetched: weights that do not fit are told of at once.
+    model.tokenizer = model.family.build_tokenizer(model.card.tokenizer, tokenizer_path)
+    return model
+
+
+def card_of(source: str | Path, weights: str | Path | None = None) -> ModelCard:
+    """The card of the model that `load` makes of the same arguments; its weights are not read."""
+    if Path(source).is_dir():
+        return read_card(model_folder(Path(source)))[0]
+    card = get_card(str(source))
+    return card if weights is None else locate(card, weights).card

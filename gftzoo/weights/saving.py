@@ -1,0 +1,103 @@
+"""gftzoo's own folders: safetensors, the card, and where the weights come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gftzoo.atomic import written_whole
+from gftzoo.documents import read_json
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.model import Model
+from gftzoo.parts import join_parts
+from gftzoo.plugins import load_family
+from gftzoo.printing import words
+from gftzoo.weights.fitting import load_weights
+from gftzoo.weights.folders import CARD_FILE, kinds_of, missing
+from gftzoo.weights.names import Entry
+from gftzoo.weights.reading import read_safetensors, reason
+from gftzoo.zoo import ModelCard, validation_sentence
+
+
+def save_model(model: Model, folder: str | Path, entry: Entry | None = None) -> None:
+    """Writes `<entry>.safetensors` and `card.json` into the folder, creating it.
+
+    `entry` None is what was read: an average is saved as `ema.safetensors`, everything else as `raw.safetensors`.
+
+    Raises:
+        DiskError: the folder cannot be written; what was there is as it was.
+        UsageError: it holds the other of raw and averaged weights, which could be taken for these.
+    """
+    folder = Path(folder)
+    kind: Entry = entry or ("ema" if model.provenance.get("entry") == "ema" else "raw")
+    other = next(each for each in kinds_of(None) if each != kind)
+    if _holds(folder, other):
+        raise UsageError(f"{str(folder)!r} holds {other!r} weights already and these are {kind!r}; name a new folder.")
+    state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
+    with written_whole(folder / f"{kind}.safetensors") as partial:
+        save_file(state, partial, metadata={"model": model.card.name, "entry": kind})
+    write_card(model.card, folder, {**model.provenance, "entry": kind})
+
+
+def write_card(card: ModelCard, folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Writes the card and the provenance of weights beside them."""
+    text = json.dumps({"card": card.model_dump(mode="json"), "provenance": dict(provenance)}, indent=1)
+    with written_whole(folder / CARD_FILE) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def trained_further(start: Mapping[str, Any], **training: Any) -> dict[str, Any]:
+    """The provenance of weights that a run has changed: the run, and what it started from.
+
+    Args:
+        start: provenance of the model that trained; its objective is the run's.
+        training: of the run, e.g. its name and step.
+    """
+    before = {key: value for key, value in start.items() if key != "objective"}
+    return {"objective": start.get("objective"), **training, "started_from": before}
+
+
+def read_card(folder: Path) -> tuple[ModelCard, dict[str, Any]]:
+    """The card and provenance in a folder; GftzooError if there is none or it is damaged."""
+    path = folder / CARD_FILE
+    if not path.is_file():
+        raise GftzooError(f"{str(folder)!r} holds no gftzoo model (no {CARD_FILE}).")
+    found = read_json(path)
+    try:
+        return ModelCard.model_validate(found["card"]), dict(found.get("provenance", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = error if isinstance(error, ValidationError) else ValueError(f"it holds no {words(error)}")
+        raise GftzooError(validation_sentence(f"{str(path)!r} is damaged", fault, ModelCard)) from error
+
+
+def load_folder(folder: Path, entry: Entry | None = None, tokenizer_path: str | None = None) -> Model:
+    """A model saved by gftzoo; EMA weights where there are any, unless `entry` says otherwise."""
+    card, provenance = read_card(folder)
+    kept = next((kind for kind in kinds_of(entry) if _holds(folder, kind)), None)
+    if kept is None:
+        raise UsageError(missing(folder, entry))
+    family = load_family(card.family)
+    network = family.build_network(card)
+    load_weights(network, _read_own(folder, kept), f"{kept} of {folder}")
+    provenance = {**provenance, "entry": kept, "folder": folder.name}
+    return Model(card, network, family.build_tokenizer(card.tokenizer, tokenizer_path), family, provenance)
+
+
+def _holds(folder: Path, kind: Entry) -> bool:
+    return (folder / kind).is_dir() or (folder / f"{kind}.safetensors").is_file()
+
+
+def _read_own(folder: Path, kind: Entry) -> Mapping[str, Tensor]:
+    """The weights in a folder of gftzoo's, one file or the parts of several ranks."""
+    if not (folder / kind).is_dir():
+        return read_safetensors(folder / f"{kind}.safetensors")
+    try:
+        return join_parts(folder / kind)
+    except Exception as error:  # damage shows in many types of error
+        raise GftzooError(f"{str(folder / kind)!r} is damaged ({reason(error)}).") from error
