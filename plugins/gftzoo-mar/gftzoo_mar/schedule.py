@@ -29,6 +29,8 @@ class Schedule:
     timestep_K: Tensor
     beta_K: Tensor
     alpha_bar_K: Tensor
+    signal_K: Tensor
+    noise_K: Tensor
     log_small_K: Tensor
     log_large_K: Tensor
     mean_x0_K: Tensor
@@ -45,6 +47,10 @@ class Schedule:
             timestep_K=timestep_K,
             beta_K=beta_K,
             alpha_bar_K=alpha_bar_K,
+            signal_K=alpha_bar_K.sqrt(),
+            noise_K=(
+                1 - alpha_bar_K
+            ).sqrt(),  # 0.006 at the first step, of which float32's 1 - alpha_bar keeps 3 digits
             log_small_K=posterior.log_variance_K,
             log_large_K=beta_K.log(),
             mean_x0_K=posterior.mean_x0_K,
@@ -60,8 +66,7 @@ class Schedule:
 
     def corrupt(self, x0_XC: Tensor, t_X: Tensor, noise_XC: Tensor) -> Tensor:
         """x_t, the tokens with noise added (DDPM eq. 4)."""
-        alpha_bar_X1 = self.alpha_bar_K[t_X, None]
-        return alpha_bar_X1.sqrt() * x0_XC + (1 - alpha_bar_X1).sqrt() * noise_XC
+        return self.signal_K[t_X, None] * x0_XC + self.noise_K[t_X, None] * noise_XC
 
     def reverse_mean(self, x_XC: Tensor, t_X: Tensor, eps_XC: Tensor) -> Tensor:
         """Mean of p(x_{t-1} | x_t) where the network predicts `eps_XC`; x_0 is not clipped (DDPM eq. 11)."""

@@ -68,7 +68,7 @@ def test_loss_terms(train: Golden, model: Model) -> None:
     mse = (eps - i["loss/noise"]).square().mean(-1)
     bound = schedule.bound(x0, noisy, i["loss/t"], eps, share)
     assert near(mse, train.outputs["terms/mse"])
-    assert near(bound, train.outputs["terms/vb"])
+    assert near(bound, train.outputs["terms/vb"], 1e-5)  # at the first step noise is 0.006, and float32 tells it badly
     assert near(mse + bound, train.outputs["terms/loss"])
 
 
