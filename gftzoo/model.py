@@ -40,6 +40,18 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     placed: torch.device | None = None
 
+    def __post_init__(self) -> None:
+        self._versions = self._count_versions()
+
+    def _count_versions(self) -> int:
+        """The changes in place that autograd has counted of all parameters; moves to other devices are none."""
+        return sum(p._version for p in self.network.parameters() if not p.is_inference())
+
+    @property
+    def changed(self) -> bool:
+        """Whether the weights have been changed, e.g. trained, since this object was made; then `provenance` is past."""
+        return self._count_versions() != self._versions
+
     @classmethod
     def fresh(cls, card: ModelCard, tokenizer: Tokenizer | None = None) -> Model:
         """The model of a card with newly initialised weights."""
@@ -158,7 +170,8 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back.
 
-        An average that was read is saved as one. Raises GftzooError where the folder cannot be written, and UsageError
+        An average that was read is saved as one. Weights that were changed since are raw ones, and their provenance says
+        what they started from. Raises GftzooError where the folder cannot be written, and UsageError
         where it holds the other of raw and averaged weights.
         """
         from gftzoo.weights import save_model

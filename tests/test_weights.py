@@ -191,6 +191,18 @@ def test_weights_trained_further_say_so(tmp_path: Path) -> None:
     assert (before["started_from"]["weights"], before["started_from"]["entry"]) == ("base.pt", "raw")
 
 
+def test_weights_trained_without_the_engine_say_so(tmp_path: Path) -> None:
+    model = nano_model("dit-nano", temperature=False)
+    torch.save({"ema": model.network.state_dict()}, tmp_path / "base.pt")
+    read = import_model(model.card, tmp_path / "base.pt").to("cpu")
+    assert not read.changed
+    read.loss(nano_latents(model, 2), [0, 1], "conditional").backward()
+    torch.optim.AdamW(read.network.parameters(), lr=1e-3).step()
+    read.save(tmp_path / "tuned")
+    found = gftzoo.load(tmp_path / "tuned").provenance
+    assert found["entry"] == "raw" and found["started_from"]["entry"] == "ema" and "sha256" not in found
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

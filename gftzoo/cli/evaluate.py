@@ -175,7 +175,7 @@ def steered_by(name: str, options: dict[str, Any], values: dict[str, list[float]
     """`beta` or `cfg`, by what the model is; UsageError if the values to sweep are of the other."""
     from gftzoo.weights import card_of
 
-    word = "beta" if card_of(name, options["weights"]).temperature else "cfg"
+    word = "beta" if card_of(name, options["weights"], options["entry"]).temperature else "cfg"
     if word not in values:
         raise UsageError(f"{name} is steered by {word}; give --{word} with the values to sweep.")
     return word

@@ -181,9 +181,9 @@ def load(
     return model
 
 
-def card_of(source: str | Path, weights: str | Path | None = None) -> ModelCard:
+def card_of(source: str | Path, weights: str | Path | None = None, entry: Entry | None = None) -> ModelCard:
     """The card of the model that `load` makes of the same arguments; its weights are not read."""
     if Path(source).is_dir():
         return read_card(model_folder(Path(source)))[0]
     card = get_card(str(source))
-    return card if weights is None else locate(card, weights).card
+    return card if weights is None else locate(card, weights, entry).card

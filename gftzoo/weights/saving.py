@@ -28,21 +28,23 @@ from gftzoo.zoo import ModelCard, validation_sentence
 def save_model(model: Model, folder: str | Path, entry: Entry | None = None) -> None:
     """Writes `<entry>.safetensors` and `card.json` into the folder, creating it.
 
-    `entry` None is what was read: an average is saved as `ema.safetensors`, everything else as `raw.safetensors`.
+    `entry` None is what was read: an average is saved as `ema.safetensors`, everything else as `raw.safetensors`, which
+    weights are too that were trained further since they were read.
 
     Raises:
         DiskError: the folder cannot be written; what was there is as it was.
         UsageError: it holds the other of raw and averaged weights, which could be taken for these.
     """
     folder = Path(folder)
-    kind: Entry = entry or ("ema" if model.provenance.get("entry") == "ema" else "raw")
+    provenance = trained_further(model.provenance) if model.changed else model.provenance
+    kind: Entry = entry or ("ema" if provenance.get("entry") == "ema" else "raw")
     other = next(each for each in kinds_of(None) if each != kind)
     if _holds(folder, other):
         raise UsageError(f"{str(folder)!r} holds {other!r} weights already and these are {kind!r}; name a new folder.")
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     with written_whole(folder / f"{kind}.safetensors") as partial:
         save_file(state, partial, metadata={"model": model.card.name, "entry": kind})
-    write_card(model.card, folder, {**model.provenance, "entry": kind})
+    write_card(model.card, folder, {**provenance, "entry": kind})
 
 
 def write_card(card: ModelCard, folder: Path, provenance: Mapping[str, Any]) -> None:
