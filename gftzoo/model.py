@@ -49,7 +49,7 @@ class Model:
 
     @property
     def changed(self) -> bool:
-        """Whether the weights have been changed, e.g. trained, since this object was made; then `provenance` is past."""
+        """Whether the weights have been changed, e.g. trained, since this object was made, and `provenance` is past."""
         return self._count_versions() != self._versions
 
     @classmethod
@@ -170,8 +170,8 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back.
 
-        An average that was read is saved as one. Weights that were changed since are raw ones, and their provenance says
-        what they started from. Raises GftzooError where the folder cannot be written, and UsageError
+        An average that was read is saved as one. Weights that were changed since are saved as raw ones, and their
+        provenance says what they started from. Raises GftzooError where the folder cannot be written, and UsageError
         where it holds the other of raw and averaged weights.
         """
         from gftzoo.weights import save_model
