@@ -19,6 +19,9 @@ TARGETS = {
     "picture": "fuzzing.pictures:PictureTarget",
     "jsonl": "fuzzing.texts:LinesTarget",
     "tar": "fuzzing.texts:TarTarget",
+    "safetensors": "fuzzing.weights:SafetensorsTarget",
+    "torch": "fuzzing.weights:TorchTarget",
+    "card": "fuzzing.weights:CardTarget",
 }
 
 
