@@ -386,3 +386,72 @@ def test_ranks_of_torchrun_share_the_shards(digits: Path, tmp_path: Path, monkey
 def test_a_tokenizer_that_never_draws_has_no_moments() -> None:
     tokenizer: Tokenizer = encoder("dit-nano", "digits").require_tokenizer()
     assert tokenizer.moments(torch.zeros(1, 1, 8, 8)) is None
+
+
+def test_rewritten_pictures_make_a_cache_stale(tmp_path: Path, capsys) -> None:
+    data, cache = f"imagefolder:{pets(tmp_path / 'pets')}", tmp_path / "cache"
+    words = ("cache", data, str(cache), "--model", "dit-nano")
+    assert call(*words) == 0 and call(*words) == 0
+    assert "Done" in capsys.readouterr().err
+    assert call("cache", "--check", str(cache)) == 0 and "stale" not in capsys.readouterr().err
+    path = tmp_path / "pets" / "cat" / "1.png"
+    pixels = np.asarray(Image.open(path))
+    Image.fromarray(255 - pixels).save(path)
+    assert call(*words) == 2
+    said = capsys.readouterr().err
+    assert f"cache {str(cache)!r} is stale" in said and f"`gftzoo cache {data} NEW --model dit-nano`" in said
+    assert call("cache", "--check", str(cache)) == 0 and "stale" in capsys.readouterr().err
+    path.unlink()
+    assert call(*words) == 2 and "is stale" in capsys.readouterr().err
+
+
+WRONG = {
+    "rows": ({"images": 1200}, "shard 'shards/data-00004-of-00005.arrow' has 177 images.* and not 176"),
+    "number of shards": ({"images": 5000}, "it has 5 shards and 5,000 images"),
+    "shape": ({"shape": [1, 4]}, r"the shape of latents is \(C, h, w\)"),
+    "another shape": ({"shape": [1, 4, 4]}, r"column 'latents' is float32 of shape \(256, 64\) and not"),
+    "huge shape": ({"shape": [2**20, 2**20, 8]}, "are larger than"),
+    "negative shape": ({"shape": [1, -8, 8]}, r"the shape of latents is \(C, h, w\)"),
+    "type": ({"dtype": "float16"}, "column 'latents' is float32"),
+    "content": ({"content": "codes"}, r"the shape of codes is \(N,\)"),
+    "classes": ({"class_names": ["0", "1", "2"]}, "its labels are 0 to 9 and there are 3 classes"),
+    "no classes": ({"class_names": []}, "the class names are missing"),
+    "captions": ({"condition": "text", "text_shape": [2, 3]}, "it has no column 'text'"),
+    "shard rows": ({"shard_rows": 0}, "shard_rows = 0 is not valid"),
+    "outside": ({"file": "../other/data.arrow"}, "named by its path below the cache's folder"),
+    "absolute": ({"file": "/etc/passwd"}, "named by its path below the cache's folder"),
+    "not JSON": (None, "manifest.json"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_manifest_that_lies_is_refused_before_the_first_step(wrong: str, digits: Path, tmp_path: Path) -> None:
+    changes, sentence = WRONG[wrong]
+    (tmp_path / "shards").symlink_to(digits / "shards")
+    manifest = json.loads((digits / "manifest.json").read_text())
+    if changes and "file" in changes:
+        manifest["shards"][0]["file"], changes = changes["file"], {}
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, **changes}) if changes is not None else "[" * 9999)
+    model = encoder("dit-nano", "digits")
+    with pytest.raises(GftzooError, match=sentence) as caught:
+        open_source(f"cache:{tmp_path}").check_model(model)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_shard_of_other_bytes_is_refused_before_the_first_step(digits: Path, tmp_path: Path) -> None:
+    for name, data in contents(digits).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    shard = tmp_path / "shards" / "data-00003-of-00005.arrow"
+    shard.write_bytes(bytes(reversed(shard.read_bytes())))
+    with pytest.raises(GftzooError, match=r"data-00003-of-00005\.arrow is not what 'digits' was encoded to"):
+        open_source(f"cache:{tmp_path}").check_model(encoder("dit-nano", "digits"))
+
+
+def test_shards_larger_than_memory_are_refused(capsys, tmp_path: Path) -> None:
+    words = ("cache", "digits", str(tmp_path / "cache"), "--model", "dit-nano")
+    assert call(*words, "--batch", "9999999") == 2 and "--batch" in capsys.readouterr().err
+    model, source = encoder("dit-nano", "digits"), open_source("digits")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError, match="give --shard-rows 400 or fewer"):
+        patch.setattr("gftzoo.data.planning.LARGEST_SHARD", 400 * 256)
+        plan_cache(model, source)

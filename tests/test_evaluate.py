@@ -208,6 +208,8 @@ def test_protocols_say_what_they_need() -> None:
     card = toy_model()[0].card
     assert choose_protocol("embedded", card).features == "embedded:digits"
     assert choose_protocol("adm", card, reference="a.npz").images == 50_000
+    with pytest.raises(UsageError, match="protocol embedded: images = 1000000000000 is not valid"):
+        choose_protocol("embedded", card, images=10**12)
     with pytest.raises(UsageError, match="--reference"):
         choose_protocol("adm", card)
     with pytest.raises(UsageError, match="did you mean 'embedded'"):
@@ -237,6 +239,9 @@ def test_values_of_a_sweep() -> None:
     for wrong in ("", "1:2", "a,b", "1:2:0", "1:2:1.5", "nan"):
         with pytest.raises(UsageError, match=r"1:0\.2:9"):
             parse_values(wrong)
+    for many in ("1:0.2:999999999", "1," * 1000 + "1"):
+        with pytest.raises(UsageError, match="has more than 1,000 values"):
+            parse_values(many)
 
 
 def run_sweep(evaluator: Evaluator, folder: Path, seed: int = 0, weight: float = 1.0) -> tuple[list[ScoreRecord], Toy]:

@@ -22,6 +22,8 @@ TARGETS = {
     "safetensors": "fuzzing.weights:SafetensorsTarget",
     "torch": "fuzzing.weights:TorchTarget",
     "card": "fuzzing.weights:CardTarget",
+    "manifest": "fuzzing.caches:CacheTarget",
+    "npz": "fuzzing.arrays:NpzTarget",
 }
 
 

@@ -142,7 +142,7 @@ def verify(folder: Path, picture: Path, options: tuple[str, ...]) -> None:
     """Compares every shard with its hash and draws ten entries."""
     from gftzoo import engine, pictures
     from gftzoo.data import open_source
-    from gftzoo.data.checking import decode_entries, verify_hashes
+    from gftzoo.data.checking import decode_entries, staleness, verify_hashes
 
     source = open_source(f"cache:{folder}", "all")
     path = engine.parse_options(options, ("tokenizer_path",)).get("tokenizer_path")
@@ -151,4 +151,7 @@ def verify(folder: Path, picture: Path, options: tuple[str, ...]) -> None:
     images, conditions = decode_entries(source, path, 10)
     pictures.save(pictures.grid(images, 5), picture)
     names = ", ".join(conditions)
-    click.echo(f"{len(source):,} entries with the right hashes; {picture} shows {names}.", err=True)
+    say(f"{len(source):,} entries with the right hashes; {picture} shows {names}.", err=True)
+    stale = staleness(source)
+    if stale is not None:
+        say(stale, err=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from shlex import quote
 
 import torch
 from torch import Tensor
 
 from gftzoo.data.cache import CacheSource
+from gftzoo.data.fingerprint import fingerprint_of
 from gftzoo.data.manifest import weights_hash
-from gftzoo.data.sources import Source
+from gftzoo.data.sources import Source, open_source
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.plugins import load_family
 from gftzoo.tokenizers import draw_latents
@@ -27,6 +30,25 @@ def verify_hashes(source: Source, tell: Callable[[int], None]) -> None:
                 "copy it again or write the cache anew."
             )
         tell(shard.rows)
+
+
+def staleness(source: Source) -> str | None:
+    """A sentence where the pictures that a cache was made of are here and are no longer those; None otherwise."""
+    assert isinstance(source, CacheSource)
+    manifest = source.manifest
+    _, colon, argument = manifest.source.partition(":")
+    if colon and not os.path.exists(argument.partition("#")[0]):  # noqa: PTH110 (names that are too long)
+        return None
+    try:
+        here = fingerprint_of(open_source(manifest.source, manifest.split)).key
+    except GftzooError:  # it was made somewhere else
+        return None
+    if here == manifest.fingerprint:
+        return None
+    return (
+        f"{source.name} is stale: the pictures of {manifest.source!r}, or the change times of its files, are not those "
+        f"it was made of; encode them again with `gftzoo cache {quote(manifest.source)} NEW --model {manifest.model}`."
+    )
 
 
 @torch.no_grad()

@@ -5,10 +5,8 @@ Suffixes: B batch, N all images; uint8 images are (B, 3, H, W) in 0..255.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from gftzoo.data.picture import UnreadableError, picture_suffixes, whole_picture
 from gftzoo.data.settings import split_settings
 from gftzoo.data.walk import LeftOut, pictures_below
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.evaluate.npz import npz_batches, npz_shape
 
 BATCH = 64
 
@@ -32,7 +31,7 @@ def to_uint8(images_BCHW: Tensor) -> Tensor:
 
 def image_count(path: Path) -> int:
     """Number of images in a folder or an npz; GftzooError if there is none."""
-    count = len(_image_paths(path)[0]) if is_folder(path) else _npz_header(path)[0]
+    count = len(_image_paths(path)[0]) if is_folder(path) else npz_shape(path)[0]
     if not count:
         left_out = "".join(f" {line}." for line in _image_paths(path)[1]) if is_folder(path) else ""
         raise GftzooError(
@@ -48,7 +47,7 @@ def is_folder(path: Path) -> bool:
 
 def file_batches(path: Path) -> Iterator[tuple[Tensor, Sequence[int] | None]]:
     """Batches of (uint8 images, None) of a folder or npz, in constant memory; a batch ends where the size changes."""
-    yield from _folder_batches(path) if is_folder(path) else _npz_batches(path)
+    yield from _folder_batches(path) if is_folder(path) else ((batch, None) for batch in npz_batches(path))
 
 
 def left_out_of(path: Path) -> list[str]:
@@ -80,40 +79,6 @@ def _folder_batches(folder: Path) -> Iterator[tuple[Tensor, None]]:
         batch.append(image_CHW)
     if batch:
         yield torch.stack(batch), None
-
-
-def _npz_header(path: Path) -> tuple[int, int, int, int]:
-    """The shape (N, H, W, 3) of arr_0; reads no pixels."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
-            shape, fortran, dtype = _read_header(member)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise GftzooError(f"{str(path)!r} is no npz of images in ADM's layout ({error}).") from error
-    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or fortran:
-        raise GftzooError(f"arr_0 of {str(path)!r} is {dtype} of shape {shape}; ADM's layout is uint8 (N, H, W, 3).")
-    return shape[0], shape[1], shape[2], shape[3]
-
-
-def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(member)
-    return shape, fortran, dtype
-
-
-def _npz_batches(path: Path) -> Iterator[tuple[Tensor, None]]:
-    """The array is read through, as it is in the archive, and never held as a whole."""
-    total, height, width, _ = _npz_header(path)
-    size = height * width * 3
-    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
-        _read_header(member)
-        for start in range(0, total, BATCH):
-            rows = min(BATCH, total - start)
-            raw = member.read(rows * size)
-            if len(raw) != rows * size:
-                raise GftzooError(f"{str(path)!r} is truncated at image {start + len(raw) // size} of {total}.")
-            pixels_BHWC = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(rows, height, width, 3)
-            yield pixels_BHWC.permute(0, 3, 1, 2), None
 
 
 def source_batches(source: Source, resolution: int | None = None) -> Iterator[tuple[Tensor, Sequence[int] | None]]:

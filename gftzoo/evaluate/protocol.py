@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, ValidationError
 
 from gftzoo.data import open_source
 from gftzoo.errors import UsageError, nearest
-from gftzoo.zoo import Frozen, ModelCard
+from gftzoo.zoo import Frozen, ModelCard, validation_sentence
 
 MOST_IMAGES = 10_000_000  # what is known of each image fits the memory
 
@@ -55,13 +57,20 @@ def choose_protocol(
                 "protocol adm compares with a statistics file; give ADM's npz of the data set with "
                 "--reference VIRTUAL_imagenet256_labeled.npz."
             )
-        return Protocol(name=name, features=features or "inception", reference=reference, few=few, **size)
+        return _checked(name=name, features=features or "inception", reference=reference, few=few, **size)
     source = data or (card.data if card else None)
     if source is None and not (features and reference):
         raise UsageError("protocol embedded needs the data the model was trained on; name it with --data SOURCE.")
     network = features or ("efflite0" if card and not has_classes(card, str(source)) else f"embedded:{source}")
     against = reference or f"data:{source}"
-    return Protocol(name=name, features=network, reference=against, few=few, **{"images": 2000, **size})
+    return _checked(name=name, features=network, reference=against, few=few, **{"images": 2000, **size})
+
+
+def _checked(**values: Any) -> Protocol:
+    try:
+        return Protocol(**values)
+    except ValidationError as error:
+        raise UsageError(validation_sentence(f"protocol {values['name']}", error, Protocol)) from error
 
 
 def has_classes(card: ModelCard, data: str) -> bool:

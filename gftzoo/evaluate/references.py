@@ -6,10 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from gftzoo.data import Split, open_source
@@ -17,6 +14,7 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.features import FeatureNetwork, Inception
 from gftzoo.evaluate.images import file_batches, image_count, source_batches
 from gftzoo.evaluate.metrics import Gaussian
+from gftzoo.evaluate.npz import npz_names, npz_statistics
 from gftzoo.evaluate.scoring import FeatureSummary, summarize
 from gftzoo.weights import sha256
 
@@ -97,9 +95,8 @@ def _hashed(
 
 
 def _from_npz(path: Path, network: FeatureNetwork, keep: int) -> Reference:
-    with _open(path) as held:
-        names = set(held.files)
-        statistics = {k: torch.from_numpy(held[k]).double() for k in ("mu", "sigma", "mu_s", "sigma_s") if k in names}
+    names = npz_names(path)
+    statistics = npz_statistics(path)
     if not {"mu", "sigma"} <= names and "arr_0" not in names:
         raise GftzooError(f"{str(path)!r} holds neither mu and sigma nor arr_0 (it has {', '.join(sorted(names))}).")
     summary = None
@@ -115,16 +112,6 @@ def _from_npz(path: Path, network: FeatureNetwork, keep: int) -> Reference:
         summary = FeatureSummary(pooled, spatial, summary.sample_MD if summary else None)
     assert summary is not None
     return Reference(path.name, sha256(path), summary)
-
-
-def _open(path: Path) -> np.lib.npyio.NpzFile:
-    try:
-        held = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
-        raise GftzooError(f"{str(path)!r} is truncated or no npz file ({error}).") from error
-    if not isinstance(held, np.lib.npyio.NpzFile):
-        raise GftzooError(f"{str(path)!r} is a bare array and not an npz file.")
-    return held
 
 
 def _refuse_foreign(path: Path, network: FeatureNetwork) -> None:
