@@ -22,6 +22,7 @@ from gftzoo.data.caching import CacheWriter
 from gftzoo.data.encoding import EncodingModel, five_crops, views_of
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.planning import plan_cache
+from gftzoo.data.stream import cached_views
 from gftzoo.data.training import CachedData, TrainingData
 from gftzoo.engine import TrainConfig, checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError
@@ -455,3 +456,15 @@ def test_shards_larger_than_memory_are_refused(capsys, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError, match="give --shard-rows 400 or fewer"):
         patch.setattr("gftzoo.data.planning.LARGEST_SHARD", 400 * 256)
         plan_cache(model, source)
+
+
+def test_a_streamed_cache_that_lies_is_one_sentence(digits: Path, tmp_path: Path) -> None:
+    manifest = Manifest.read(digits)
+    with pytest.raises(GftzooError, match="holds latents that its manifest does not describe"):
+        cached_views([[1.0]], [0], manifest)
+    found = json.loads((digits / "manifest.json").read_text())
+    found["shards"][0]["file"] = "../../data.arrow"
+    for text, sentence in ((json.dumps(found), "below the cache's folder"), ("[" * 100_000, "nests too deep")):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(GftzooError, match=sentence):
+            open_source(f"stream:{tmp_path}")

@@ -158,7 +158,7 @@ def test_npz_batches_hold_the_images_and_truncation_is_seen(tmp_path: Path) -> N
     whole = (tmp_path / "x.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     np.savez(tmp_path / "float.npz", pixels / 255)
-    for name, message in (("cut.npz", "no npz of images"), ("float.npz", "uint8")):
+    for name, message in (("cut.npz", "no npz file"), ("float.npz", "uint8")):
         with pytest.raises(GftzooError, match=message):
             image_count(tmp_path / name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -99,11 +99,15 @@ class Manifest(Frozen):
                 f"{str(folder)!r} is no cache (it has no {MANIFEST_FILE}); "
                 "make one with `gftzoo cache SRC OUT --model NAME`."
             )
-        found = read_json(path)
+        return cls.checked(read_json(path), str(path))
+
+    @classmethod
+    def checked(cls, found: Any, where: str) -> Manifest:
+        """The manifest of what a JSON file holds; GftzooError says `where` it is and what is wrong with it."""
         try:
             return cls.model_validate(found)
         except ValidationError as error:
-            raise GftzooError(validation_sentence(str(path), error)) from error
+            raise GftzooError(validation_sentence(where, error)) from error
 
     def difference(self, other: Manifest) -> str | None:
         """The first field in which two plans differ, with both values; None if they are the same."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 from fsspec.core import url_to_fs
-from pydantic import ValidationError
 
 from gftzoo.data.hub import reason
 from gftzoo.data.manifest import MANIFEST_FILE, Manifest
+from gftzoo.documents import JSON, parse_json
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.zoo import validation_sentence
 
 KINDS = {".parquet": "parquet", ".tar": "webdataset"}
 RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
@@ -49,7 +48,7 @@ def find_shards(argument: str) -> tuple[list[str], Manifest | None]:
             return [files.unstrip_protocol(path)] if files.exists(path) else [], None
         folder = files.unstrip_protocol(path).rstrip("/")
         if files.exists(f"{path.rstrip('/')}/{MANIFEST_FILE}"):
-            return _cache_shards(folder, files.cat_file(f"{path.rstrip('/')}/{MANIFEST_FILE}"))
+            return _cache_shards(folder, files.cat_file(f"{path.rstrip('/')}/{MANIFEST_FILE}", 0, JSON.bytes + 1))
         found = [files.unstrip_protocol(entry) for entry in files.find(path)]
         return sorted(url for url in found if url.lower().endswith(tuple(KINDS))), None
     except GftzooError:
@@ -58,11 +57,9 @@ def find_shards(argument: str) -> tuple[list[str], Manifest | None]:
         raise unreadable(argument, error) from error
 
 
-def _cache_shards(folder: str, text: bytes) -> tuple[list[str], Manifest]:
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        raise GftzooError(validation_sentence(f"{folder}/{MANIFEST_FILE}", error)) from error
+def _cache_shards(folder: str, content: bytes) -> tuple[list[str], Manifest]:
+    where = f"{folder}/{MANIFEST_FILE}"
+    manifest = Manifest.checked(parse_json(content.decode("utf-8", "replace"), repr(where)), where)
     if not manifest.shards:
         raise GftzooError(f"cache {folder!r} is not complete; go on with the `gftzoo cache` that began it.")
     return [f"{folder}/{shard.file}" for shard in manifest.shards], manifest

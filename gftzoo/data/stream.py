@@ -31,6 +31,7 @@ from gftzoo.data.shards import find_shards, kind_of, unreadable
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
+from gftzoo.printing import words
 from gftzoo.zoo import ModelCard
 
 READ = 32  # samples taken from a file together
@@ -213,11 +214,17 @@ class StreamSource(Source):
 def cached_views(values: list[Any], views: list[int], manifest: Manifest) -> Tensor:
     """One view of each sample of a cache: float32 (B, ...) or int64 codes (B, N)."""
     kind = np.int64 if manifest.content == "codes" else np.float32
-    rows = [
-        np.asarray(value).reshape(manifest.views, *manifest.shape)[view]
-        for value, view in zip(values, views, strict=True)
-    ]
-    return torch.from_numpy(np.stack(rows).astype(kind))
+    try:
+        rows = [
+            np.asarray(value).reshape(manifest.views, *manifest.shape)[view]
+            for value, view in zip(values, views, strict=True)
+        ]
+        return torch.from_numpy(np.stack(rows).astype(kind))
+    except (ValueError, TypeError) as error:
+        raise GftzooError(
+            f"the streamed cache of {manifest.source!r} holds {manifest.content} that its manifest does not describe "
+            f"({words(error)}); copy its shards again or write the cache anew."
+        ) from error
 
 
 def count_rows(shard: str) -> int:
