@@ -40,12 +40,14 @@ class DiskError(GftzooError):
     """A file or folder that could not be written.
 
     Attributes:
+        path: what could not be written.
+        number: the system's number of the error.
         reason: the system's words, such as `No space left on device`.
     """
 
-    def __init__(self, path: Path, number: int | None, reason: str) -> None:
-        self.reason = reason
-        remedy = REMEDIES.get(number or 0, ELSEWHERE)
+    def __init__(self, path: Path, number: int) -> None:
+        self.path, self.number, self.reason = path, number, os.strerror(number)
+        remedy, reason = REMEDIES.get(number, ELSEWHERE), self.reason
         super().__init__(f"{str(path)!r} could not be written ({reason}); {remedy}.")
 
 
@@ -54,13 +56,17 @@ def disk_errors(path: Path, *others: Path) -> Iterator[None]:
     """Failures of writing `path` (and `others`, on the way to it) as a DiskError, also such that libraries wrap."""
     try:
         yield
+    except DiskError as error:
+        if any(place in error.path.parents for place in others):  # a writer inside of this one
+            raise DiskError(path, error.number) from error
+        raise
     except GftzooError:
         raise
     except Exception as error:
         number = _number(error)
         if number is None or not _is_of(error, number, (path, *others)):
             raise
-        raise DiskError(path, number, os.strerror(number)) from error
+        raise DiskError(path, number) from error
 
 
 def _number(error: BaseException) -> int | None:

@@ -100,6 +100,13 @@ def test_faults_of_the_disk_are_one_sentence(fault: str, tmp_path: Path) -> None
     assert str(caught.value).startswith(f"{str(tmp_path / 'x')!r} could not be written (") and caught.value.__cause__
 
 
+def test_a_writer_inside_of_another_tells_of_the_outer_place(tmp_path: Path) -> None:
+    outer = folder_written_whole(tmp_path / "x")
+    with pytest.raises(DiskError) as caught, outer as folder, written_whole(folder / "inner" / "a"):
+        raise OSError(errno.ENOSPC, "x")
+    assert str(caught.value).startswith(f"{str(tmp_path / 'x')!r} could not") and ".partial" not in str(caught.value)
+
+
 def test_a_file_in_the_way_and_a_name_too_long(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path, sentence in ((tmp_path / "file" / "x", "Not a directory"), (tmp_path / ("n" * 300), "a shorter name")):
