@@ -101,12 +101,17 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def export(self, model: Any, to: str, folder: Path) -> Path:
-        if to == "safetensors":
+        if to in ("safetensors", "official"):
             from gftzoo.weights import save_model
 
+            if to == "official" and model.card.temperature:
+                raise UsageError(
+                    f"{model.card.name} has a temperature input, which the official network has not; fold one value "
+                    "into the weights with --beta 0.66, or keep the input with --to safetensors."
+                )
             save_model(model, folder)
             return folder
-        formats = ", ".join(("safetensors", *model.family.options().exports))
+        formats = ", ".join(("safetensors", "official", *model.family.options().exports))
         raise UsageError(
             f"{model.card.name} cannot be exported to {to!r}; formats of family {model.card.family}: {formats}."
         )
@@ -174,6 +179,9 @@ class Family:
 
     def condition_drop(self, model: Any, condition: Tensor, dropped: Tensor) -> Tensor:
         return cast(Tensor, self._call("condition_drop", model=model, condition=condition, dropped=dropped))
+
+    def fold_temperature(self, model: Any, beta: float) -> Mapping[str, Tensor]:
+        return cast(Mapping[str, Tensor], self._call("fold_temperature", model=model, beta=beta))
 
     def temperature_sampler(
         self, model: Any, condition: Tensor, guidance: Guidance, settings: BaseModel, generator: SampleGenerator

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from gftzoo.zoo import ModelCard, TokenizerSpec
 
 PROJECT: Final = "gftzoo"
-CONTRACT_VERSION: Final = 1
+CONTRACT_VERSION: Final = 2
+OLDEST_CONTRACT: Final = 1  # plugins of these versions are taken too: see docs/contract.md
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
@@ -138,6 +139,15 @@ class GenerativeFamily:
         """Writes `model` into `folder` in the foreign format `to`, one of `options().exports`, and returns the folder.
 
         None for another format. Default: `safetensors` with the card, and for another UsageError with those there are.
+        """
+
+    @hookspec(firstresult=True)
+    def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
+        """The state dict of the plain network that predicts without beta what this one predicts at `beta` in (0, 1].
+
+        Keys and shapes are those of `build_network` without a temperature. A learned variance that GFT leaves untrained
+        becomes the constant that the sampler takes instead. UsageError where no such network exists. Without it,
+        `Model.bake` and `gftzoo export --beta` are refused.
         """
 
     @hookspec(firstresult=True)

@@ -10,8 +10,10 @@ import pluggy
 from gftzoo.discovery import Plugin
 from gftzoo.errors import PluginError
 from gftzoo.guard import ForeignError, attempt, guarded
-from gftzoo.hookspecs import CONTRACT_VERSION, PROJECT, GenerativeFamily
+from gftzoo.hookspecs import CONTRACT_VERSION, OLDEST_CONTRACT, PROJECT, GenerativeFamily
 from gftzoo.printing import plain
+
+AFFINE_SINCE = 2  # the contract in which `predict` may return an `Affine`
 
 
 def instantiate(plugin: Plugin) -> Any:
@@ -38,7 +40,7 @@ def load_object(plugin: Plugin, create: bool = False) -> Any:
             f"plugin {plugin.label} has the contract_version {plain(contract, 50)!r}, which is no whole number; "
             f"this gftzoo has contract {CONTRACT_VERSION}."
         )
-    if contract != CONTRACT_VERSION:
+    if not OLDEST_CONTRACT <= contract <= CONTRACT_VERSION:
         side = "a newer gftzoo" if contract > CONTRACT_VERSION else "an older gftzoo"
         raise PluginError(
             f"plugin {plugin.label} is written for contract {plain(contract, 50)} ({side}); "
@@ -70,9 +72,21 @@ def refuse_other_gftzoo(plugin: Plugin) -> None:
             )
 
 
+def refuse_old_predict(plugin: Plugin, instance: Any, hooks: Hooks) -> None:
+    """PluginError for a wrapper of `predict` that was written when it always returned a tensor."""
+    version = guarded(lambda: getattr(instance, "contract_version", CONTRACT_VERSION), f"plugin {plugin.label}")
+    if version < AFFINE_SINCE and hasattr(hooks, "predict"):
+        raise PluginError(
+            f"plugin {plugin.label} wraps the hook 'predict' and is written for contract {version}; since contract "
+            f"{AFFINE_SINCE} that hook may return two outputs (gftzoo.layers.temperature.Affine)."
+        )
+
+
 def load_wrapper(plugin: Plugin) -> Hooks:
     """The hooks of a wrapper, tried on a manager of their own, so that a broken one leaves none behind."""
-    hooks = hooks_of(plugin, instantiate(plugin))
+    instance = instantiate(plugin)
+    hooks = hooks_of(plugin, instance)
+    refuse_old_predict(plugin, instance, hooks)
     trial = new_manager()
     register(trial, plugin, hooks)
     for caller in trial.get_hookcallers(hooks) or ():

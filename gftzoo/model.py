@@ -63,6 +63,18 @@ class Model:
         """Where the network computes: where it was placed, or where its parameters are."""
         return self.placed or next(self.network.parameters()).device
 
+    @property
+    def baked_beta(self) -> float | None:
+        """The temperature that is folded into the weights of a plain network (`bake`), if there is one."""
+        baked = self.provenance.get("baked")
+        return float(baked["beta"]) if isinstance(baked, dict) and "beta" in baked else None
+
+    @property
+    def weights_in_words(self) -> str:
+        """Which weights these are, for people: `ema weights, beta 0.5 folded in`."""
+        kind = self.provenance.get("entry", self.provenance.get("weights", ""))
+        return f"{kind} weights" + ("" if self.baked_beta is None else f", beta {self.baked_beta:g} folded in")
+
     def to(self, device: torch.device | str) -> Model:
         """Moves network and tokenizer."""
         self.placed = torch.device(device)
@@ -102,6 +114,11 @@ class Model:
                     f"for a CFG scale of {cfg:g} use --beta {1 / max(cfg, 1):.3g}."
                 )
             return Temperature(1.0 if beta is None else beta, schedule or self.card.gft_schedule)
+        if beta is not None and self.baked_beta is not None:
+            raise UsageError(
+                f"{self.card.name} has beta {self.baked_beta:g} folded into its weights and is "
+                "sampled without --beta; for another one fold the model that it was made from again."
+            )
         if beta is not None:
             raise UsageError(
                 f"{self.card.name} has plain conditional weights and no temperature input; use --cfg "
@@ -166,6 +183,15 @@ class Model:
         generator = SampleGenerator.for_samples("loss", seed, range(len(latents)), self.device)
         problem = self.family.draw_problem(self, latents.to(self.device), generator)
         return build_objective(objective).loss(self, problem, condition.to(self.device), generator).mean()
+
+    def bake(self, beta: float, schedule: Schedule | None = None) -> Model:
+        """A plain model, sampled without beta in one pass, that draws what this one draws at `beta` in (0, 1].
+
+        UsageError where that cannot be: a ramp over the sampling, a slope with blocks of its own (docs/temperature.md).
+        """
+        from gftzoo.baking import bake
+
+        return bake(self, beta, schedule)
 
     def save(self, folder: str | Path) -> None:
         """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back.

@@ -145,3 +145,27 @@ def test_listing_many_plugins_imports_none(site: Site, capsys) -> None:
     rows = json.loads(capsys.readouterr().out)
     assert {row["plugin"] for row in rows} == {f"fam{index}" for index in range(50)}
     assert not [module for module in sys.modules if module.startswith("plugin_")]
+
+
+WRAPS = """
+from gftzoo.hookspecs import hookimpl
+class Family:
+    contract_version = {0}
+    @hookimpl(wrapper=True)
+    def {1}(self):
+        return (yield)
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "hook", "state"), [(1, "loss_term", "ok"), (1, "predict", "broken"), (2, "predict", "ok")]
+)
+def test_a_plugin_of_the_first_contract_is_taken_unless_it_wraps_predictions(
+    site: Site, version: int, hook: str, state: str
+) -> None:
+    site.install("old", source(attributes="contract_version = 1"))
+    site.install("wrap", WRAPS.format(version, hook), group=plugins.WRAPPERS)
+    found = {p.name: plugins.report(p) for p in plugins.installed_plugins() if p.name in ("old", "wrap")}
+    assert found["wrap"].state == state and ("since contract 2" in found["wrap"].reason) == (state == "broken")
+    if state == "ok":
+        assert found["old"].state == "ok"

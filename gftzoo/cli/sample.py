@@ -59,8 +59,9 @@ def sample_command(model: str, out: Path, **options: Any) -> None:
     conditions = wanted_conditions(loaded, options)
     guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
     write_images(loaded, conditions, guidance, out, options["seed"], options["batch_size"], settings)
-    weights = loaded.provenance.get("entry", loaded.provenance.get("weights", ""))
-    say(f"{len(conditions)} images of {loaded.card.name} ({weights} weights) in {out}", err=True)
+    say(f"{len(conditions)} images of {loaded.card.name} ({loaded.weights_in_words}) in {out}", err=True)
+    if loaded.baked_beta is not None and options["cfg"] not in (None, 1.0):
+        say(f"CFG {options['cfg']:g} was guidance on top of the beta that is folded in.", err=True)
 
 
 def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
@@ -76,7 +77,13 @@ def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
             raise UsageError(
                 f"{model} has no weights of its own to sample; give {names}, or train it: `gftzoo train {model} --gft`."
             )
-    loaded = load(model, options["weights"], entry=options["entry"], tokenizer_path=options["tokenizer_path"])
+    loaded = load(
+        model,
+        options["weights"],
+        entry=options["entry"],
+        tokenizer_path=options["tokenizer_path"],
+        tokenizer=options.get("tokenizer", True),
+    )
     return loaded.to(choose_device(options["device"]))
 
 

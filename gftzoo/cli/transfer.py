@@ -10,6 +10,7 @@ import click
 from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.errors import UsageError
 from gftzoo.printing import say
+from gftzoo.zoo import Schedule
 
 
 @click.command("import")
@@ -42,15 +43,31 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
 @click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file.")
 @click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
 @click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights.")
-def export_command(model: str, out: Path, form: str, **options: str | None) -> None:
-    """Write MODEL (a run, or a model's name with --weights) into the folder OUT in another library's format."""
+@click.option("--beta", type=float, help="Fold this temperature of a GFT model into the weights of a plain network.")
+@click.option(
+    "--schedule", type=click.Choice(["constant"]), help="For a model whose temperature ramps: fold one value."
+)
+def export_command(
+    model: str, out: Path, form: str, beta: float | None, schedule: Schedule | None, **options: str | None
+) -> None:
+    """Write MODEL (a run, or a model's name with --weights) into the folder OUT in another library's format.
+
+    `--to official` writes the family's plain network with official names, `--to safetensors` the network as it is.
+    """
     from gftzoo.cli.sample import load_for_sampling
 
     refuse_existing(out)
-    loaded = load_for_sampling(model, {**options, "device": "cpu"})
+    # What gftzoo reads again takes its tokenizer from the card; the pipelines of others hold it.
+    loaded = load_for_sampling(
+        model, {**options, "device": "cpu", "tokenizer": form not in ("safetensors", "official")}
+    )
+    if beta is not None:
+        loaded = loaded.bake(beta, schedule)
+    elif schedule is not None:
+        raise UsageError("--schedule says how the temperature of --beta is folded; give --beta too, or leave it out.")
     with folder_written_whole(out) as folder:
         written = out / loaded.family.export(loaded, form, folder).relative_to(folder)
-    say(f"{written}: {loaded.card.name} as {form}, {loaded.provenance.get('entry', '')} weights.", err=True)
+    say(f"{written}: {loaded.card.name} as {form}, {loaded.weights_in_words}.", err=True)
 
 
 def refuse_existing(out: Path) -> None:

@@ -155,6 +155,7 @@ def load(
     *,
     entry: Entry | None = None,
     tokenizer_path: str | None = None,
+    tokenizer: bool = True,
 ) -> Model:
     """A model ready to sample.
 
@@ -164,12 +165,13 @@ def load(
             weights.
         entry: `raw` or `ema` where there are both; EMA by default, and the choice is in `model.provenance["entry"]`.
         tokenizer_path: a local folder or file with the tokenizer's weights, where the hub is not reached.
+        tokenizer: False leaves it out, for what needs the network alone.
     """
     folder = Path(source)
     if folder.is_dir():
         if weights is not None:
             raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
-        return load_folder(model_folder(folder), entry, tokenizer_path)
+        return load_folder(model_folder(folder), entry, tokenizer_path, tokenizer)
     card = get_card(str(source))
     if weights is None:
         model = Model.fresh(card)
@@ -177,7 +179,8 @@ def load(
         located = locate(card, weights, entry)
         model = import_model(located.card, located.path, entry, located=located)
     # Last, since it may be fetched: weights that do not fit are told of at once.
-    model.tokenizer = model.family.build_tokenizer(model.card.tokenizer, tokenizer_path)
+    if tokenizer:
+        model.tokenizer = model.family.build_tokenizer(model.card.tokenizer, tokenizer_path)
     return model
 
 

@@ -78,8 +78,10 @@ def read_card(folder: Path) -> tuple[ModelCard, dict[str, Any]]:
         raise GftzooError(validation_sentence(f"{str(path)!r} is damaged", fault, ModelCard)) from error
 
 
-def load_folder(folder: Path, entry: Entry | None = None, tokenizer_path: str | None = None) -> Model:
-    """A model saved by gftzoo; EMA weights where there are any, unless `entry` says otherwise."""
+def load_folder(
+    folder: Path, entry: Entry | None = None, tokenizer_path: str | None = None, tokenizer: bool = True
+) -> Model:
+    """A model saved by gftzoo, with its `tokenizer` or without; EMA weights unless `entry` says otherwise."""
     card, provenance = read_card(folder)
     kept = next((kind for kind in kinds_of(entry) if _holds(folder, kind)), None)
     if kept is None:
@@ -88,7 +90,8 @@ def load_folder(folder: Path, entry: Entry | None = None, tokenizer_path: str | 
     network = family.build_network(card)
     load_weights(network, _read_own(folder, kept), f"{kept} of {folder}")
     provenance = {**provenance, "entry": kept, "folder": folder.name}
-    return Model(card, network, family.build_tokenizer(card.tokenizer, tokenizer_path), family, provenance)
+    built = family.build_tokenizer(card.tokenizer, tokenizer_path) if tokenizer else None
+    return Model(card, network, built, family, provenance)
 
 
 def _holds(folder: Path, kind: Entry) -> bool:

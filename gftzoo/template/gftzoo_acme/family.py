@@ -37,7 +37,7 @@ class AcmeProblem(Problem):
 class AcmeFamily:
     """Velocity prediction along straight lines from noise to images."""
 
-    contract_version = 1
+    contract_version = 2
 
     @hookimpl
     def options(self) -> FamilyOptions:

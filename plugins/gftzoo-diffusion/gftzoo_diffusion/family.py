@@ -19,6 +19,7 @@ from gftzoo.model import Model
 from gftzoo.zoo import ModelCard
 from gftzoo_diffusion import sampler
 from gftzoo_diffusion.checkpoints import fit_weights
+from gftzoo_diffusion.folding import fold
 from gftzoo_diffusion.network import DiT, DiTNetwork
 from gftzoo_diffusion.process import STEPS, Process
 
@@ -38,7 +39,7 @@ class DiffusionProblem(Problem):
 class DiffusionFamily:
     """DiT: noise prediction in a latent space."""
 
-    contract_version = 1
+    contract_version = 2
 
     @hookimpl
     def options(self) -> FamilyOptions:
@@ -95,6 +96,10 @@ class DiffusionFamily:
         generator: SampleGenerator,
     ) -> Tensor:
         return sampler.sample(model, condition, guidance, settings, generator)
+
+    @hookimpl
+    def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
+        return fold(model, beta)
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

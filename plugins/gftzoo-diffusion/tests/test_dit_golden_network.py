@@ -43,6 +43,24 @@ def test_forward_with_temperature(name: str, tmp_path: Path) -> None:
     assert not near(without, golden.outputs["forward"], 1e-2)
 
 
+@pytest.mark.parametrize("name", GFT)
+def test_a_folded_temperature_in_plain_weights(name: str, tmp_path: Path) -> None:
+    """The noise is the official network's at beta; the variance, which GFT does not train, is DDPM's upper bound."""
+    golden = read_golden(name)
+    model = official_model(golden, tmp_path)
+    x, t, y, beta = (golden.inputs[key] for key in ("x", "t", "y", "beta"))
+    channels = x.shape[1]
+    for row in torch.nonzero(beta).flatten().tolist():
+        own = slice(row, row + 1)
+        model.family.export(model.bake(float(beta[row])), "official", tmp_path / str(row))
+        card = tiny_card(golden.config["arch"], temperature=False)
+        plain = import_model(card, tmp_path / str(row) / "ema.safetensors").network.eval()
+        assert {"y_embedder.embedding_table.weight", "final_layer.linear.bias"} <= set(plain.state_dict())
+        found = plain(x[own], t[own], y[own])
+        assert near(found[:, :channels], golden.outputs["forward"][own, :channels], scaled=False)
+        assert torch.equal(found[:, channels:], torch.ones_like(found[:, channels:]))
+
+
 @pytest.mark.parametrize("scale", [1.5, 4.0])
 def test_official_guidance_steers_three_channels(scale: float, tmp_path: Path) -> None:
     golden = read_golden("dit-cfg")

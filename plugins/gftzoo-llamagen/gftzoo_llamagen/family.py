@@ -26,6 +26,7 @@ from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_llamagen import sampler
 from gftzoo_llamagen.captions import encode_captions
 from gftzoo_llamagen.checkpoints import fit_weights
+from gftzoo_llamagen.folding import fold
 from gftzoo_llamagen.network import NetworkOptions, Transformer
 from gftzoo_llamagen.tokenizer import PixelCode, load_vq
 
@@ -109,6 +110,10 @@ class LlamaGenFamily:
         if spec.kind == "vq":
             return load_vq(spec, weights)
         return PixelCode(spec) if spec.kind == "pixel-code" else build_core_tokenizer(spec, weights)
+
+    @hookimpl
+    def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
+        return fold(model.network, beta)
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

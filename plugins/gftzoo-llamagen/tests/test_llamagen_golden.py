@@ -107,6 +107,15 @@ def test_logits_at_temperatures(released: Golden, tmp_path) -> None:
     close(logits(model, released, null, torch.ones(3)), released.outputs["logits_null_beta1"])
 
 
+def test_a_folded_temperature_in_plain_weights(released: Golden, tmp_path) -> None:
+    baked = official_model(released, tmp_path, temperature=True).bake(0.6)
+    baked.family.export(baked, "official", tmp_path / "out")
+    plain = import_model(tiny_card(released.config["arch"]), tmp_path / "out" / "raw.safetensors")
+    plain.network.eval()
+    close(logits(plain, released, released.inputs["cls"]), released.outputs["logits_beta0.6"])
+    assert torch.equal(greedy(plain, released, Unguided()), released.outputs["greedy_beta0.6"].long())
+
+
 def test_greedy_codes_at_a_temperature(released: Golden, tmp_path) -> None:
     model = official_model(released, tmp_path, temperature=True)
     assert torch.equal(greedy(model, released, Temperature(0.6)), released.outputs["greedy_beta0.6"].long())

@@ -22,6 +22,7 @@ from gftzoo.layers.temperature import Prediction, each
 from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
 from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_mar import checkpoints, sampler
+from gftzoo_mar.folding import fold
 from gftzoo_mar.network import MAR, NetworkOptions, patchify
 from gftzoo_mar.sampler import SamplerOptions, learned_variance
 from gftzoo_mar.schedule import TRAIN_STEPS, training_schedule
@@ -144,6 +145,10 @@ class MARFamily:
     @hookimpl
     def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
         return load_kl16(spec, weights) if spec.kind == "kl-16" else build_core_tokenizer(spec, weights)
+
+    @hookimpl
+    def fold_temperature(self, model: Any, beta: float) -> Mapping[str, Tensor]:
+        return fold(model, beta)
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

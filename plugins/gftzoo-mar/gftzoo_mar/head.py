@@ -71,7 +71,8 @@ class HeadMLP(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         small = [self.time_embed, self.beta_embed] if self.beta_embed else [self.time_embed]
         for embedding in small:
             nn.init.normal_(embedding.mlp[0].weight, std=0.02)

@@ -109,7 +109,8 @@ class MAR(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         learned = [self.class_emb.weight, *(p for _, p in self.named_parameters(recurse=False))]
         if self.beta_embed is not None:
             learned += [self.beta_embed.mlp[0].weight, self.beta_embed.mlp[2].weight]

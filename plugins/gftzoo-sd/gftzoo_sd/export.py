@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.family import Defaults
 from gftzoo.model import Model
 from gftzoo.tokenizers import DiffusersVAE
 from gftzoo_sd.lora import merged
@@ -18,9 +20,16 @@ from gftzoo_sd.text import encoder_of
 def export_pipeline(model: Model, folder: Path) -> Path:
     """Writes UNet (LoRA merged), VAE, text encoder, tokenizer and scheduler; returns the folder.
 
-    GFT weights are sampled there with guidance_scale = 1/beta, one UNet call a step; plain ones with CFG as usual.
-    Raises UsageError for a model that the pipeline cannot run: without a VAE, or with another text width.
+    GFT weights are sampled there with guidance_scale = 1/beta, one UNet call a step; plain ones with CFG as usual, and
+    plain ones with a temperature in them with guidance_scale = 1.
+    Raises UsageError for a model that the pipeline cannot run: with an affine temperature, without a VAE, or with
+    another text width.
     """
+    if model.card.temperature and model.card.network_options(SDNetwork).affine:
+        raise UsageError(
+            f"{model.card.name} has an affine temperature, whose slope no pipeline knows; fold one value into a plain "
+            "UNet with --beta 0.66."
+        )
     tokenizer = model.require_tokenizer()
     if not isinstance(tokenizer, DiffusersVAE) or tokenizer.spec.shift:
         raise UsageError(
@@ -52,9 +61,20 @@ def export_pipeline(model: Model, folder: Path) -> Path:
     return folder
 
 
+def has_lora(model: Model) -> bool:
+    """Whether the network has LoRA factors."""
+    return model.card.network_options(SDNetwork).lora_rank is not None
+
+
+def export_merged(model: Model, folder: Path) -> Path:
+    """Writes the plain UNet that computes what one with LoRA does, as a folder of gftzoo's; returns the folder."""
+    card = model.card.change(network={**model.card.network, "lora_rank": None})
+    return Defaults().export(replace(model, card=card, network=plain_unet(model)), "official", folder)
+
+
 def plain_unet(model: Model) -> UNet2DConditionModel:
     """The network itself, or one with LoRA merged into its weights."""
-    if model.card.network_options(SDNetwork).lora_rank is None:
+    if not has_lora(model):
         return model.network
     unet = build_unet(model.card).to(model.device)
     unet.load_state_dict(merged(model.network))

@@ -24,7 +24,8 @@ from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_sd import sampler
 from gftzoo_sd.autoencoder import build_autoencoder
 from gftzoo_sd.checkpoints import fit_weights, unet_file
-from gftzoo_sd.export import export_pipeline
+from gftzoo_sd.export import export_merged, export_pipeline, has_lora
+from gftzoo_sd.folding import fold
 from gftzoo_sd.lora import add_lora
 from gftzoo_sd.network import SDNetwork, build_unet, predict_noise
 from gftzoo_sd.text import encode_prompts, null_features
@@ -44,7 +45,7 @@ class NoiseProblem(Problem):
 class StableDiffusionFamily:
     """Stable Diffusion on diffusers' UNet and VAE and transformers' CLIP text encoder."""
 
-    contract_version = 1
+    contract_version = 2
 
     @hookimpl
     def options(self) -> FamilyOptions:
@@ -99,6 +100,10 @@ class StableDiffusionFamily:
         return build_autoencoder(spec, weights) if spec.kind == "pipeline-vae" else None
 
     @hookimpl
+    def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
+        return fold(model.network, beta)
+
+    @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return fit_weights(card, tensors)
 
@@ -108,7 +113,9 @@ class StableDiffusionFamily:
 
     @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
-        return export_pipeline(model, folder) if to == "diffusers" else None
+        if to == "diffusers":
+            return export_pipeline(model, folder)
+        return export_merged(model, folder) if to == "official" and has_lora(model) else None
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:

@@ -25,6 +25,7 @@ from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
 from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_var import sampler
 from gftzoo_var.checkpoints import fit_weights
+from gftzoo_var.folding import fold
 from gftzoo_var.network import VAR, NetworkOptions
 from gftzoo_var.tokenizer import KIND, load_tokenizer
 
@@ -42,7 +43,7 @@ class ScaleProblem(Problem):
 class VARFamily:
     """Next-scale prediction over the codes of a multi-scale tokenizer."""
 
-    contract_version = 1
+    contract_version = 2
 
     @hookimpl
     def options(self) -> FamilyOptions:
@@ -103,6 +104,10 @@ class VARFamily:
     @hookimpl
     def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
         return load_tokenizer(spec, weights) if spec.kind == KIND else build_core_tokenizer(spec, weights)
+
+    @hookimpl
+    def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
+        return fold(model.network, beta)
 
     @hookimpl
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
