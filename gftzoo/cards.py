@@ -171,6 +171,9 @@ class ModelCard(Frozen):
         1000, ge=0, le=MOST_CLASSES, description="number of classes without the null class; 0 for text"
     )
     class_names: tuple[str, ...] = Field((), description="in the order of the indices; may be left out")
+    empty_classes: tuple[int, ...] = Field(
+        (), description="classes without a picture in the training data, drawn only where they are asked for"
+    )
     network: Settings = Field({}, description="hyperparameters, validated by the family")
     temperature: bool = Field(False, description="whether the network has a temperature input")
     sampler: Settings = Field({}, description="usual sampler settings, validated by the family")
@@ -204,16 +207,48 @@ class ModelCard(Frozen):
         except ValueError as error:
             raise UsageError(validation_sentence(f"network of {self.name}", error, schema)) from error
 
+    @property
+    def drawn_classes(self) -> tuple[int, ...]:
+        """The classes that are drawn and scored where none is named: those of which there was a picture."""
+        empty = set(self.empty_classes)
+        return tuple(index for index in range(self.classes) if index not in empty)
+
     def class_index(self, condition: int | str) -> int:
-        """The index of a class: a number is one, text is a name or else a number; UsageError if there is none."""
+        """The index of a class; UsageError if there is none.
+
+        A number is an index. Text is a name, exactly or else without regard to case; and an index too, unless some
+        class is named by a number: then text is never an index.
+        """
+        if not isinstance(condition, str):
+            return self._checked_index(int(condition))
+        text = condition.strip()
+        for name in (condition, text):
+            if name in self.class_names:
+                return self.class_names.index(name)
+        alike = [index for index, name in enumerate(self.class_names) if name.casefold() == text.casefold()]
+        if len(alike) > 1:
+            both = ", ".join(repr(self.class_names[index]) for index in alike)
+            raise UsageError(f"{self.name} has the classes {both}; write {text!r} as one of them is written.")
+        numbers = [name for name in self.class_names if name.isdecimal()]
+        if alike:
+            return alike[0]
+        if text.isdecimal() and len(text) < 20 and not numbers:
+            return self._checked_index(int(text))
+        hint = f"; classes have numbers for names ({', '.join(numbers[:3])}, ...), so that no text is an index"
+        raise self._no_class(repr(text), hint if text.isdecimal() and numbers else "")
+
+    def _checked_index(self, index: int) -> int:
+        if not 0 <= index < self.classes:
+            raise self._no_class(str(index))
+        return index
+
+    def _no_class(self, what: str, why: str = "") -> UsageError:
         names = [name.casefold() for name in self.class_names]
-        text = str(condition).strip()
-        if isinstance(condition, str) and text.casefold() in names:
-            return names.index(text.casefold())
-        if text.isdecimal() and len(text) < 20 and int(text) < self.classes:
-            return int(text)
-        hint = f" or a name{nearest(text.casefold(), names)}" if names else ""
-        raise UsageError(f"{self.name} has no class {text!r}; valid are 0 to {self.classes - 1}{hint}.")
+        close = nearest(what.strip("'").casefold(), names) if names else ""
+        valid = f"0 to {self.classes - 1}" + (" or a name" if names else "")
+        if why:
+            valid = "the names " + ", ".join(self.class_names[:10]) + (", ..." if len(names) > 10 else "")
+        return UsageError(f"{self.name} has no class {what}{why}; valid are {valid}{close}.")
 
     def change(self, **fields: Any) -> ModelCard:
         """A copy with other values, validated."""

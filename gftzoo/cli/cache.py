@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from gftzoo.cli.train import say
+from gftzoo.cli.data_options import data_options, named
+from gftzoo.cli.train import say, say_colour
 from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Tell(Protocol):
 @click.option("--shard-rows", type=click.IntRange(min=1), default=1024, help="Images of a shard.")
 @click.option("--batch", type=click.IntRange(1, 8192), default=64, help="Images encoded together.")
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="tokenizer_path, resolution, device, ...")
+@data_options
 @click.option("--check", type=click.Path(path_type=Path), help="Verify a cache's hashes and decode ten entries.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Of --check; default CHECK.png.")
 def cache_command(
@@ -54,7 +56,7 @@ def cache_command(
         return
     if src is None or out is None or model is None:
         raise UsageError("name the data, the folder and the model, e.g. `gftzoo cache digits out --model dit-nano`.")
-    write(src, out, model, choices)
+    write(str(named(src, choices["background"], choices["allow_outside"])), out, model, choices)
 
 
 def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
@@ -82,6 +84,9 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
         shard_rows=choices["shard_rows"],
         batch_size=choices["batch"],
     )
+    for line in source.left_out:
+        say(f"{line}.", err=True)
+    say_colour(source, config.card)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     say(f"Encoding {plan.images:,} images of {src} into {out}: {describe(plan)}.", err=True)
     writer = CacheWriter(model, source, plan, out)

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from gftzoo.cli import limits
 from gftzoo.cli.browse import add_row, show, table
+from gftzoo.cli.data_options import data_options, named
 from gftzoo.cli.sample import load_for_sampling, model_options, parse_settings, progress_bar
 from gftzoo.errors import UsageError
 from gftzoo.printing import say
@@ -39,7 +40,7 @@ def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return data_options(command)
 
 
 @click.command("evaluate")
@@ -54,6 +55,9 @@ def evaluate_command(subject: str, out: Path | None, **options: Any) -> None:
     """Score SUBJECT: a run, a model's name with --weights, a folder of images or an .npz."""
     if is_images(subject):
         refuse_for_images(subject)
+        subject = str(named(subject, options["background"], False))
+        for line in left_out_of(subject):
+            say(f"{subject}: {line}.", err=True)
         record = evaluator_for(None, options).score_images(subject)
     else:
         model = load_for_sampling(subject, options)
@@ -77,10 +81,19 @@ def evaluate_command(subject: str, out: Path | None, **options: Any) -> None:
 
 def is_images(subject: str) -> bool:
     """Whether the subject is a folder of images or an npz, and not a model."""
-    path = Path(subject)
+    from gftzoo.data.settings import split_settings
+
+    path = Path(split_settings(subject)[0])
     if path.suffix == ".npz":
         return True
     return path.is_dir() and not any((path / name).exists() for name in ("card.json", "checkpoints", "config.yaml"))
+
+
+def left_out_of(subject: str) -> list[str]:
+    """What is in a folder of images and is not scored."""
+    from gftzoo.evaluate.images import left_out_of
+
+    return left_out_of(Path(subject))
 
 
 def refuse_for_images(subject: str) -> None:
@@ -101,7 +114,10 @@ def evaluator_for(model: Model | None, options: dict[str, Any]) -> Evaluator:
 
     card = model.card if model else None
     names = ("data", "features", "reference", "images", "few")
-    protocol = choose_protocol(options["protocol"], card, **{name: options[name] for name in names})
+    chosen = {name: options[name] for name in names}
+    if options["data"] is not None:
+        chosen["data"] = named(options["data"], options["background"], options["allow_outside"])
+    protocol = choose_protocol(options["protocol"], card, **chosen)
     device = choose_device(options["device"])
     resolution = card.resolution if card else None
     return Evaluator(protocol, feature_weights=options["feature_weights"], device=device, resolution=resolution)

@@ -12,8 +12,8 @@ import click
 
 from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.cli import limits
-from gftzoo.documents import DocumentError, parse_value, read_text
-from gftzoo.errors import UsageError
+from gftzoo.documents import parse_value
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo.printing import plain, say
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
 @click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
 @click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
-@click.option("--class", "classes", help="Class indices or names, comma-separated; default all in turn.")
+@click.option(
+    "--class",
+    "classes",
+    help="Classes by name or index, comma-separated; by name alone where names are numbers. Default all in turn.",
+)
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; repeatable.")
 @click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="A file with one prompt per line.")
 @click.option("-n", "count", type=limits.IMAGES, help="Number of images.")
@@ -112,22 +116,40 @@ def wanted_conditions(model: Model, options: dict[str, Any]) -> list[int | str]:
     else:
         if options["prompts"] or options["prompt_file"]:
             raise UsageError(f"{model.card.name} is conditioned on classes; use --class instead of --prompt.")
-        wanted = options["classes"] or ""
-        names = [wanted] if wanted in model.card.class_names else [n for n in wanted.split(",") if n.strip()]
-        if options["classes"] is not None and not names:
-            raise UsageError(f"--class {wanted!r} names no class; write --class 3 or --class 3,7, or leave it out.")
-        given = [model.card.class_index(name) for name in names] or list(range(min(model.card.classes, 10)))
+        given = list(model.card.drawn_classes[:10])
+        if options["classes"] is not None:
+            given = [model.card.class_index(name) for name in class_words(options["classes"], model.card.class_names)]
     count = options["count"] or max(len(given), 8)
     return [given[i % len(given)] for i in range(count)]
 
 
+def class_words(text: str, names: Sequence[str]) -> list[str]:
+    """The classes of a comma-separated list, of whose names some may hold commas; UsageError for none."""
+    parts, found = text.split(","), list[str]()
+    most = 1 + max((name.count(",") for name in names), default=0)
+    while parts:
+        joined = {length: ",".join(parts[:length]) for length in range(min(most, len(parts)), 0, -1)}
+        length = next((length for length, word in joined.items() if word in names or word.strip() in names), 1)
+        found.append(joined[length])
+        parts = parts[length:]
+    wanted = [word for word in found if word.strip()]
+    if not wanted:
+        raise UsageError(
+            f"--class {text!r} names no class; write names or indices with commas between, e.g. --class 0,1."
+        )
+    return wanted
+
+
 def _lines(path: Path | None) -> list[str]:
+    """The prompts of a file, one a line."""
     if path is None:
         return []
+    from gftzoo.data.folder import text_lines
+
     try:
-        lines = [line.strip() for line in read_text(path, limits.PROMPT_FILE_BYTES).splitlines() if line.strip()]
-    except DocumentError as error:
-        raise UsageError(f"prompt file {error}") from error
+        lines = [line for raw in text_lines(path, limits.PROMPT_FILE_BYTES) if (line := raw.strip(" \t\r"))]
+    except GftzooError as error:
+        raise UsageError(f"prompt file: {error}") from error
     if len(lines) > limits.MOST_IMAGES:
         raise UsageError(f"prompt file {str(path)!r} has {len(lines):,} prompts; at most {limits.MOST_IMAGES:,} go.")
     return lines

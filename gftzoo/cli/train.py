@@ -11,10 +11,13 @@ import click
 import yaml
 from click.core import ParameterSource
 
+from gftzoo.cli.data_options import data_options, named
 from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from gftzoo.data import Source
     from gftzoo.engine import TrainConfig
+    from gftzoo.zoo import ModelCard
 
 
 @click.command("train")
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
 @click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
 @click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream: (docs/data.md).")
+@data_options
 @click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
 @click.option("--weights", help="Start from a checkpoint of the card (base), a local file or a run: fine-tuning.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
@@ -35,6 +39,8 @@ def train_command(
     gft: bool,
     objective: str | None,
     data: str | None,
+    background: str | None,
+    allow_outside: bool,
     recipe: str | None,
     weights: str | None,
     steps: int | None,
@@ -47,7 +53,8 @@ def train_command(
     """Train MODEL. With nothing but --gft it runs on embedded real data, at the model's full size."""
     if resume is not None:
         elsewhere = click.get_current_context().get_parameter_source("runs") is not ParameterSource.DEFAULT
-        if model or gft or objective or data or recipe or weights or options or name or elsewhere:
+        of_data = data is not None or background is not None or allow_outside
+        if model or gft or objective or of_data or recipe or weights or options or name or elsewhere:
             raise UsageError(
                 "--resume goes on with the run's own configuration; only --steps and --dry-run may be given with it."
             )
@@ -66,7 +73,7 @@ def train_command(
     config = engine.resolve(
         model,
         objective=objective or "gft",
-        data=data,
+        data=named(data, background, allow_outside),
         recipe=recipe,
         steps=steps,
         weights=weights,
@@ -122,7 +129,18 @@ def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
             f"{card.tokenizer.id!r} at {card.resolution} px and {card.classes} classes; the network has its full size.",
             err=True,
         )
-    say(preflight(open_source(config.data, split="train"), card.resolution).sentence(), err=True)
+    source = open_source(config.data, split="train")
+    say(preflight(source, card.resolution).sentence(), err=True)
+    say_colour(source, card)
+
+
+def say_colour(source: Source, card: ModelCard) -> None:
+    """Says where a model's tokenizer takes colour from the data, or adds it, and how to keep what is there."""
+    from gftzoo.data.preflight import colour_change
+
+    change = colour_change(source, card)
+    if change is not None:
+        say(change, err=True)
 
 
 def show_cost(config: TrainConfig) -> None:

@@ -16,10 +16,10 @@ from typing import IO, Any, Literal, NamedTuple
 
 import fsspec
 
-from gftzoo.data.decoding import shown
 from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS
 from gftzoo.data.picture import one_line, picture_suffixes
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.printing import plain
 
 FIRST = 10  # samples looked at before the start
 LARGEST = 2**30  # bytes of a member; a larger one is taken for damage
@@ -80,7 +80,7 @@ def opened(url: str) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
         raise
     except Exception as error:  # every protocol has its own
         raise GftzooError(
-            f"{shown(url)!r} could not be read ({type(error).__name__}: {one_line(error)}); check the file, its "
+            f"{plain(url)!r} could not be read ({type(error).__name__}: {one_line(error)}); check the file, its "
             "address and its access."
         ) from error
 
@@ -122,7 +122,7 @@ def _refuse_damage(archive: tarfile.TarFile, url: str) -> None:
         return
     file.seek(archive.offset)
     if any(file.read(BLOCK)):
-        raise GftzooError(f"{shown(url)!r} is damaged at byte {archive.offset:,}; copy or pack it again.")
+        raise GftzooError(f"{plain(url)!r} is damaged at byte {archive.offset:,}; copy or pack it again.")
 
 
 def naming_of(name: str, url: str) -> Naming:
@@ -150,11 +150,11 @@ def text_of(content: bytes, member: str) -> str:
     try:
         return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise GftzooError(f"{shown(member)!r} of the data is no UTF-8 text ({error}); write it again.") from error
+        raise GftzooError(f"{plain(member)!r} of the data is no UTF-8 text ({error}); write it again.") from error
 
 
 def why_incomplete(naming: Naming, key: str, sample: dict[str, Any], url: str) -> str:
     """What a sample lacks, for a person."""
     has_picture = any(suffix in sample for suffix in picture_columns())
     lacks = ("class" if naming.condition == "class" else "caption") if has_picture else "picture"
-    return f"sample {shown(key)!r} of {shown(url)} has no {lacks}"
+    return f"sample {plain(key)!r} of {plain(url)} has no {lacks}"

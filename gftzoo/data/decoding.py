@@ -14,6 +14,7 @@ from gftzoo.data.picture import UnreadableError, pixels_of
 from gftzoo.data.settings import Decoding
 from gftzoo.data.sources import Source
 from gftzoo.errors import GftzooError
+from gftzoo.printing import plain
 
 VERSION = 2  # of how files become pixels; part of fingerprints
 
@@ -70,12 +71,6 @@ class DecodingSource(Source):
             self.problems.append(self.unreadable[row])
 
 
-def shown(path: Path | str) -> str:
-    """A path or name as printable text, whatever bytes it has on disk."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def file_below(named: Any, folders: Sequence[Path], outside: bool) -> Path:
     """The file that data names, relative to the first of its folders; UnreadableError for one that lies in none.
 
@@ -89,7 +84,7 @@ def file_below(named: Any, folders: Sequence[Path], outside: bool) -> Path:
         raise UnreadableError("its name is no file name")
     path = Path(os.path.normpath(folders[0] / named))
     if not outside and not any(path.is_relative_to(os.path.normpath(folder)) for folder in folders):
-        raise UnreadableError(f"{shown(named)} lies outside {shown(folders[0])}; --allow-outside reads it")
+        raise UnreadableError(f"{plain(named)} lies outside {plain(folders[0])}; --allow-outside reads it")
     return path
 
 

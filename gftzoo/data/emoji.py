@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gftzoo.data.arrays import ArraySource, stratified
+from gftzoo.data.picture import whole_picture
 from gftzoo.data.sources import Source, Split
 from gftzoo.errors import GftzooError
 
@@ -75,17 +75,8 @@ def load() -> tuple[NDArray[np.uint8], list[str], list[str], list[str]]:
         paths = [folder / f"{name}.png" for name in (code, code.replace("-fe0f", ""))]
         path = next((path for path in paths if path.is_file()), None)
         if path is not None:
-            with path.open("rb") as file:
-                pictures.append(on_white(Image.open(file)))
+            pictures.append(np.asarray(whole_picture(path.read_bytes()).resize((SIDE, SIDE))))
             categories.append(entry["category"])
             subcategories.append(entry["subcategory"])
             captions.append((entry["name"] or entry["short_name"].replace("_", " ")).lower())
     return np.stack(pictures), categories, captions, subcategories
-
-
-def on_white(picture: Image.Image) -> NDArray[np.uint8]:
-    """A transparent picture composed onto white, (72, 72, 3)."""
-    picture = picture.convert("RGBA")
-    canvas = Image.new("RGBA", picture.size, "white")
-    canvas.alpha_composite(picture)
-    return np.asarray(canvas.convert("RGB").resize((SIDE, SIDE)))

@@ -7,13 +7,16 @@ import json
 import os
 from pathlib import Path
 
-from gftzoo.data.decoding import VERSION, DecodingSource, file_below, shown
+from gftzoo.data.decoding import VERSION, DecodingSource, file_below
 from gftzoo.data.picture import UnreadableError, picture_suffixes, read_header
 from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.data.walk import LeftOut, pictures_below, pictures_in, subfolders
+from gftzoo.documents import read_text
 from gftzoo.errors import GftzooError
+from gftzoo.printing import plain
 
+MOST_BYTES = 2**34  # of a file of captions
 # What the headers of files say, by the state of all files: a command opens its data more than once.
 _HEADERS: dict[str, tuple[dict[int, str], bool]] = {}
 
@@ -57,7 +60,7 @@ class FileSource(DecodingSource):
         return len(self.items)
 
     def place(self, row: int) -> str:
-        return shown(self.items[row][0])
+        return plain(self.items[row][0])
 
     def stored(self, row: int) -> Path:
         return self.items[row][0]
@@ -109,7 +112,7 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
             f"folder {argument!r} holds no pictures that can be read ({', '.join(picture_suffixes())})."
             + "".join(f" {line}." for line in left_out.sentences())
         )
-    source = FileSource(name, items, tuple(shown(path.name) for path in classes), decoding)
+    source = FileSource(name, items, tuple(plain(path.name) for path in classes), decoding)
     _refuse_unreadable_classes(source)
     if classes != [root]:
         left_out.add(
@@ -147,7 +150,7 @@ def open_captions(argument: str, split: Split, decoding: Decoding, name: str) ->
                 raise UnreadableError("its caption has half a character, which no text encoder reads")
             file = file_below(named, [path.parent], decoding.outside)
         except UnreadableError as error:
-            unreadable[len(items)] = f"line {number} of {shown(path)} cannot be read ({error})"
+            unreadable[len(items)] = f"line {number} of {plain(path)} cannot be read ({error})"
             file, caption = path.parent, ""
         items.append((file, caption))
     if not items:
@@ -155,14 +158,9 @@ def open_captions(argument: str, split: Split, decoding: Decoding, name: str) ->
     return FileSource(name, items, decoding=decoding, unreadable=unreadable)
 
 
-def text_lines(path: Path) -> list[str]:
+def text_lines(path: Path, most: int = MOST_BYTES) -> list[str]:
     r"""The lines of a UTF-8 file, with or without a byte order mark, that end at \n or \r\n alone; GftzooError."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise GftzooError(f"there is no file {shown(path)!r}.") from None
-    except (OSError, ValueError) as error:
-        raise GftzooError(f"{shown(path)!r} cannot be read as UTF-8 text ({error}).") from error
+    text = read_text(path, most).removeprefix("\ufeff")
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
@@ -180,7 +178,7 @@ def _caption_line(path: Path, number: int, line: str) -> tuple[str, str]:
             raise TypeError
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise GftzooError(
-            f'{shown(path)!r} line {number} is not of the form {{"caption": ..., "image": ...}} '
+            f'{plain(path)!r} line {number} is not of the form {{"caption": ..., "image": ...}} '
             f"({type(error).__name__})."
         ) from error
     return caption, named

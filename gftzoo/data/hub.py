@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gftzoo.data.decoding import VERSION, DecodingSource, cell_content, shown
+from gftzoo.data.decoding import VERSION, DecodingSource, cell_content
 from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, classes_of, column_of
 from gftzoo.data.picture import UnreadableError, one_line, read_header
 from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.sources import Source, Split, without_held_out
 from gftzoo.data.tars import open_tars
 from gftzoo.errors import GftzooError
+from gftzoo.printing import plain
 
 FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
 LOOKED_AT = 16  # pictures whose headers say whether the data is grey
@@ -35,12 +36,12 @@ class HubSource(DecodingSource):
         captions = () if labels else CAPTION_COLUMNS
         self.condition_column = column_of(name, (*labels, *captions), table.column_names, "label or caption")
         self.fingerprint = f"{table._fingerprint}-{VERSION}{settings_of(name)}"
-        self.index: dict[Any, int] = {}
+        self.labels: list[int] = []
         if labels:
             table, found = with_labels(table, labels[0])
             names = getattr(table.features[labels[0]], "names", None)
-            self.class_names, self.index = classes_of(name, found, names, f"column {labels[0]!r}")
-            self.empty_classes = tuple(sorted({*range(len(self.class_names))} - {self.index[label] for label in found}))
+            self.class_names, index = classes_of(name, found, names, f"column {labels[0]!r}")
+            self.labels = [index[label] for label in table.select_columns(labels[:1])[:][labels[0]]]
         self.table = undecoded(table, self.image_column)
         self.conditions = table.select_columns([self.condition_column])  # without reading an image
         self.channels = 1 if self._all_grey() else 3
@@ -52,11 +53,10 @@ class HubSource(DecodingSource):
         return cell_content(self.table[row][self.image_column], self.folders, self.decoding.outside)
 
     def place(self, row: int) -> str:
-        return f"row {row} of {shown(self.name)}"
+        return f"row {row} of {plain(self.name)}"
 
     def own_condition(self, row: int) -> int | str:
-        value = self.conditions[row][self.condition_column]
-        return self.index[value] if self.condition == "class" else caption_of(value)
+        return self.labels[row] if self.labels else caption_of(self.conditions[row][self.condition_column])
 
     def _all_grey(self) -> bool:
         grey = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gftzoo.data.decoding import shown
 from gftzoo.errors import UsageError
+from gftzoo.printing import plain
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "jpeg", "webp", "bmp")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
@@ -29,7 +29,7 @@ def classes_of(
             valid = "names, or whole numbers from 0 on" if names is None else f"0 to {len(names) - 1}, which have names"
             raise UsageError(f"data {name!r} has the label {label!r} in its {where}; valid are {valid}, in every row.")
     if names is not None:
-        return tuple(shown(n) for n in names), {label: label for label in range(len(names))}
+        return tuple(plain(n) for n in names), {label: label for label in range(len(names))}
     ordered = sorted(labels)
     return tuple(str(int(label)) for label in ordered), {label: index for index, label in enumerate(ordered)}
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gftzoo.data.settings import Decoding
 from gftzoo.errors import GftzooError
+from gftzoo.printing import plain
 
 # Formats that Pillow names and does not decode itself; of these EPS is a program, which would be run.
 NEVER = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -84,6 +85,8 @@ def read_header(content: Path | bytes, decoding: Decoding | None = None) -> Head
     """Size and colour of a picture that is not decoded; UnreadableError."""
     decoding = decoding or Decoding()
     with quiet(), opened(content, decoding) as picture:
+        if is_deep(picture) and decoding.range is None:
+            own_range(picture.mode, picture.format, {})
         return Header(picture.width, picture.height, picture.mode in GREY)
 
 
@@ -117,8 +120,8 @@ def quiet() -> Iterator[None]:
 
 def one_line(error: Exception) -> str:
     """What an error says, in one printable line; its type where it says nothing."""
-    said = next(iter(str(error).split(" at 0x")[0].splitlines()), "")[:160]
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said) or type(error).__name__
+    said = next(iter(str(error).split(" at 0x")[0].splitlines()), "")
+    return plain(said, 160) or type(error).__name__
 
 
 @contextmanager
@@ -190,7 +193,7 @@ def middle(picture: Image.Image) -> Image.Image:
 def flat(picture: Image.Image, channels: int, decoding: Decoding) -> Image.Image:
     """An opaque picture with 8 bits a channel, L for 1 channel, else RGB."""
     mode = "L" if channels == 1 else "RGB"
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+    if is_deep(picture):
         picture = eight_bits(picture, decoding)
     if picture.has_transparency_data:
         picture = picture.convert("LA") if picture.mode == "La" else picture
@@ -199,6 +202,11 @@ def flat(picture: Image.Image, channels: int, decoding: Decoding) -> Image.Image
         canvas.alpha_composite(picture)
         picture = canvas.convert("RGB")
     return picture if picture.mode == mode else picture.convert(mode)
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether its values have more than 8 bits."""
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;")
 
 
 def eight_bits(picture: Image.Image, decoding: Decoding) -> Image.Image:

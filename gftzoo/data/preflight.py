@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gftzoo.data.sources import Source
+from gftzoo.zoo import ModelCard, catalogue
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,32 @@ def preflight(source: Source, resolution: int) -> Preflight:
         tuple(source.left_out),
         source.holds,
     )
+
+
+def colour_change(source: Source, card: ModelCard) -> str | None:
+    """What a model's tokenizer does to the colours of the data, and how to keep them; None where it keeps them."""
+    have, takes = source.channels, card.tokenizer.image_channels
+    if source.is_encoded or have == takes or (source.streamed and takes == 3):
+        return None
+    if takes == 1:
+        other = tokenizer_of(card, 3)
+        keep = f"-o tokenizer={other} keeps it" if other else "`gftzoo list` shows models for colour images"
+        return f"Colour is dropped: tokenizer {card.tokenizer.id!r} of {card.name} takes grey images; {keep}."
+    other = tokenizer_of(card, 1)
+    keep = f"; -o tokenizer={other} keeps them grey" if other else ""
+    return f"Grey images become colour images with three equal channels for tokenizer {card.tokenizer.id!r}{keep}."
+
+
+def tokenizer_of(card: ModelCard, channels: int) -> str | None:
+    """A tokenizer for images of so many channels: of the same kind, or that of another model of the family."""
+    of_kind = [
+        spec.id
+        for spec in catalogue().tokenizers.values()
+        if spec.kind == card.tokenizer.kind and spec.image_channels == channels
+    ]
+    of_family = [
+        other.tokenizer.id
+        for other in catalogue().models.values()
+        if other.family == card.family and other.tokenizer.image_channels == channels
+    ]
+    return next(iter([*of_kind, *of_family]), None)

@@ -30,7 +30,6 @@ class Source(ABC):
         size: native side of the square images; None where sizes differ.
         condition: what comes with an image, a class index or a caption.
         class_names: one per class; of captions, the groups they fall into, where there are such groups.
-        empty_classes: indices of classes without a picture, which are not drawn to be scored.
         named: captions are names: one that training has not seen says nothing about its picture.
         mirrorable: whether a horizontal flip of an image is still such an image.
         holds: what it holds where that is not images.
@@ -49,7 +48,6 @@ class Source(ABC):
     size: int | None = None
     condition: Literal["class", "text"] = "class"
     class_names: tuple[str, ...] = ()
-    empty_classes: tuple[int, ...] = ()
     named: bool = False
     mirrorable: bool = True
     holds: str = ""

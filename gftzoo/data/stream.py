@@ -19,7 +19,7 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from gftzoo.data.archive import FIRST, naming_of, samples, text_of, why_incomplete
+from gftzoo.data.archive import FIRST, Naming, naming_of, samples, text_of, why_incomplete
 from gftzoo.data.cache import check_encoder
 from gftzoo.data.decoding import VERSION
 from gftzoo.data.hub import undecoded
@@ -62,6 +62,7 @@ class StreamSource(Source):
         listing = "\n".join([f"{VERSION} {settings_of(name)}", *shards])
         self.fingerprint = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16]
         self.classes: int | None = None
+        self.naming: Naming | None = None
         self._rows: dict[str, int] = {}
         self._open: dict[str, Any] = {}
         self.holds = f"{len(shards):,} {kind} shards, streamed"
@@ -167,11 +168,12 @@ class StreamSource(Source):
             raise unreadable(shard, error) from error
 
     def _read_tar(self, shard: str, start: int) -> Iterator[tuple[Any, Any]]:
-        row = 0
-        for key, sample in samples(shard, self.naming, lambda: row >= start):
-            pair = self.naming.pair(sample)
+        row, naming = 0, self.naming
+        assert naming is not None
+        for key, sample in samples(shard, naming, lambda: row >= start):
+            pair = naming.pair(sample)
             if pair is None:
-                self._tell(f"{why_incomplete(self.naming, key, sample, shard)} and is left out")
+                self._tell(f"{why_incomplete(naming, key, sample, shard)} and is left out")
                 continue
             row += 1
             if row > start:
@@ -186,11 +188,7 @@ class StreamSource(Source):
     def rows(self, shard: str) -> int:
         """The number of samples of a shard: from a parquet file's footer, or by going through a tar file's headers."""
         if shard not in self._rows:
-            if self.kind == "webdataset":
-                found = sum(self.naming.pair(sample) is not None for _, sample in samples(shard, self.naming))
-            else:
-                found = count_rows(shard)
-            self._rows[shard] = found
+            self._rows[shard] = count_rows(shard, self.kind, self.naming)
         return self._rows[shard]
 
     def as_condition(self, value: Any) -> int | str:
@@ -227,8 +225,11 @@ def cached_views(values: list[Any], views: list[int], manifest: Manifest) -> Ten
         ) from error
 
 
-def count_rows(shard: str) -> int:
-    """The rows of a parquet file; GftzooError if it cannot be read."""
+def count_rows(shard: str, kind: str, naming: Naming | None = None) -> int:
+    """The samples of a parquet or tar file, in this whole ones; GftzooError if it cannot be read."""
+    if kind == "webdataset":
+        naming = naming or naming_of(shard, shard)
+        return sum(naming.pair(sample) is not None for _, sample in samples(shard, naming))
     try:
         with fsspec.open(shard, "rb") as file:
             return int(parquet.ParquetFile(file).metadata.num_rows)

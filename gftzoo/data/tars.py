@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 from gftzoo.data.archive import Naming, Piece, naming_of, samples, text_of, why_incomplete
-from gftzoo.data.decoding import VERSION, DecodingSource, shown
+from gftzoo.data.decoding import VERSION, DecodingSource
 from gftzoo.data.labels import classes_of
 from gftzoo.data.picture import UnreadableError
 from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.sources import Source
 from gftzoo.errors import GftzooError
+from gftzoo.printing import plain
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # how such files begin
 
@@ -28,7 +29,7 @@ class TarSource(DecodingSource):
         state = hashlib.sha256(f"{VERSION} {settings_of(name)}".encode())
         for file in files:
             about = file.stat()
-            state.update(f"\n{shown(file.name)} {about.st_size} {about.st_mtime_ns}".encode())
+            state.update(f"\n{plain(file.name)} {about.st_size} {about.st_mtime_ns}".encode())
             incomplete += self._index(file)
         self.fingerprint = state.hexdigest()[:16]
         if incomplete:
@@ -61,7 +62,7 @@ class TarSource(DecodingSource):
             values: list[int | str] = [int(text) for text in self.texts]
         except ValueError:
             names = sorted(set(self.texts))
-            self.class_names = tuple(shown(name) for name in names)
+            self.class_names = tuple(plain(name) for name in names)
             index: dict[int | str, int] = {name: number for number, name in enumerate(names)}
             values = list(self.texts)
         else:
@@ -82,7 +83,7 @@ class TarSource(DecodingSource):
 
     def place(self, row: int) -> str:
         file, piece = self.rows[row]
-        return f"{shown(piece.name)} of {shown(file)}"
+        return f"{plain(piece.name)} of {plain(file)}"
 
     def own_condition(self, row: int) -> int | str:
         return self.labels[row] if self.condition == "class" else self.texts[row]
@@ -94,5 +95,5 @@ def open_tars(name: str, files: list[Path], decoding: Decoding) -> Source:
         with file.open("rb") as raw:
             begins = raw.read(6)
         if begins.startswith(COMPRESSED):
-            raise GftzooError(f"{shown(file)!r} is compressed; unpack it to a plain .tar, or use stream:.")
+            raise GftzooError(f"{plain(file)!r} is compressed; unpack it to a plain .tar, or use stream:.")
     return TarSource(name, files, naming_of(name, str(files[0])), decoding)

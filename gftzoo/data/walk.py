@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gftzoo.data.decoding import shown
 from gftzoo.data.picture import has_picture_suffix, looks_like_picture
 from gftzoo.errors import GftzooError
+from gftzoo.printing import plain
 
 
 class LeftOut:
@@ -21,7 +21,7 @@ class LeftOut:
         """Takes note of paths that are left out."""
         for path in paths:
             count, example = self.found.get(why, (0, ""))
-            name = shown(path.relative_to(self.root)) if path.is_relative_to(self.root) else shown(path)
+            name = plain(path.relative_to(self.root)) if path.is_relative_to(self.root) else plain(path)
             self.found[why] = count + 1, min(example, name) if count else name
 
     def sentences(self) -> list[str]:
@@ -34,7 +34,7 @@ def subfolders(root: Path, left_out: LeftOut) -> list[Path]:
     try:
         entries = sorted(root.iterdir())
     except OSError as error:
-        raise GftzooError(f"folder {shown(root)!r} cannot be read ({error.strerror or error}).") from error
+        raise GftzooError(f"folder {plain(root)!r} cannot be read ({error.strerror or error}).") from error
     folders = [path for path in entries if path.is_dir()]
     left_out.add("hidden folders", *(path for path in folders if path.name.startswith(".")))
     return [path for path in folders if not path.name.startswith(".")]
@@ -56,7 +56,7 @@ def pictures_below(folder: Path, left_out: LeftOut) -> list[Path]:
         place = Path(os.fsdecode(error.filename))
         if place == folder:
             raise GftzooError(
-                f"folder {shown(folder)!r} cannot be read ({error.strerror}); allow it, or take the folder away."
+                f"folder {plain(folder)!r} cannot be read ({error.strerror}); allow it, or take the folder away."
             ) from error
         left_out.add("folders that cannot be read", place)
 

@@ -219,10 +219,12 @@ def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) 
 def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Source]:
     """The card fitted to the data (its classes; for the demonstration also its tokenizer and size), and the data."""
     from gftzoo.data import open_source
+    from gftzoo.data.fingerprint import class_counts
+    from gftzoo.data.sources import full_name
 
     if data is None and card.data is None:
         card = _demonstration_card(card)
-    name = data or str(card.data)
+    name = full_name(data if data is not None else str(card.data))
     source = open_source(name, split="train")
     if source.condition != card.condition:
         raise UsageError(
@@ -233,7 +235,13 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Sourc
     if card.condition == "text" or not source.class_names:  # a stream may not know its classes
         return card, name, source
     names = tuple(source.class_names)
-    return card.model_copy(update={"classes": len(names), "class_names": names}), name, source
+    counts = () if source.streamed else class_counts(source)
+    classes = {
+        "classes": len(names),
+        "class_names": names,
+        "empty_classes": tuple(index for index, count in enumerate(counts) if not count),
+    }
+    return card.model_copy(update=classes), name, source
 
 
 def _demonstration_card(card: ModelCard) -> ModelCard:

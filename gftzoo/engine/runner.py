@@ -238,7 +238,7 @@ def _hooks(
 def grid_conditions(model: Model, source: Source) -> list[Any]:
     """The conditions of a sample grid: the first classes, or the first captions of the data."""
     if model.card.condition == "class":
-        return list(range(model.card.classes))
+        return list(model.card.drawn_classes)
     return source.first_conditions(10)
 
 

@@ -16,7 +16,8 @@ def conditions_for(card: ModelCard, total: int, reference: str) -> tuple[Sequenc
     """The condition of each image and the name of the plan: all classes in turn, or captions of the reference."""
     if card.condition == "class":
         # In turn, so that every split of the Inception Score sees all classes.
-        return [position % card.classes for position in range(total)], f"balanced over {card.classes} classes, in turn"
+        drawn = card.drawn_classes
+        return [drawn[i % len(drawn)] for i in range(total)], f"balanced over {len(drawn)} classes, in turn"
     source = caption_source(card, reference)
     rows = spread_rows(len(source), total)
     return [source.condition_of(row) for row in rows], f"captions of {reference}, in turn"
@@ -25,7 +26,8 @@ def conditions_for(card: ModelCard, total: int, reference: str) -> tuple[Sequenc
 def labels_for(card: ModelCard, total: int, reference: str) -> list[int] | None:
     """The class of each image: of a caption, the group it falls into; None where captions have no groups."""
     if card.condition == "class":
-        return [position % card.classes for position in range(total)]
+        drawn = card.drawn_classes
+        return [drawn[position % len(drawn)] for position in range(total)]
     source = caption_source(card, reference)
     return [source.class_of(row) for row in spread_rows(len(source), total)] if source.class_names else None
 

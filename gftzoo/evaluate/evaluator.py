@@ -13,7 +13,7 @@ import torch
 from gftzoo.errors import UsageError
 from gftzoo.evaluate.drawing import conditions_for, labels_for, rank_positions
 from gftzoo.evaluate.features import FeatureNetwork, Inception, feature_network
-from gftzoo.evaluate.images import file_batches, image_count, to_uint8
+from gftzoo.evaluate.images import file_batches, image_count, is_folder, to_uint8
 from gftzoo.evaluate.protocol import Protocol, choose_protocol
 from gftzoo.evaluate.records import Measure, ScoreRecord, library_versions
 from gftzoo.evaluate.references import Reference, check_reference, open_reference
@@ -143,7 +143,7 @@ class Evaluator:
         path = Path(path)
         total = image_count(path)
         measure = self.measure(total, "as in the files")
-        shuffle = SHUFFLE if path.is_dir() else None  # folders are often sorted by class
+        shuffle = SHUFFLE if is_folder(path) else None  # folders are often sorted by class
         summary = summarize(self.network, file_batches(path), total, self.protocol.splits, shuffle, self.protocol.keep)
         return ScoreRecord(
             measure=measure,

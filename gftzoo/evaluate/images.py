@@ -14,12 +14,12 @@ from torch import Tensor
 
 from gftzoo import pictures
 from gftzoo.data import Source
-from gftzoo.data.decoding import shown
 from gftzoo.data.picture import UnreadableError, picture_suffixes, whole_picture
 from gftzoo.data.settings import split_settings
 from gftzoo.data.walk import LeftOut, pictures_below
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.npz import npz_batches, npz_shape
+from gftzoo.printing import plain
 
 BATCH = 64
 
@@ -70,7 +70,7 @@ def _folder_batches(folder: Path) -> Iterator[tuple[Tensor, None]]:
             pixels_HWC = np.array(whole_picture(path, 3, decoding))
         except UnreadableError as error:
             raise GftzooError(
-                f"{shown(path)!r} is damaged or no image ({error}); remove it and score again."
+                f"{plain(path)!r} is damaged or no image ({error}); remove it and score again."
             ) from error
         image_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
         if batch and (len(batch) == BATCH or batch[0].shape != image_CHW.shape):

@@ -58,7 +58,7 @@ def choose_protocol(
                 "--reference VIRTUAL_imagenet256_labeled.npz."
             )
         return _checked(name=name, features=features or "inception", reference=reference, few=few, **size)
-    source = data or (card.data if card else None)
+    source = data if data is not None else (card.data if card else None)
     if source is None and not (features and reference):
         raise UsageError("protocol embedded needs the data the model was trained on; name it with --data SOURCE.")
     network = features or ("efflite0" if card and not has_classes(card, str(source)) else f"embedded:{source}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from gftzoo.data import Split, open_source
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.features import FeatureNetwork, Inception
-from gftzoo.evaluate.images import file_batches, image_count, source_batches
+from gftzoo.evaluate.images import file_batches, image_count, is_folder, left_out_of, source_batches
 from gftzoo.evaluate.metrics import Gaussian
 from gftzoo.evaluate.npz import npz_names, npz_statistics
 from gftzoo.evaluate.scoring import FeatureSummary, summarize
@@ -40,7 +41,7 @@ def check_reference(spec: str) -> None:
     """UsageError for a reference that is not there, or whose data has no images for it; nothing of it is scored."""
     if spec.startswith("data:"):
         scored_split(spec.removeprefix("data:"))
-    elif not Path(spec).is_dir() and not _is_npz(Path(spec)):
+    elif not is_folder(Path(spec)) and not _is_npz(Path(spec)):
         raise UsageError(f"there is no reference {spec!r}; give an ADM .npz, a folder of images, or data:SOURCE.")
 
 
@@ -76,12 +77,19 @@ def _from_source(spec: str, network: FeatureNetwork, resolution: int | None, kee
     source = open_source(spec, split)
     digest = hashlib.sha256()
     summary = summarize(network, _hashed(source_batches(source, resolution), digest), len(source), keep=keep, shuffle=0)
+    if source.problems:
+        logging.getLogger("gftzoo.evaluate").warning(
+            "%d pictures of the reference %s cannot be read and are replaced by others, e.g. %s.",
+            *(len(source.problems), spec, source.problems[0]),
+        )
     return Reference(f"{spec} {split} ({len(source)} images)", digest.hexdigest(), summary)
 
 
 def _from_folder(path: Path, network: FeatureNetwork, keep: int) -> Reference:
     digest = hashlib.sha256()
     total = image_count(path)
+    for line in left_out_of(path):
+        logging.getLogger("gftzoo.evaluate").warning("Reference %s: %s.", path, line)
     summary = summarize(network, _hashed(file_batches(path), digest), total, keep=keep, shuffle=0)
     return Reference(f"{path.name} ({total} images)", digest.hexdigest(), summary)
 

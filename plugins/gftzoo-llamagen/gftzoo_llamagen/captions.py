@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gftzoo.errors import GftzooError
 from gftzoo.foreign_folders import refuse_code
+from gftzoo.prompts import tell_of_long_prompts
 
 
 @cache
@@ -40,6 +41,7 @@ def encode_captions(captions: Sequence[str], source: str, tokens: int, device: t
     """Features (B, T, F) float32 of lower-case captions, padding zero and on the left."""
     tokenizer, encoder = text_encoder(source)
     cleaned = [" ".join(str(caption).lower().split()) for caption in captions]
+    tell_of_long_prompts(cleaned, tokenizer, tokens, source)
     batch = tokenizer(cleaned, max_length=tokens, padding="max_length", truncation=True, return_tensors="pt")
     ids_BT, present_BT = batch["input_ids"].to(device), batch["attention_mask"].to(device)
     with torch.autocast(device.type, enabled=False):  # features do not depend on how the network is trained

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.foreign_folders import refuse_code
 from gftzoo.model import Model
+from gftzoo.prompts import tell_of_long_prompts
 from gftzoo_sd.network import SDNetwork
 
 HERE = Path(__file__).parent
@@ -56,6 +57,7 @@ class TextEncoder:
     """Tokenizer and encoder of a pipeline; what it gives is its last hidden state, after the final norm."""
 
     def __init__(self, pipeline: str) -> None:
+        self.pipeline = pipeline
         from transformers import CLIPTextModel, CLIPTokenizer
         from transformers.utils import logging
 
@@ -74,6 +76,7 @@ class TextEncoder:
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         """Features (B, T, D) float32; a prompt is cut or padded to the encoder's length."""
+        tell_of_long_prompts(prompts, self.tokenizer, self.tokenizer.model_max_length, self.pipeline)
         ids_BT = self.tokenizer(
             list(prompts),
             padding="max_length",
