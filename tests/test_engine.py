@@ -269,7 +269,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
 def test_classes_named_by_numbers_are_drawn_as_asked_for() -> None:
     card = gftzoo.get_card("dit-nano").change(classes=3, class_names=("1", "2", "3"))
     assert [card.class_index(index) for index in range(3)] == [0, 1, 2]
-    assert [card.class_index(name) for name in ("1", "3", "0")] == [0, 2, 0]
+    assert [card.class_index(name) for name in ("1", "3")] == [0, 2]
     assert gftzoo.Model.fresh(card).encode_condition([0, 1, 2]).tolist() == [0, 1, 2]
 
 

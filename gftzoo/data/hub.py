@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from gftzoo.data.decoding import VERSION, DecodingSource, cell_content
-from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, classes_of, column_of
+from gftzoo.data.labels import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    caption_of,
+    classes_of,
+    column_of,
+    columns_in,
+)
 from gftzoo.data.picture import UnreadableError, one_line, read_header
 from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.sources import Source, Split, without_held_out
@@ -29,12 +37,12 @@ class HubSource(DecodingSource):
 
     def __init__(self, name: str, table: Any, decoding: Decoding, folders: Sequence[Path]) -> None:
         super().__init__(decoding)
-        labels = [c for c in LABEL_COLUMNS if c in table.column_names]
+        labels = columns_in(LABEL_COLUMNS, table.column_names)
         self.name, self.folders = name, folders
         self.image_column = column_of(name, IMAGE_COLUMNS, table.column_names, "image")
         self.condition = "class" if labels else "text"
         captions = () if labels else CAPTION_COLUMNS
-        self.condition_column = column_of(name, (*labels, *captions), table.column_names, "label or caption")
+        self.condition_column = column_of(name, (*labels[:1], *captions), table.column_names, "label or caption")
         self.fingerprint = f"{table._fingerprint}-{VERSION}{settings_of(name)}"
         self.labels: list[int] = []
         if labels:

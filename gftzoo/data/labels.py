@@ -43,8 +43,13 @@ def caption_of(value: Any) -> str:
 
 def column_of(name: str, wanted: Sequence[str], columns: Sequence[str], what: str) -> str:
     """The first of the wanted columns that is there, in whatever case; UsageError for none."""
-    lower = {column.lower(): column for column in reversed(columns)} | {column: column for column in columns}
-    found = next((lower[column] for column in wanted if column in lower), None)
-    if found is None:
+    found = columns_in(wanted, columns)
+    if not found:
         raise UsageError(f"data {name!r} has no {what} column; it has {', '.join(columns)}.")
-    return found
+    return found[0]
+
+
+def columns_in(wanted: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Those of the wanted columns that are there, in whatever case, in the order in which they are wanted."""
+    lower = {column.lower(): column for column in reversed(columns)} | {column: column for column in columns}
+    return [lower[column] for column in wanted if column in lower]

@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gftzoo.data.settings import Decoding
@@ -42,6 +42,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
+TOO_LARGE = "it has {}; #pixels=NUMBER behind the data's name takes up to so many"
 LONGEST = 16  # times the short side, of which the middle is all that a crop can show
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its warnings name bytes and not files
@@ -73,11 +74,11 @@ def has_picture_suffix(path: Path) -> bool:
 
 
 def looks_like_picture(path: Path) -> bool:
-    """Whether the content of a file is a picture's, as far as its header goes."""
+    """Whether a file is a picture by its content, be it one that cannot be read."""
     try:
         read_header(path)
-    except UnreadableError:
-        return False
+    except UnreadableError as error:
+        return not isinstance(error.__cause__, UnidentifiedImageError)
     return True
 
 
@@ -114,6 +115,8 @@ def quiet() -> Iterator[None]:
             yield
         except GftzooError:
             raise
+        except Image.DecompressionBombError as error:
+            raise UnreadableError(TOO_LARGE.format("more pixels than are taken")) from error
         except Exception as error:  # Pillow and its codecs raise a dozen types for damaged files
             raise UnreadableError(one_line(error)) from error
 
@@ -132,10 +135,7 @@ def opened(content: Path | bytes, decoding: Decoding) -> Iterator[Image.Image]:
     with size_limit(decoding.pixels), Image.open(file, formats=formats_of(suffix)) as picture:
         count = picture.width * picture.height
         if count > decoding.pixels:
-            raise UnreadableError(
-                f"it has {picture.width}x{picture.height} pixels and more than {decoding.pixels:,}; #pixels={count} "
-                "behind the data's name takes it"
-            )
+            raise UnreadableError(TOO_LARGE.format(f"{picture.width}x{picture.height} pixels"))
         if not count:
             raise UnreadableError("it has no pixels")
         yield picture

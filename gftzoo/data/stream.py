@@ -23,7 +23,7 @@ from gftzoo.data.archive import FIRST, Naming, naming_of, samples, text_of, why_
 from gftzoo.data.cache import check_encoder
 from gftzoo.data.decoding import VERSION
 from gftzoo.data.hub import undecoded
-from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, column_of
+from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, column_of, columns_in
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.settings import Decoding, settings_of
@@ -81,10 +81,10 @@ class StreamSource(Source):
             return
         features = self.open(self.shards[0]).features or {}
         self.image_column = column_of(self.name, IMAGE_COLUMNS, list(features), "image")
-        labels = [column for column in LABEL_COLUMNS if column in features]
+        labels = columns_in(LABEL_COLUMNS, list(features))
         self.condition = "class" if labels else "text"
         captions = () if labels else CAPTION_COLUMNS
-        self.condition_column = column_of(self.name, (*labels, *captions), list(features), "label or caption")
+        self.condition_column = column_of(self.name, (*labels[:1], *captions), list(features), "label or caption")
         if labels:
             self.class_names = tuple(getattr(features[labels[0]], "names", None) or ())
 
