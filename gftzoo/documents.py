@@ -61,7 +61,7 @@ def read_text(path: Path, most: int = JSON.bytes) -> str:
         if status.st_size > most:
             raise _refused(path, f"it has {status.st_size:,} bytes, more than {most:,}")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            content = file.read(min(most, status.st_size) + 1)  # which is allocated before it is read
     except OSError as error:
         raise _refused(path, (error.strerror or words(error)).lower()) from error
     except ValueError as error:  # a name with a NUL

@@ -177,7 +177,7 @@ def test_captions_come_from_lines(tmp_path: Path) -> None:
     with pytest.raises(GftzooError, match="line 1 is not of the form"):
         open_source(f"jsonl:{tmp_path / 'null.jsonl'}")
     (tmp_path / "latin.jsonl").write_bytes('{"caption": "ü", "image": "cat/0.png"}'.encode("latin-1"))
-    with pytest.raises(GftzooError, match="cannot be read as UTF-8"):
+    with pytest.raises(GftzooError, match="it is not UTF-8 text"):
         open_source(f"jsonl:{tmp_path / 'latin.jsonl'}")
     with pytest.raises(GftzooError, match="line 2 is not of the form"):
         open_source(f"jsonl:{tmp_path / 'bad.jsonl'}")

@@ -20,7 +20,7 @@ from gftzoo.data.shards import MOST, find_shards
 from gftzoo.data.stream import StreamSource, count_rows
 from gftzoo.engine import resolve
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.evaluate.protocol import conditions_for, labels_for
+from gftzoo.evaluate.drawing import conditions_for, labels_for
 from gftzoo.prompts import tell_of_long_prompts
 from gftzoo.zoo import get_card
 
