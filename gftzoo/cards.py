@@ -233,13 +233,13 @@ class ModelCard(Frozen):
         if alike:
             return alike[0]
         if text.isdecimal() and len(text) < 20 and not numbers:
-            return self._checked_index(int(text))
+            return self._checked_index(int(text), repr(text))
         hint = f"; classes have numbers for names ({', '.join(numbers[:3])}, ...), so that no text is an index"
         raise self._no_class(repr(text), hint if text.isdecimal() and numbers else "")
 
-    def _checked_index(self, index: int) -> int:
+    def _checked_index(self, index: int, asked: str = "") -> int:
         if not 0 <= index < self.classes:
-            raise self._no_class(str(index))
+            raise self._no_class(asked or str(index))
         return index
 
     def _no_class(self, what: str, why: str = "") -> UsageError:

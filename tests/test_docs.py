@@ -218,7 +218,7 @@ def check_training(given: dict[str, Any]) -> None:
     from gftzoo.data import sources
 
     kind, has_path, _ = (given["data"] or "digits").partition(":")
-    assert kind in sources._openers(), f"there is no data {kind!r}"
+    assert kind in {**sources._openers(), **sources._readers()}, f"there is no data {kind!r}"
     config = engine.resolve(
         given["model"],
         objective=given["objective"] or "gft",

@@ -120,7 +120,7 @@ CHOICES: list[tuple[Sequence[str], int | str, int | str]] = [
     (("1", "2", "3"), 3, "has no class 3"),
     (DIGITS, "1", 1),
     (DIGITS, "Two", 2),
-    (DIGITS, "3", "has no class 3; valid are 0 to 2 or a name"),
+    (DIGITS, "3", "has no class '3'; valid are 0 to 2 or a name"),
     (DIGITS, -1, "has no class -1"),
     (DIGITS, "thre", "has no class 'thre'; valid are 0 to 2 or a name"),
     (DIGITS, "\u0663", "has no class"),
