@@ -5,6 +5,7 @@ The disks are small tmpfs mounts, so the tests need a user who may mount.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gftzoo import homes
 from gftzoo.cli import main
 from gftzoo.engine import resolve, train
 from gftzoo.evaluate import embedded, keeping
@@ -130,3 +132,15 @@ def test_a_damaged_classifier_heals_itself(damage: bytes, made: Path, tmp_path: 
     assert embedded.embedded_classifier("digits").weights_sha256 == first and path.read_bytes() == whole
     sentence = f"The feature network {str(path)!r} is damaged and is trained again."
     assert [record.getMessage() for record in caplog.records] == [sentence]
+
+
+def test_libraries_get_another_place_than_a_home_that_takes_nothing(tmp_path: Path, monkeypatch) -> None:
+    for name in ("XDG_CACHE_HOME", "HF_HOME", *homes.VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert homes.spare_a_home() is None
+    monkeypatch.setenv("HOME", str(tmp_path / "nothing"))
+    monkeypatch.setattr("os.environ", {**os.environ, "MPLCONFIGDIR": "mine"})
+    folder = homes.spare_a_home()
+    assert folder is not None and os.environ["MPLCONFIGDIR"] == "mine"
+    assert os.environ["HF_DATASETS_CACHE"] == str(Path(folder) / "datasets")

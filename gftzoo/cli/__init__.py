@@ -20,6 +20,7 @@ from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import export_command, import_command
 from gftzoo.discovery import hide_malformed
 from gftzoo.errors import PluginError, nearest
+from gftzoo.homes import spare_a_home
 
 
 class PluginCommand(click.Command):
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     edge.prepare_streams()
     try:
         hide_malformed()
+        spare_a_home()
         gftzoo.main(args=words, prog_name="gftzoo", standalone_mode=False)
         code = edge.DONE
     except BaseException as error:  # a plugin's hook may raise anything; a plugin's command may exit as it likes

@@ -1,0 +1,30 @@
+"""Libraries that want to write below a home that cannot be written get a folder that ends with the process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# What they write there: prepared tables, and fonts. Weights fetched before are still found below the home.
+VARIABLES = {"HF_DATASETS_CACHE": "datasets", "HF_MODULES_CACHE": "modules", "MPLCONFIGDIR": "matplotlib"}
+
+
+def spare_a_home() -> str | None:
+    """Points libraries elsewhere where the home cannot be written; the folder, or None if nothing was to be done.
+
+    To be called before they are imported; what the user has set stays.
+    """
+    missing = {name: part for name, part in VARIABLES.items() if name not in os.environ}
+    elsewhere = "XDG_CACHE_HOME" in os.environ or "HF_HOME" in os.environ
+    if not missing or elsewhere or os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 (never raises)
+        return None
+    folder = tempfile.mkdtemp(prefix="gftzoo-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, part in missing.items():
+        place = Path(folder) / part
+        place.mkdir()
+        os.environ[name] = str(place)
+    return folder
