@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from gftzoo.model import Model
 from gftzoo.zoo import ModelCard
 from gftzoo_diffusion import sampler
 from gftzoo_diffusion.checkpoints import fit_weights
+from gftzoo_diffusion.export import export_pipeline
 from gftzoo_diffusion.folding import fold
 from gftzoo_diffusion.network import DiT, DiTNetwork
 from gftzoo_diffusion.process import STEPS, Process
@@ -43,7 +45,7 @@ class DiffusionFamily:
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=DiTNetwork, sampler=sampler.DiffusionSampler)
+        return FamilyOptions(network=DiTNetwork, sampler=sampler.DiffusionSampler, exports=("diffusers",))
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
@@ -96,6 +98,10 @@ class DiffusionFamily:
         generator: SampleGenerator,
     ) -> Tensor:
         return sampler.sample(model, condition, guidance, settings, generator)
+
+    @hookimpl
+    def export(self, model: Model, to: str, folder: Path) -> Path | None:
+        return export_pipeline(model, folder) if to == "diffusers" else None
 
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:

@@ -10,13 +10,16 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from gftzoo_sd.text import HERE, text_encoder
-from sd_tiny import PROMPTS, tiny_model
+from safetensors.torch import load_file
+from sd_tiny import PROMPTS, near, tiny_model
 
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.guidance import Temperature, Unguided
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds
 from gftzoo.tokenizers import Pixels
+from gftzoo.weights import load
 from gftzoo.zoo import get_tokenizer_spec
 
 STEPS = 6
@@ -42,6 +45,33 @@ def test_guidance_free_images_are_the_same(beta: float, tmp_path: Path, steered:
     assert (images - steered.sample(PROMPTS, beta=beta, steps=STEPS)).abs().max() < 1e-3
     assert images.std() > 0.01
     assert calls == [len(PROMPTS)] * STEPS
+
+
+@pytest.mark.parametrize(
+    "network", [{}, {"temperature_input": "affine"}, {"temperature_input": "both", "lora_rank": 4}]
+)
+def test_images_of_a_folded_temperature_are_the_same(network: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model(temperature=True, **network)
+    model.family.export(model.bake(0.4), "diffusers", tmp_path)
+    images, calls = stock_images(tmp_path, 1.0)
+    assert (images - model.sample(PROMPTS, beta=0.4, steps=STEPS)).abs().max() < 1e-3
+    assert calls == [len(PROMPTS)] * STEPS
+    assert StableDiffusionPipeline.load_config(tmp_path)["unet"] == ["diffusers", "UNet2DConditionModel"]
+
+
+def test_an_affine_temperature_needs_to_be_folded(tmp_path: Path) -> None:
+    affine = tiny_model(temperature=True, temperature_input="affine")
+    with pytest.raises(UsageError, match=r"slope no pipeline knows.*--beta 0.66"):
+        affine.family.export(affine, "diffusers", tmp_path)
+
+
+def test_official_weights_have_lora_merged(tmp_path: Path) -> None:
+    model = tiny_model(temperature=True, lora_rank=4)
+    model.family.export(model.bake(0.4), "official", tmp_path)
+    plain = tiny_model(temperature=False).network.state_dict()
+    assert load_file(tmp_path / "raw.safetensors").keys() == plain.keys()
+    drawn = load(tmp_path).sample_latents(PROMPTS, Unguided(), [1, 2, 3], steps=2)
+    assert near(drawn, model.sample_latents(PROMPTS, Temperature(0.4), [1, 2, 3], steps=2))
 
 
 def test_guided_images_are_the_same(tmp_path: Path, plain: Model) -> None:
