@@ -88,6 +88,31 @@ def test_the_unconditional_pass_sees_only_samples_that_are_not_dropped(nano_name
     assert rows == [(BATCH, True), (2, False)]
 
 
+@pytest.mark.parametrize("name", ["dit-nano", "sd-nano", "mar-nano"])
+def test_model_guidance_is_gft_without_the_factor_beta(name: str) -> None:
+    """Model-guidance (arXiv 2502.12154): the target is y + w sg[f_s - f_u]. With beta = 1 - w, GFT's gradient is beta
+    times its gradient, and equal to it where the loss is divided by beta."""
+    step, w = make_step(name), 0.4
+    family, beta_B = step.model.family, torch.full((BATCH,), 1 - w)
+    parameters = [p for p in step.model.network.parameters() if p.requires_grad]
+
+    def gradient(loss_B: Tensor) -> Tensor:
+        found = torch.autograd.grad(loss_B.sum(), parameters, allow_unused=True)
+        return torch.cat([g.flatten() for g in found if g is not None])
+
+    s_BX = family.predict(step.model, step.problem, step.condition, beta_B)
+    with torch.no_grad():
+        null = step.model.null_condition(step.condition)
+        u_BX = family.predict(step.model, step.problem, null, torch.ones(BATCH))
+        noise_BX = step.problem.noise_BMKC if name == "mar-nano" else step.problem.noise
+        target_BX = noise_BX + w * (s_BX - u_BX)
+    guided = gradient(family.prediction_distance(step.model, s_BX, target_BX, step.problem))
+    arguments = (step.model, step.problem, step.condition, beta_B, none_dropped())
+    torch.testing.assert_close(gradient(GFT().loss_at(*arguments)), (1 - w) * guided, rtol=1e-3, atol=1e-5)
+    divided = GFT(GFTOptions(beta_min=1 - w, weighting="inverse-beta"))
+    torch.testing.assert_close(gradient(divided.loss_at(*arguments)), guided, rtol=1e-3, atol=1e-5)
+
+
 def test_all_dropped_is_the_unconditional_loss(nano_name: str) -> None:
     step = make_step(nano_name)
     everyone = torch.ones(BATCH, dtype=torch.bool)
