@@ -353,3 +353,12 @@ def test_a_name_is_recorded_in_full(tmp_path: Path, monkeypatch) -> None:
     assert config.data == config.card.data == f"imagefolder:{tmp_path}/data#background=black"
     with pytest.raises(UsageError, match="unknown data ''"):
         resolve("dit-nano", data="", steps=1)
+
+
+def test_deep_pictures_are_scaled_in_strips(monkeypatch) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (50, 7), dtype=np.uint16)
+    whole = np.array(whole_picture(png(Image.fromarray(values)), 1))
+    assert abs(whole - values / 257).max() <= 0.5
+    for strip in (1, 7, 20):  # floats of a damaged header's fifty million values once took gigabytes
+        monkeypatch.setattr("gftzoo.data.picture.STRIP", strip)
+        assert (np.array(whole_picture(png(Image.fromarray(values)), 1)) == whole).all()

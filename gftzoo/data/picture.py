@@ -18,7 +18,6 @@ from typing import IO, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -43,6 +42,7 @@ UPRIGHT = {
 }
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 TOO_LARGE = "it has {}; #pixels=NUMBER behind the data's name takes up to so many"
+STRIP = 2**20  # values scaled together
 LONGEST = 16  # times the short side, of which the middle is all that a crop can show
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its warnings name bytes and not files
@@ -214,15 +214,17 @@ def eight_bits(picture: Image.Image, decoding: Decoding) -> Image.Image:
     tags = dict(getattr(picture, "tag_v2", {}))
     low, high = decoding.range or own_range(picture.mode, picture.format, tags)
     values = np.asarray(picture)
-    scaled = (values.astype(np.float64) - low) / (high - low)
-    if not ((scaled >= 0) & (scaled <= 1)).all():  # also where there is a NaN
-        raise UnreadableError(
-            f"its values go from {values.min():g} to {values.max():g}, outside the range {low:g}:{high:g}; name theirs "
-            "with #range=LOW:HIGH behind the data's name"
-        )
-    if tags.get(PHOTOMETRIC) == MIN_IS_WHITE:
-        scaled = 1 - scaled
-    grey: NDArray[np.uint8] = np.round(scaled * 255).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, STRIP // picture.width)
+    for top in range(0, picture.height, rows):  # in strips: floats of a large picture take gigabytes
+        part = (values[top : top + rows].astype(np.float64) - low) / (high - low)
+        if not ((part >= 0) & (part <= 1)).all():  # also where there is a NaN
+            raise UnreadableError(
+                f"its values go from {values.min():g} to {values.max():g}, outside the range {low:g}:{high:g}; name "
+                "theirs with #range=LOW:HIGH behind the data's name"
+            )
+        part = 1 - part if tags.get(PHOTOMETRIC) == MIN_IS_WHITE else part
+        grey[top : top + rows] = np.round(part * 255)
     hidden = picture.info.get("transparency")
     if not isinstance(hidden, int):
         return Image.fromarray(grey)
