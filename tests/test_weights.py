@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,16 @@ def test_numbers_of_another_kind_are_refused(tmp_path: Path, change: Any, match:
     torch.save({**state, key: change(torch.ones_like(state[key]))}, tmp_path / "x.pt")
     with pytest.raises(GftzooError, match=match):
         import_model(model.card, tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(("key", "value"), [("depth", 10**8), ("width", 96 * 10**5)])
+def test_a_card_of_an_absurd_network_takes_neither_time_nor_memory(tmp_path: Path, key: str, value: int) -> None:
+    nano_model("dit-nano", temperature=False).save(tmp_path)
+    text = json.loads((tmp_path / "card.json").read_text())
+    text["card"]["network"][key] = value
+    (tmp_path / "card.json").write_text(json.dumps(text))
+    with pytest.raises(GftzooError, match=r"more than 5,000 tensors|has shape .* and the model needs"):
+        load_folder(tmp_path)
 
 
 def test_what_is_not_trained_comes_from_beside_an_average(tmp_path: Path) -> None:

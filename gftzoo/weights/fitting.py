@@ -5,13 +5,39 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gftzoo.errors import GftzooError
+from gftzoo.family import Family
+from gftzoo.printing import plain
 from gftzoo.weights.choosing import Tensors
+from gftzoo.zoo import ModelCard
+
+MOST_TENSORS = 5_000  # of a network; the largest published ones have some hundred
 
 
-def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+def empty_network(family: Family, card: ModelCard) -> nn.Module:
+    """The network of a card without numbers, which takes no memory; GftzooError for one of absurd depth."""
+    seen = 0
+
+    def count(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > MOST_TENSORS:
+            raise GftzooError(
+                f"the network that card {card.name!r} describes has more than {MOST_TENSORS:,} tensors; "
+                f"check its network options {plain(card.network, 200)}."
+            )
+
+    hook = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            return family.build_network(card)
+    finally:
+        hook.remove()
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Strictly loads a state dict.
 
     GftzooError names the first tensor that is missing, unexpected, misshapen, of another kind of number, or holds what
@@ -49,7 +75,7 @@ def _unusable(value: Tensor, trained: bool) -> bool:
     return not bool(value.isfinite().all() if trained else not value.isnan().any())
 
 
-def check_fit(network: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """GftzooError that names the first tensor that is missing, unexpected or misshapen."""
     own = network.state_dict()
     missing = sorted(own.keys() - tensors.keys())
@@ -80,7 +106,7 @@ def shared_prefix(names: Collection[str], wanted: Collection[str]) -> str:
     return ""
 
 
-def completed(network: torch.nn.Module, found: Tensors) -> Mapping[str, Tensor]:
+def completed(network: nn.Module, found: Tensors) -> Mapping[str, Tensor]:
     """The chosen tensors, and for an average what is never trained, which averages leave out, from beside it."""
     trained = {name for name, parameter in network.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     fixed = network.state_dict().keys() - trained - found.tensors.keys()

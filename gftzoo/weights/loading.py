@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import with_idle_slope
 from gftzoo.model import Model
 from gftzoo.plugins import load_family
 from gftzoo.tokenizers import Tokenizer
 from gftzoo.weights.fetching import fetch
-from gftzoo.weights.fitting import completed, load_weights
+from gftzoo.weights.fitting import completed, empty_network, load_weights
 from gftzoo.weights.folders import CARD_FILE, model_folder, own_weights
 from gftzoo.weights.names import Entry
 from gftzoo.weights.reading import fingerprint, read_tensors, safetensors_metadata
@@ -109,9 +107,9 @@ def _released(card: ModelCard) -> Checkpoint | None:
 def _has_temperature(card: ModelCard, path: Path, entry: Entry | None) -> bool:
     """Whether the file has every tensor that the temperature input adds to the network."""
     family = load_family(card.family)
-    with torch.device("meta"):
-        plain = set(family.build_network(card.change(temperature=False)).state_dict())
-        steered = set(family.build_network(card.change(temperature=True)).state_dict())
+    plain, steered = (
+        set(empty_network(family, card.change(temperature=temperature)).state_dict()) for temperature in (False, True)
+    )
     extra = steered - plain
     return bool(extra) and extra <= set(read_tensors(path, entry, steered | plain).tensors)
 

@@ -18,7 +18,7 @@ from gftzoo.model import Model
 from gftzoo.parts import join_parts
 from gftzoo.plugins import load_family
 from gftzoo.printing import words
-from gftzoo.weights.fitting import load_weights
+from gftzoo.weights.fitting import check_fit, empty_network, load_weights
 from gftzoo.weights.folders import CARD_FILE, kinds_of, missing
 from gftzoo.weights.names import Entry
 from gftzoo.weights.reading import read_safetensors, reason
@@ -87,8 +87,10 @@ def load_folder(
     if kept is None:
         raise UsageError(missing(folder, entry))
     family = load_family(card.family)
+    tensors, where = _read_own(folder, kept), f"{kept} of {folder}"
+    check_fit(empty_network(family, card), tensors, where)  # before memory is taken for whatever the card describes
     network = family.build_network(card)
-    load_weights(network, _read_own(folder, kept), f"{kept} of {folder}")
+    load_weights(network, tensors, where)
     provenance = {**provenance, "entry": kept, "folder": folder.name}
     built = family.build_tokenizer(card.tokenizer, tokenizer_path) if tokenizer else None
     return Model(card, network, built, family, provenance)
