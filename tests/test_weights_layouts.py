@@ -168,6 +168,13 @@ def test_names_of_the_network_are_no_wrappers(tmp_path: Path) -> None:
     assert read_tensors(path, expected=own).tensors.keys() == own.keys()
 
 
+def test_other_modules_beside_the_network_are_left_alone(tmp_path: Path) -> None:
+    beside = {"loss.weight": torch.ones(3), "text.blocks.0.proj.bias": torch.ones(3)}
+    path = written(tmp_path, {"state_dict": {**weights(RAW, "model."), **weights(EMA, "model_ema."), **beside}})
+    for entry, value in ((None, EMA), ("raw", RAW)):
+        assert value_of(read_tensors(path, entry, SHAPES)) == value  # type: ignore[arg-type]
+
+
 def test_an_unknown_prefix_is_named() -> None:
     network = nn.Sequential(nn.Linear(2, 2))
     tensors = {f"student.{name}": tensor for name, tensor in network.state_dict().items()}

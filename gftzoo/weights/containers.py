@@ -82,8 +82,12 @@ class Search:
             return
         groups = self._groups(tensors)
         own = groups.pop("", {})
+        covering = self._covering_prefix(own)
         if groups:
             self.split(own, where, "raw" if kind == "bare" else kind)
+        elif covering:  # what is beside it, a loss or a text encoder, is left alone as other containers are
+            inner = {k.removeprefix(f"{covering}."): v for k, v in own.items() if k.startswith(f"{covering}.")}
+            self.split(inner, (*where, covering), kind)
         elif own:
             self.held.append(Held(own, kind, where))
         for prefix, group in groups.items():
@@ -114,6 +118,15 @@ class Search:
         prefix = first.pop() if len(first) == 1 else ""
         own = any(key in self.expected for key in tensors)
         return prefix if prefix and not own and role(prefix) == "plain" else ""
+
+    def _covering_prefix(self, tensors: Mapping[str, Tensor]) -> str:
+        """The container's name under which most of the network's own tensors are, or an empty one."""
+        under: dict[str, int] = {}
+        for key in tensors:
+            prefix, dot, rest = key.partition(".")
+            if dot and rest in self.expected and role(prefix) == "plain":
+                under[prefix] = under.get(prefix, 0) + 1
+        return next((prefix for prefix, count in under.items() if 2 * count > len(self.expected)), "")
 
     def _groups(self, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The tensors by the prefix that says raw, average or perhaps average; the others under an empty one."""
