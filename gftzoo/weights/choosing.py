@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.weights.containers import Held, Kind, holds_tensors, search
+from gftzoo.weights.containers import Held, Kind, search
 from gftzoo.weights.names import Entry, file_entry, folder_entry, role
+from gftzoo.weights.plain import holds_tensors
 
 LISTED = 8  # names in a message
 
