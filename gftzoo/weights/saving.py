@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gftzoo.atomic import written_whole
-from gftzoo.documents import read_json
+from gftzoo.documents import DocumentError, read_json
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.parts import join_parts
@@ -70,7 +70,10 @@ def read_card(folder: Path) -> tuple[ModelCard, dict[str, Any]]:
     path = folder / CARD_FILE
     if not path.is_file():
         raise GftzooError(f"{str(folder)!r} holds no gftzoo model (no {CARD_FILE}).")
-    found = read_json(path)
+    try:
+        found = read_json(path)
+    except DocumentError as error:
+        raise GftzooError(f"{str(folder)!r} is damaged: {error}") from error
     try:
         return ModelCard.model_validate(found["card"]), dict(found.get("provenance", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
