@@ -57,9 +57,7 @@ TRAINING: Rows = {
     "misspelt option": (f"{NANO} -o batchsize=3", "did you mean 'batch_size'"),
     "option without a value": (f"{NANO} -o lr", "'lr'"),
     "option with broken YAML": (f"{NANO} -o 'lr=[1'", "lr"),
-    "option with an alias bomb": (f"{NANO} -o 'network.x=&a [*a]'", "network.x"),
     "option with a tag": (f"{NANO} -o 'lr=!!python/object/apply:os.getcwd []'", "lr"),
-    "option that nests deep": (f"{NANO} -o lr={'[' * 500}", "lr"),
     "learning rate of words": (f"{NANO} -o lr=fast", "lr = 'fast'"),
     "infinite learning rate": (f"{NANO} -o lr=inf", "lr"),
     "learning rate that is no number": (f"{NANO} -o lr=.nan", "lr"),
@@ -74,16 +72,12 @@ TRAINING: Rows = {
     "negative batch": (f"{NANO} -o batch_size=-4", "batch_size"),
     "batch that does not divide": (f"{NANO} -o batch_size=10 -o accumulate=3", "accumulate"),
     "negative workers": (f"{NANO} -o workers=-1", "workers"),
-    "grid of a million": (f"{NANO} -o 'sample_grid=[1000, 1000]'", "sample_grid"),
     "grid of nothing": (f"{NANO} -o 'sample_grid=[0, 1]'", "sample_grid"),
-    "negative seed": (f"{NANO} -o seed=-1", "seed"),
-    "seed past 32 bits": (f"{NANO} -o seed=99999999999", "seed"),
     "depth of 0": (f"{NANO} -o network.depth=0", "depth"),
     "heads that do not divide": (f"{NANO} -o network.heads=5", "heads"),
     "misspelt network option": (f"{NANO} -o network.dept=3", "did you mean 'depth'"),
     "misspelt objective option": (f"{NANO} -o objective.p_dorp=0", "did you mean 'p_drop'"),
     "share past 1": (f"{NANO} -o objective.p_drop=2", "p_drop"),
-    "lowest beta of 0": (f"{NANO} -o objective.beta_min=0", "beta_min"),
     "unknown tokenizer": (f"{NANO} -o tokenizer=pixel", "did you mean 'pixels'"),
     "tokenizer that is not there": (
         f"{NANO} -o tokenizer=sd-vae-mse -o resolution=32 -o tokenizer_path=nowhere",
@@ -98,7 +92,6 @@ TRAINING: Rows = {
     "unknown weights": (f"{NANO} --weights missing.pt", "missing.pt"),
     "weights that are text": (f"{NANO} --weights {{bad}}/notes.pt", "notes.pt"),
     "weights that are a folder": (f"{NANO} --weights {{bad}}/empty", "empty"),
-    "name with a slash": (f"{NANO} --name a/../../b", "a/../../b"),
     "name of 300 characters": (f"{NANO} --name {{long}}", "nnnn"),
     "name that is taken": (f"{NANO} --runs {{runs}} --name run", "run"),
     "runs that are a file": (f"{NANO} --runs {{bad}}/notes.txt", "notes.txt"),
@@ -111,7 +104,6 @@ TRAINING: Rows = {
 }
 DATA: Rows = {
     "unknown data": (f"{NANO} --data digit", "did you mean 'digits'"),
-    "empty data": (f"{NANO} --data ''", "--data"),
     "data with escapes": (f"{NANO} --data '\x1b[2J'", r"\x1b[2J"),
     "missing image folder": (f"{NANO} --data imagefolder:nowhere", "nowhere"),
     "image folder without a path": (f"{NANO} --data imagefolder:", "imagefolder"),
@@ -130,10 +122,8 @@ DATA: Rows = {
     "cache with an empty manifest": (f"{NANO} --data cache:{{bad}}/cache-empty", "cache-empty"),
     "cache with a list for a manifest": (f"{NANO} --data cache:{{bad}}/cache-list", "cache-list"),
     "missing hub data": (f"{NANO} --data hf:nowhere/at-all", "nowhere/at-all"),
-    "parquet that is text": (f"{NANO} --data hf:{{bad}}/notes.parquet", "notes.parquet"),
     "stream of nothing": (f"{NANO} --data stream:nowhere.tar", "nowhere.tar"),
     "stream that is text": (f"{NANO} --data stream:{{bad}}/notes.tar", "notes.tar"),
-    "captions for a model of classes": (f"{NANO} --data emoji", "emoji"),
     "cache of nothing": ("cache", "name the data"),
     "cache without a model": ("cache digits {out}", "model"),
     "cache for an unknown model": ("cache digits {out} --model dit-nan", "did you mean 'dit-nano'"),
@@ -161,8 +151,8 @@ SAMPLING: Rows = {
     "negative beta": (f"{SAMPLE} --beta -0.5", "-0.5"),
     "beta that is no number": (f"{SAMPLE} --beta nan", "nan"),
     "beta of words": (f"{SAMPLE} --beta half", "half"),
-    "CFG for a GFT model": (f"{SAMPLE} --cfg 2", "cfg"),
-    "beta for a plain model": ("sample {plain} --beta 0.5", "beta"),
+    "CFG for a GFT model": (f"{SAMPLE} --cfg 2", "CFG"),
+    "beta for a plain model": ("sample {plain} --beta 0.5", "temperature"),
     "infinite CFG": ("sample {plain} --cfg inf", "inf"),
     "negative CFG": ("sample {plain} --cfg -1", "-1"),
     "unknown schedule": (f"{SAMPLE} --schedule steep", "steep"),
@@ -200,8 +190,8 @@ SAMPLING: Rows = {
 SCORING: Rows = {
     "evaluating nothing": ("evaluate", "SUBJECT"),
     "evaluating an untrained model": ("evaluate dit-nano", "dit-nano"),
-    "missing npz": ("evaluate nowhere.npz", "nowhere.npz"),
-    "npz that is text": ("evaluate {bad}/notes.npz --few", "notes.npz"),
+    "missing npz": ("evaluate nowhere.npz --data digits --few", "nowhere.npz"),
+    "npz that is text": ("evaluate {bad}/notes.npz --data digits --few", "notes.npz"),
     "npz of numbers": ("evaluate {bad}/numbers.npz --data digits --few", "numbers.npz"),
     "npz without pictures": ("evaluate {bad}/none.npz --data digits --few", "none.npz"),
     "npz of objects": ("evaluate {bad}/objects.npz --data digits --few", "objects.npz"),
@@ -215,7 +205,6 @@ SCORING: Rows = {
     "unknown data to score against": (f"{EVALUATE} --data digit", "did you mean 'digits'"),
     "one image": ("evaluate {run} --beta 0.5 -n 1", "1"),
     "10^12 images to score": ("evaluate {run} --beta 0.5 -n 999999999999", "999999999999"),
-    "too few images": ("evaluate {run} --beta 0.5 -n 5", "5"),
     "score of beta past 1": ("evaluate {run} --beta 7 -n 50 --few", "7"),
     "record into a folder": (f"{EVALUATE} --out {{bad}}/texts", "texts"),
     "record below a file": (f"{EVALUATE} --out {{bad}}/notes.txt/x.json", "notes.txt"),
@@ -253,25 +242,17 @@ MOVING: Rows = {
     "export below a file": ("export {run} {bad}/notes.txt/x --to safetensors", "notes.txt"),
 }
 DAMAGED: Rows = {
-    f"{verb} of a run with {what}": (f"{words.format(run=f'{{bad}}/{name}', out='{out}', runs='{runs}')}", named)
-    for verb, words in (
-        ("resume", "train --resume {run} --steps 9"),
-        ("sample", "sample {run} -n 1 --steps 2 --out {out}"),
-    )
-    for name, what, named in (
-        ("run-cut-weights", "cut weights", "safetensors"),
-        ("run-text-weights", "text for weights", "safetensors"),
-        ("run-no-weights", "no weights", "safetensors"),
-        ("run-text-state", "text for its state", "state.json"),
-        ("run-list-state", "a list for its state", "state.json"),
-        ("run-deep-state", "a state that nests deep", "state.json"),
+    f"sample of a run with {what}": (f"sample {{bad}}/{name} -n 1 --steps 2 --out {{out}}", "safetensors")
+    for name, what in (
+        ("run-cut-weights", "cut weights"),
+        ("run-text-weights", "text for weights"),
+        ("run-no-weights", "no weights"),
     )
 } | {
+    "resume of a run with text for its state": ("train --resume {bad}/run-text-state --steps 9", "state.json"),
+    "resume of a run with a list for its state": ("train --resume {bad}/run-list-state --steps 9", "state.json"),
     "resume of a run with a configuration of text": ("train --resume {bad}/run-text-config --steps 9", "config.yaml"),
     "resume of a run with an alias bomb": ("train --resume {bad}/run-bomb-config --steps 9", "config.yaml"),
-    "resume of a run with a deep configuration": ("train --resume {bad}/run-deep-config --steps 9", "config.yaml"),
-    "resume of a run with a word for its rate": ("train --resume {bad}/run-word-config --steps 9", "lr = 'fast'"),
-    "resume of a run with an unknown key": ("train --resume {bad}/run-key-config --steps 9", "speed"),
     "resume of a run with a binary configuration": ("train --resume {bad}/run-binary-config --steps 9", "config.yaml"),
 }
 ROWS: Rows = BROWSING | TRAINING | DATA | SAMPLING | SCORING | MOVING | DAMAGED

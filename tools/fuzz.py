@@ -19,6 +19,7 @@ TARGETS = {
     "picture": "fuzzing.pictures:PictureTarget",
     "jsonl": "fuzzing.texts:LinesTarget",
     "tar": "fuzzing.texts:TarTarget",
+    "registry": "fuzzing.registries:RegistryTarget",
     "safetensors": "fuzzing.weights:SafetensorsTarget",
     "torch": "fuzzing.weights:TorchTarget",
     "card": "fuzzing.weights:CardTarget",

@@ -99,8 +99,9 @@ def parse_settings(pairs: Sequence[str], steps: int | None, sampler: str | None)
         if not equals:
             raise UsageError(f"sampler setting {pair!r} has no value; write -s key=value.")
         settings[key] = parse_value(value, f"the value of sampler setting {key!r}")
-    if isinstance(settings.get("steps"), int) and settings["steps"] > limits.MOST_STEPS:
-        raise UsageError(f"-s steps={settings['steps']} is too many; valid are 1 to {limits.MOST_STEPS:,}.")
+    chosen = settings.get("steps", 1)
+    if isinstance(chosen, bool) or (isinstance(chosen, int) and chosen > limits.MOST_STEPS):
+        raise UsageError(f"-s steps={chosen} is not valid; valid are 1 to {limits.MOST_STEPS:,}.")
     return settings | {k: v for k, v in {"steps": steps, "sampler": sampler}.items() if v is not None}
 
 
