@@ -44,7 +44,7 @@ def observed(name: str) -> dict[str, list[Any]]:
         conditions, latents = nano_conditions(model, 4), nano_latents(model, 4)
         loss = model.loss(latents, conditions, objective=objective, seed=3)
         loss.backward()
-        gradients = [p.grad for p in model.network.parameters() if p.grad is not None]
+        gradients = [p.grad for _, p in sorted(model.network.named_parameters()) if p.grad is not None]
         strength: dict[str, float] = {"beta": 0.5} if objective == "gft" else {"cfg": 2.0}
         found[f"{objective} loss"] = summary([loss])
         found[f"{objective} gradient"] = summary(gradients)

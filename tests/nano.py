@@ -27,7 +27,7 @@ def nano_model(name: str, *, temperature: bool, seed: int = 0, **network: Any) -
     torch.manual_seed(seed)
     model = Model.fresh(card, load_family(card.family).build_tokenizer(card.tokenizer))
     with torch.no_grad():
-        for parameter in model.network.parameters():
+        for _, parameter in sorted(model.network.named_parameters()):  # in an order that no module decides
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
     return model
 
