@@ -87,7 +87,7 @@ def main() -> int:
         for what, value in all_of_it.items()
         if then["models"].get(name, {}).get(what, [None])[0] != value[0]
     ]
-    print("\n".join(others) or "every hash is equal")
+    sys.stdout.write(("\n".join(others) or "every hash is equal") + "\n")
     return int(bool(others))
 
 
