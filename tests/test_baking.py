@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from nano import NANO, nano_conditions, nano_latents, nano_model
+from safetensors.torch import save_file
 from torch import Tensor
 
 import gftzoo
@@ -128,6 +129,20 @@ def test_official_weights_of_a_folded_temperature(tmp_path: Path, capsys: pytest
     assert "has beta 0.5 folded into its weights" in capsys.readouterr().err
     assert call("export", out, tmp_path / "again", "--to", "official", "--beta", 0.3) == 2
     assert "has beta 0.5 in its weights already; leave --beta out" in capsys.readouterr().err
+
+
+def test_weights_named_by_their_path_are_folded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "released.safetensors", tmp_path / "out"
+    model = nano_model("dit-nano", temperature=True)
+    save_file(model.network.state_dict(), file)
+    for words in (
+        ["export", "dit-nano", out, "--weights", file, "--to", "official", "--beta", 0.66],
+        ["sample", "dit-nano", "--weights", out, "-n", 2, "--out", tmp_path / "a.png"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        assert not stop.value.code and "beta 0.66 folded in" in capsys.readouterr().err
+    assert gftzoo.load(out).provenance["baked"]["weights"] == "released.safetensors"
 
 
 def test_official_weights_need_no_tokenizer(tmp_path: Path) -> None:

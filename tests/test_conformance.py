@@ -25,6 +25,7 @@ WRONG = [
     ("NullIsAClass", "null-condition-matters", "So does the null condition in place of any other."),
     ("IgnoresBeta", "temperature-matters", "Another `beta` gives another prediction."),
     ("BendsTheLine", "affine-temperature-is-affine", "A network with an affine temperature gives `Affine(c, d)`"),
+    ("FoldsNothing", "folded-temperature-draws-the-same", "that predicts without beta what this one predicts"),
     ("NormalisesAcrossTheBatch", "predictions-per-sample", "in training mode too"),
     ("PredictsInfinity", "predictions-finite", "it is finite"),
     ("GlobalRandomness", "problems-follow-their-streams", "The global random state is neither read nor changed."),
@@ -74,6 +75,12 @@ def test_a_wrong_family_is_caught_with_the_sentence(
     assert not finding.holds and words in finding.sentence
     assert any(character.isdigit() for character in finding.numbers), finding.numbers
     assert finding.sentence in finding.explanation() and finding.numbers in finding.explanation()
+
+
+def test_a_card_need_not_say_how_many_parameters_a_temperature_adds() -> None:
+    (chosen,) = (c for c in CHECKS if c.name == "parameter-counts")
+    finding = examine(Subject(zoo.get_card("dit-nano").change(parameters_gft=None)), chosen)
+    assert finding.holds, finding.numbers
 
 
 def test_the_command_names_hook_sentence_and_numbers(wrong_families: zoo.ModelCard, monkeypatch, capsys) -> None:

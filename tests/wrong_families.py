@@ -43,6 +43,15 @@ class BendsTheLine(AcmeFamily):
         return Affine(c, d if beta is None else d * beta.view(-1, 1, 1, 1))
 
 
+class FoldsNothing(AcmeFamily):
+    """The temperature is left out and not folded in."""
+
+    @hookimpl
+    def fold_temperature(self, model, beta):
+        embeds = ("temperature.", "slope.")
+        return {key: value for key, value in model.network.state_dict().items() if not key.startswith(embeds)}
+
+
 class NormalisesAcrossTheBatch(AcmeFamily):
     @hookimpl
     def build_network(self, card):

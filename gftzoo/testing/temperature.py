@@ -1,13 +1,16 @@
-"""Checks of an affine temperature. Suffix B: batch."""
+"""Checks of an affine temperature, and of one that is folded into plain weights. Suffix B: batch."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from gftzoo.errors import UsageError
+from gftzoo.guidance import Temperature, Unguided
 from gftzoo.layers.temperature import Affine, TemperatureOptions
 from gftzoo.testing.compare import ROUNDING, expect, other, same
 from gftzoo.testing.contract import promises
+from gftzoo.testing.sampling import DRAWS
 from gftzoo.testing.subject import BATCH, Subject
 
 
@@ -25,6 +28,24 @@ def affine_temperature_is_affine(subject: Subject) -> str:
     other(at_1, at_0, "predictions at beta 1/2 and 1")
     what = "three times the step from beta 1 to 1/2, and the step from 1 to 1/4"
     return same(at_0 + 3 * (at_1 - at_0), at_3, what, ROUNDING)
+
+
+@promises("fold_temperature", "The state dict of the plain network")
+def folded_temperature_draws_the_same(subject: Subject) -> str:
+    """A temperature folded into plain weights draws, unguided, what the network drew at it, where it can be folded."""
+    if not subject.family.offers("fold_temperature"):
+        return "the family does not fold"
+    found = ""
+    for chosen in dict.fromkeys((subject, affine_subject(subject))):
+        model = chosen.model(temperature=True)
+        try:
+            baked = model.bake(0.5, "constant")
+        except UsageError as error:
+            found = f"refused: {error}"
+            continue
+        drawn, expected = chosen.sample(baked, Unguided()), chosen.sample(model, Temperature(0.5))
+        found = same(drawn, expected, "samples of the plain network, and at beta 1/2", DRAWS)
+    return found
 
 
 def at_strength(s: float) -> Tensor:
