@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from gftzoo.adapters import merged, tensors_sha256
 from gftzoo.errors import PluginError, UsageError
 from gftzoo.guidance import Temperature
 from gftzoo.model import Model
@@ -32,6 +31,7 @@ def bake(model: Model, beta: float, schedule: Schedule | None = None) -> Model:
         UsageError: no temperature input, beta out of range, or what cannot be folded: a ramp of the temperature over
             the sampling, a slope with blocks of its own, an embedding for which the plain network has no place.
     """
+    model = merged(model)
     card, family = model.card, model.family
     if not card.temperature:
         guide = "has no temperature input"
@@ -66,15 +66,6 @@ def _load(network: nn.Module, tensors: Mapping[str, Tensor], family: str) -> Non
 def _provenance(model: Model, beta: float) -> dict[str, Any]:
     """That of the model, and what was baked: where it came from must stay known."""
     source = {key: value for key, value in model.provenance.items() if key in ("weights", "folder", "entry")}
-    digest = model.provenance.get("sha256") or tensors_sha256(model.network)
+    digest = model.provenance.get("sha256") or tensors_sha256(model.network.state_dict())
     baked: dict[str, Any] = {"model": model.card.name, "beta": beta, **source, "sha256": digest, "note": NOTE}
     return {**model.provenance, "baked": baked}
-
-
-def tensors_sha256(network: nn.Module) -> str:
-    """The hash of a network's names and weights, hex."""
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

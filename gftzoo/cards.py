@@ -119,6 +119,7 @@ class Recipe(Frozen):
     objective: str = Field("gft", description="gft, conditional, distill, cca, or a plugin's")
     objective_options: Settings = Field({}, description="of the objective, as `-o objective.KEY=VALUE`")
     init: str | None = Field(None, description="checkpoint name to start from; None = from scratch")
+    train: Literal["all", "lora", "temperature"] = Field("all", description="what of the network trains")
     network: Settings = Field({}, description="network options that this recipe changes")
     steps: int = Field(ge=1, le=MOST_STEPS, description="optimizer steps")
     batch_size: int = Field(

@@ -111,7 +111,11 @@ class Defaults:
                 )
             save_model(model, folder)
             return folder
-        formats = ", ".join(("safetensors", "official", *model.family.options().exports))
+        if to == "adapter":
+            from gftzoo.adapters import write_adapter
+
+            return write_adapter(model, folder)
+        formats = ", ".join(("safetensors", "official", "adapter", *model.family.options().exports))
         raise UsageError(
             f"{model.card.name} cannot be exported to {to!r}; formats of family {model.card.family}: {formats}."
         )
@@ -214,6 +218,10 @@ class Family:
         return cast(Path, self._call("weights_file", card=card, folder=folder, entry=entry))
 
     def export(self, model: Any, to: str, folder: Path) -> Path:
+        """Writes the model in the format `to`; an adapter, but for its own format, as merged into its base."""
+        from gftzoo.adapters import merged
+
+        model = model if to == "adapter" else merged(model)
         return cast(Path, self._call("export", model=model, to=to, folder=folder))
 
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

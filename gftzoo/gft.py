@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.temperature import Affine, Prediction, each, plain
+from gftzoo.layers.temperature import Affine, Prediction, each, plain, without_slope
 from gftzoo.model import Model
 from gftzoo.objective import Forwards, Objective, ObjectiveOptions
 
@@ -96,7 +96,7 @@ class GFT(Objective):
         rows = run_B.nonzero().squeeze(1)
         everyone = torch.ones_like(rows, dtype=torch.bool)
         beta_in = torch.ones_like(rows, dtype=torch.float32) if self.options.unconditional_input == "one" else None
-        with torch.no_grad(), deterministic(model.network):
+        with torch.no_grad(), deterministic(model.network), without_slope(model.network):
             null = model.family.condition_drop(model, condition[rows], everyone)
             u_RX = plain(model.family.prediction(model, problem.select(rows), null, beta_in)).float()
         return plain_BX.index_copy(0, rows, u_RX)

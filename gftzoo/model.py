@@ -194,12 +194,13 @@ class Model:
         return bake(self, beta, schedule)
 
     def save(self, folder: str | Path) -> None:
-        """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back.
+        """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back. An adapter is merged.
 
         An average that was read is saved as one. Weights that were changed since are saved as raw ones, and their
         provenance says what they started from. Raises GftzooError where the folder cannot be written, and UsageError
         where it holds the other of raw and averaged weights.
         """
+        from gftzoo.adapters import merged
         from gftzoo.weights import save_model
 
-        save_model(self, folder)
+        save_model(merged(self), folder)

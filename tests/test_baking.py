@@ -23,7 +23,7 @@ BETAS = (1.0, 0.5, 0.33)
 KINDS = ("embedding", "affine", "both")
 PLACES = [(name, kind, {}) for name in NANO for kind in KINDS]
 PLACES += [("dit-nano", "embedding", {"beta_embedding": where}) for where in ("linear", "3-layer")]
-PLACES += [("dit-nano", "both", {"learn_sigma": True}), ("sd-nano", "both", {"lora_rank": 4})]
+PLACES += [("dit-nano", "both", {"learn_sigma": True})]
 PLACES += [("mar-nano", "both", options) for options in ({"beta_input": "both"}, {"gft_variance": "learned"})]
 PLACES += [(name, "affine", {"temperature_rank": 3}) for name in NANO if name != "sd-nano"]
 

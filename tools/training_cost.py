@@ -121,7 +121,7 @@ def counted(model: Model) -> Iterator[dict[bool, int]]:
         model.family.predict = predict  # type: ignore[method-assign]
 
 
-def allocated_peak(update: Update) -> int:
+def allocated_peak(update: Any) -> int:
     """The largest sum of bytes that one update holds beside what stands anyway."""
     if update.model.device.type == "cuda":
         before = torch.cuda.memory_allocated()

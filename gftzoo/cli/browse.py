@@ -127,7 +127,7 @@ def info_command(model: str, as_json: bool) -> None:
     if card.family in installed:
         facts["sampler_options"] = sampler_options(card)
         facts["network_options"] = schema_options(card, "network")
-        facts["exports"] = ["safetensors", "official", *plugins.load_family(card.family).options().exports]
+        facts["exports"] = ["safetensors", "official", "adapter", *plugins.load_family(card.family).options().exports]
         facts["training_step"] = training_step(card)
     if as_json:
         say(json.dumps(facts, indent=1))

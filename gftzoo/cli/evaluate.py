@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Options of `evaluate` that say what a model draws.
 DRAWING = {
-    "beta", "cfg", "schedule", "weights", "entry", "steps", "sampler", "settings", "seed", "batch_size",
+    "beta", "cfg", "schedule", "weights", "adapter", "entry", "steps", "sampler", "settings", "seed", "batch_size",
     "tokenizer_path", "images",
 }  # fmt: skip
 
@@ -86,7 +86,9 @@ def is_images(subject: str) -> bool:
     path = Path(split_settings(subject)[0])
     if path.suffix == ".npz":
         return True
-    return path.is_dir() and not any((path / name).exists() for name in ("card.json", "checkpoints", "config.yaml"))
+    return path.is_dir() and not any(
+        (path / name).exists() for name in ("card.json", "checkpoints", "config.yaml", "adapter.safetensors")
+    )
 
 
 def left_out_of(subject: str) -> list[str]:
@@ -191,7 +193,7 @@ def steered_by(name: str, options: dict[str, Any], values: dict[str, list[float]
     """`beta` or `cfg`, by what the model is; UsageError if the values to sweep are of the other."""
     from gftzoo.weights import card_of
 
-    word = "beta" if card_of(name, options["weights"], options["entry"]).temperature else "cfg"
+    word = "beta" if card_of(name, options["weights"], options["entry"], options["adapter"]).temperature else "cfg"
     if word not in values:
         raise UsageError(f"{name} is steered by {word}; give --{word} with the values to sweep.")
     return word

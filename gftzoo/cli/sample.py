@@ -25,6 +25,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of everything that samples a model: which weights, which sampler, which device."""
     options = [
         click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file."),
+        click.option("--adapter", help="An adapter's file or run, put on these weights (or on its own base)."),
         click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema)."),
         click.option("--steps", type=limits.STEPS, help="Sampling steps."),
         click.option("--sampler", help="The family's sampler, e.g. ddpm, ddim, dpm-solver++."),
@@ -76,7 +77,7 @@ def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
 
     if not Path(model).is_dir():
         card = get_card(model)
-        if options["weights"] is None:
+        if options["weights"] is None and options["adapter"] is None:
             names = " or ".join(f"--weights {name}" for name in card.checkpoints) or "--weights PATH"
             raise UsageError(
                 f"{model} has no weights of its own to sample; give {names}, or train it: `gftzoo train {model} --gft`."
@@ -87,6 +88,7 @@ def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
         entry=options["entry"],
         tokenizer_path=options["tokenizer_path"],
         tokenizer=options.get("tokenizer", True),
+        adapter=options["adapter"],
     )
     return loaded.to(choose_device(options["device"]))
 

@@ -18,6 +18,7 @@ import torch
 from mmengine.dist import is_main_process
 from safetensors.torch import save_file
 
+from gftzoo.adapters import adapter_of
 from gftzoo.atomic import flush
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.parallel import any_rank
@@ -162,7 +163,8 @@ def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: E
     """
     state = read_state(folder)
     try:
-        check_fit(model.network, shapes(folder, "raw"), str(folder))
+        beside = model.network.state_dict() if adapter_of(model) else {}
+        check_fit(model.network, {**beside, **shapes(folder, "raw")}, str(folder))
         empty_optimizer(model.network, optimizer, shapes(folder, "optimizer"))
         for kind, tensors in live(model, optimizer, ema):
             fill(tensors, folder, kind)

@@ -10,7 +10,9 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from gftzoo.atomic import written_whole
+from gftzoo.engine.adapting import adapter_recipe, check_adapter
 from gftzoo.errors import GftzooError, UsageError, nearest
+from gftzoo.layers.lora import LoraOptions
 from gftzoo.objectives import build_objective, find_objective
 from gftzoo.plugins import load_family
 from gftzoo.weights import own_weights, refuse_unknown
@@ -45,6 +47,8 @@ class TrainConfig(Frozen):
     objective_options: dict[str, Any] = {}
     weights: str | None = Field(None, description="checkpoint name or file to start from")
     entry: Literal["raw", "ema"] | None = None
+    train: Literal["all", "lora", "temperature"] = Field("all", description="what trains; the rest stays as it is")
+    lora: LoraOptions = LoraOptions()
     tokenizer_path: str | None = Field(None, description="local folder or file of the tokenizer's weights")
     steps: int = Field(gt=0)
     batch_size: int = Field(256, gt=0, description="samples per optimizer step, over ranks and micro-batches")
@@ -81,6 +85,8 @@ class TrainConfig(Frozen):
     def _divides(self) -> TrainConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        if self.train != "all" and self.sharded_checkpoints:
+            raise ValueError("an adapter is small and not written in parts; leave sharded_checkpoints out")
         if self.offload and self.parallel != "fsdp":
             raise ValueError("offload needs parallel=fsdp")
         return self
@@ -103,12 +109,12 @@ class TrainConfig(Frozen):
 
 
 # Keys of TrainConfig that commands set themselves and `-o` does not.
-_NOT_OPTIONS = {"model", "card", "data", "objective", "objective_options", "weights", "steps", "learning_rate"}
+_NOT_OPTIONS = {"model", "card", "data", "objective", "objective_options", "weights", "steps", "learning_rate", "lora"}
 _CARD_OPTIONS = ("tokenizer", "resolution", "text_encoder")
 
 
 def option_names() -> list[str]:
-    """The plain keys `-o` takes; `network.`, `objective.` and `learning_rate.` take dotted ones besides."""
+    """The plain keys `-o` takes; `network.`, `objective.`, `learning_rate.` and `lora.` take dotted ones besides."""
     return sorted(set(TrainConfig.model_fields) - _NOT_OPTIONS) + list(_CARD_OPTIONS)
 
 
@@ -120,7 +126,7 @@ def parse_options(pairs: Sequence[str], valid: Sequence[str] | None = None) -> d
         valid: the keys that there are; None for all that a run has, with the dotted ones.
     """
     options: dict[str, Any] = {}
-    groups = ("network", "objective", "learning_rate") if valid is None else ()
+    groups = ("network", "objective", "learning_rate", "lora") if valid is None else ()
     valid = option_names() if valid is None else valid
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -175,7 +181,8 @@ def resolve(
     """
     options = dict(options or {})
     card = get_card(model)
-    chosen = _recipe(card, objective, recipe, fine_tune=weights is not None)
+    chosen = _recipe(card, objective, recipe, fine_tune=weights is not None or options.get("train", "all") != "all")
+    chosen = adapter_recipe(card, chosen, objective, options, named=recipe is not None)
     demonstration = data is None and card.data is None
     card, name, source = _meet_data(card, data)
     card = _change_card(card, chosen, options, objective)
@@ -195,6 +202,7 @@ def resolve(
         config = TrainConfig(model=model, card=card, data=name, objective=objective, weights=start, **fields)
     except ValidationError as error:
         raise UsageError(validation_sentence(f"training {model}", error, TrainConfig)) from error
+    check_adapter(card, config.train, objective, start)
     build_objective(objective, config.objective_options).check(load_family(card.family), start)
     if config.learning_rate.horizon is None:  # fixed now, so that a longer resume does not bend the schedule
         horizon = config.learning_rate.model_copy(update={"horizon": config.steps})
@@ -285,6 +293,7 @@ def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> 
     rate = recipe.learning_rate.model_dump() | _dotted(options, "learning_rate")
     fields |= {
         "learning_rate": rate,
+        "lora": _dotted(options, "lora"),
         "objective_options": {**recipe.objective_options, **_dotted(options, "objective")},
     }
     return fields | plain

@@ -18,7 +18,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 class EMA:
-    """A shadow of a network's floating-point parameters.
+    """A shadow of a network's parameters that train.
 
     Args:
         decay: share of the old average kept at every step, in [0, 1).
@@ -29,7 +29,8 @@ class EMA:
         self.decay = decay
         self.warmup = warmup
         self.network = network
-        self.shadow = {name: local(p).detach().float().clone() for name, p in network.named_parameters()}
+        trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+        self.shadow = {name: local(p).detach().float().clone() for name, p in trained}
 
     def decay_at(self, step: int) -> float:
         """The decay used after `step` completed steps."""
@@ -38,9 +39,12 @@ class EMA:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Moves the average towards the current weights."""
-        current = [local(p).detach().float() for p in self.network.parameters()]
+        current = [local(p).detach().float() for _, p in self._trained()]
         average: Any = get_ema_multi_avg_fn(self.decay_at(step))
         average(list(self.shadow.values()), current, None)
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.network.named_parameters() if name in self.shadow]
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
@@ -53,7 +57,7 @@ class EMA:
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self._trained():
             mine, kept = local(parameter), self.shadow[name]
             previous = mine.detach().float().clone()
             mine.copy_(kept)

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from gftzoo.adapters import freeze
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.loop import choose_dtype
-from gftzoo.engine.trace import trace_forward
+from gftzoo.engine.parallel import checkpoint_slopes
+from gftzoo.engine.trace import trace_forward, trace_frozen
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
+from gftzoo.objective import Forwards
 from gftzoo.objectives import find_objective
 from gftzoo.plugins import load_family
 
@@ -27,6 +30,7 @@ class Cost:
     state_bytes: float  # weights, gradients, Adam's moments, EMA, frozen copies, all fp32, and autocast's copies
     activation_bytes: float | None  # per micro-batch; None where it could not be traced
     flops_per_image: float | None  # forward and backward of the objective, counted as multiply + add
+    trained: int = 0  # of the parameters
 
     @property
     def step_bytes(self) -> float:
@@ -65,9 +69,13 @@ def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> 
     family = load_family(config.card.family)
     with torch.device("meta"):
         model = Model(config.card, family.build_network(config.card), None, family)
+    freeze(model, config.train, config.lora)
+    model.network.to("meta")
+    if config.activation_checkpointing:
+        checkpoint_slopes(model.network)
     parameters = sum(p.numel() for p in model.network.parameters())
     trainable = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
-    averages = parameters if config.ema_decay is not None else 0
+    averages = trainable if config.ema_decay is not None else 0
     half = choose_dtype(config.precision, device)
     halves = 0 if half is None else trainable  # autocast keeps them until the step's end
     objective = find_objective(config.objective)
@@ -78,9 +86,19 @@ def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> 
         state = (0.0 if waits else state / world) + 2 * 4.0 * largest
     state += 4.0 * parameters * objective.copies  # every rank has the frozen ones whole
     micro = max(config.batch_size // (config.accumulate * world), 1)
+    activations, flops = _passes(model, objective.forwards, half, config)
+    return Cost(parameters, state, None if activations is None else activations * micro, flops, trainable)
+
+
+def _passes(
+    model: Model, forwards: Forwards, half: torch.dtype | None, config: TrainConfig
+) -> tuple[float | None, float | None]:
+    """Bytes of activations and FLOPs of one image's passes."""
+    if config.train != "all":
+        frozen = trace_frozen(model, half)
+        if frozen is None:
+            return None, None
+        flops = forwards.with_gradient * frozen.step_flops + forwards.without_gradient * frozen.forward_flops
+        return forwards.with_gradient * frozen.peak_bytes, flops
     traced = trace_forward(model, half, config.activation_checkpointing)
-    if traced is None:
-        return Cost(parameters, state, None, None)
-    flops, saved = traced
-    forwards = objective.forwards
-    return Cost(parameters, state, saved * micro * forwards.with_gradient, flops * forwards.units)
+    return (None, None) if traced is None else (traced[1] * forwards.with_gradient, traced[0] * forwards.units)

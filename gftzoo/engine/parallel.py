@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.loop import choose_dtype
 from gftzoo.engine.training import TrainingModel
+from gftzoo.layers.temperature import Slope
 
 
 @contextmanager
@@ -50,6 +51,7 @@ def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.devic
     blocks = model.family.blocks(model.network)
     if config.activation_checkpointing:
         checkpoint_blocks(blocks)
+        checkpoint_slopes(model.network)
     if config.compile:
         for block in blocks:
             block.compile()
@@ -79,6 +81,13 @@ def shard(
     }
     for part in [*blocks, network]:
         fully_shard(part, **options)
+
+
+def checkpoint_slopes(network: nn.Module) -> None:
+    """Takes a batch through the blocks of its slopes a part at a time, twice."""
+    for module in network.modules():
+        if isinstance(module, Slope):
+            module.in_parts = True
 
 
 def checkpoint_blocks(blocks: list[nn.Module]) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from gftzoo.data import Layout, Source, open_source, training_data
 from gftzoo.engine import checkpoint, estimate
+from gftzoo.engine.adapting import adapted, refuse_changed_base, refuse_lost_base
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.folder import plain_failures, prepared_folder, removed_if_not_built, run_logger
@@ -182,16 +183,20 @@ def build_runner(
     config: TrainConfig, run: Path, source: Source, device: torch.device, hooks: HookBuilder, resume: bool = False
 ) -> ZooRunner:
     """The Runner of a run with everything built; `hooks` makes those that go with a model and its average."""
-    model = initial_model(config, source).to(device)
+    resume_from = checkpoint.newest(run) if resume else None
+    if resume_from is not None:
+        refuse_lost_base(config, resume_from)
+    model = adapted(initial_model(config, source), config).to(device)
     model.provenance["objective"] = config.objective
     source.check_model(model)
-    resume_from = checkpoint.newest(run) if resume else None
     objective = build_objective(config.objective, config.objective_options)
     if resume_from is not None and objective.copies:
         refuse_other_start(model, resume_from, str(config.weights))
+    if resume_from is not None:
+        refuse_changed_base(model, config, resume_from)
     objective.prepare(model)
     ema_network = model.network
-    wrapped = parallelize(TrainingModel(model, objective, config.seed), config, device)
+    wrapped = parallelize(TrainingModel(model, objective, config.seed, config.train == "temperature"), config, device)
     ema = EMA(ema_network, config.ema_decay, config.ema_warmup) if config.ema_decay is not None else None
     groups = model.family.parameter_groups(model.network, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)

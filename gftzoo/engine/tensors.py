@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from gftzoo.adapters import adapter_of, adapter_tensors
 from gftzoo.engine.ema import EMA, local
 from gftzoo.model import Model
 from gftzoo.parts import fill_from_parts, shapes_of_parts, write_parts
@@ -23,20 +24,26 @@ Named = dict[str, Tensor]
 def live(model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> Iterator[tuple[str, Named]]:
     """What a checkpoint is made of, by file: `raw`, `optimizer` and, where there is an average, `ema`.
 
-    The tensors are those that train and not copies; sharded ones are DTensors.
+    The tensors are those that train and not copies; sharded ones are DTensors. Of an adapter they are it alone.
     """
-    weights = dict(model.network.state_dict())
+    weights = stored(model)
     yield "raw", weights
     yield "optimizer", optimizer_tensors(model.network, optimizer)
     if ema is not None:
         yield "ema", {**weights, **averages(model.network, ema)}
 
 
+def stored(model: Model) -> Named:
+    """The weights that a checkpoint of the model holds: all, or those of the adapter."""
+    network = model.network
+    return dict(network.state_dict()) if adapter_of(model) is None else adapter_tensors(network)
+
+
 def averages(network: nn.Module, ema: EMA) -> Named:
     """The averaged parameters, sharded as the parameters are."""
-    parts = {id(parameter): ema.shadow[name] for name, parameter in network.named_parameters()}
+    parts = {id(parameter): ema.shadow[name] for name, parameter in network.named_parameters() if name in ema.shadow}
     named = network.named_parameters(remove_duplicate=False)  # tied weights have an average under each name
-    return {name: _sharded_as(parameter, parts[id(parameter)]) for name, parameter in named}
+    return {name: _sharded_as(parameter, parts[id(parameter)]) for name, parameter in named if id(parameter) in parts}
 
 
 def _sharded_as(parameter: Tensor, part: Tensor) -> Tensor:

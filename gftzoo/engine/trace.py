@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from gftzoo.generator import SampleGenerator
@@ -49,15 +51,67 @@ def trace_forward(
     return None
 
 
-def _forward_flops(model: Model, device: torch.device, rows: int) -> float:
+class Frozen(NamedTuple):
+    """What one image costs where most of the network is frozen."""
+
+    forward_flops: float
+    step_flops: float  # of a forward and what of a backward pass reaches the parameters that train
+    peak_bytes: float  # of the forward pass: what it keeps, and what it needs for a moment
+
+
+def trace_frozen(model: Model, half: torch.dtype | None = None) -> Frozen | None:
+    """The cost of one image where parameters are frozen, and much is let go of at once; None if it cannot be traced.
+
+    Args:
+        model: its network is on the meta device.
+        half: autocast's dtype, if there is autocast.
+    """
+    for device, rows in (("meta", 2), ("cpu", 8)):
+        held = Held()
+        try:
+            with LikeADevice(half, Kept()):
+                with torch.no_grad():
+                    forward = _forward_flops(model, torch.device(device), rows)
+                step = _forward_flops(model, torch.device(device), rows, backward=True)
+                with held:
+                    _forward_flops(model, torch.device(device), rows)
+        except Exception:  # noqa: S112  # shapes that follow from values fail in many ways
+            continue
+        return Frozen(forward / rows, step / rows, held.peak / rows)
+    return None
+
+
+def _forward_flops(model: Model, device: torch.device, rows: int, backward: bool = False) -> float:
     latents = torch.zeros_like(example_latents(model.card, rows), device=device)
     problem = model.family.draw_problem(model, latents, SampleGenerator(list(range(rows)), device)).to("meta")
     beta = torch.ones(rows, device="meta") if model.card.temperature else None
     condition = model.family.encode_condition(model, example_conditions(model.card, rows))
     with FlopCounterMode(display=False) as counter:
         prediction = model.family.predict(model, problem, condition, beta)
-        model.family.loss_term(model, prediction, problem).sum()
+        loss = model.family.loss_term(model, prediction, problem).sum()
+        if backward:
+            loss.backward()
     return float(counter.get_total_flops())
+
+
+class Held(TorchDispatchMode):
+    """The most bytes of the meta device that are alive at once, beside what was there before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.is_meta and tensor.untyped_storage()._cdata not in known:
+                storage = tensor.untyped_storage()
+                self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return result
 
 
 class Kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,18 @@ from gftzoo.tokenizers import draw_latents
 
 
 class TrainingModel(nn.Module):
-    """A model and its objective as one module, so that DDP, FSDP and the optimizer see the network's parameters."""
+    """A model and its objective as one module, so that DDP, FSDP and the optimizer see the network's parameters.
 
-    def __init__(self, model: Model, objective: Objective, seed: int) -> None:
+    Args:
+        model: what trains.
+        objective: what for.
+        seed: of the samples' randomness.
+        still: the network stays in evaluation mode while it trains: no dropout in layers that are frozen.
+    """
+
+    def __init__(self, model: Model, objective: Objective, seed: int, still: bool = False) -> None:
         super().__init__()
+        self.still = still
         self.network = model.network
         self.objective = objective
         self.seed = seed
@@ -28,6 +36,13 @@ class TrainingModel(nn.Module):
     def zoo_model(self) -> Model:
         """The model being trained."""
         return self._zoo_model[0]
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode, of the network only where it does not stay in evaluation mode."""
+        super().train(mode)
+        if self.still:
+            self.network.eval()
+        return self
 
     def forward(
         self,

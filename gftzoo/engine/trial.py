@@ -23,8 +23,8 @@ class Stopwatch(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, budget: float) -> None:
+        self.device, self.budget = device, budget
         self.seconds: list[float] = []
         self.last: float | None = None
 
@@ -35,16 +35,19 @@ class Stopwatch(Hook):
         if self.last is not None:
             self.seconds.append(now - self.last)
         self.last = now
-        runner.train_loop.stop_training = sum(self.seconds) > BUDGET and len(self.seconds) > 1
+        runner.train_loop.stop_training = sum(self.seconds) > self.budget and len(self.seconds) > 1
 
 
-def seconds_per_step(config: TrainConfig, device: torch.device) -> float | None:
-    """The median, without samples and checkpoints; None where the tokenizer's weights would have to be fetched."""
+def seconds_per_step(config: TrainConfig, device: torch.device, share: float = 1.0) -> float | None:
+    """The median, without samples and checkpoints, of as many steps as fit in that share of the usual time.
+
+    None where the tokenizer's weights would have to be fetched.
+    """
     source = open_source(config.data, split="train")
     if tokenizer_needed(config, source) and not tokenizer_at_hand(config):
         return None
     config = config.model_copy(update={"weights": None, "trackers": (), "steps": 1_000_000})
-    stopwatch = Stopwatch(device)
+    stopwatch = Stopwatch(device, share * BUDGET)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         runner = build_runner(config, run, source, device, lambda _model, ema: [*step_hooks(config, ema), stopwatch])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gftzoo.adapters import tensors_sha256
 from gftzoo.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.model import Model
 from gftzoo.zoo import Frozen
@@ -66,9 +66,4 @@ def guidance_fields(guidance: Guidance) -> dict[str, Any]:
 
 def network_sha256(network: nn.Module) -> str:
     """A hash over names, shapes, dtypes and values of a network's tensors, the same in memory and from any file."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_sha256(network.state_dict())

@@ -8,12 +8,14 @@ and values of official weights. Suffixes: B batch, X any dimensions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple, Self, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gftzoo.zoo import Frozen
 
@@ -21,6 +23,7 @@ TemperatureInput = Literal["embedding", "affine", "both"]
 
 # torch.rand's smallest step: s = 1/beta - 1 stays finite, and every positive draw keeps its value.
 SMALLEST_BETA = 2.0**-24
+PARTS = 8  # of a batch, see `Slope.in_parts`
 
 
 class Affine(NamedTuple):
@@ -101,7 +104,13 @@ class Slope(nn.Module):
         readout: features to d, a linear map: one layer, or several in an `nn.Sequential`.
         blocks: modules of hidden state and conditions.
         norm: behind the blocks, hidden state and conditions to features; None where they are features already.
+
+    Attributes:
+        in_parts: in training the batch goes through the blocks a part at a time, and again in the backward pass, so
+            that the activations of one part are kept at once.
     """
+
+    in_parts = False
 
     def __init__(self, readout: nn.Module, blocks: Iterable[nn.Module] = (), norm: nn.Module | None = None) -> None:
         super().__init__()
@@ -112,6 +121,12 @@ class Slope(nn.Module):
         """d, given the trunk's hidden state and the features that c is read from."""
         if not self.blocks:
             return self.readout(features)
+        if not (self.in_parts and torch.is_grad_enabled()):
+            return self._behind_blocks(hidden, *conditions)
+        parts = zip(*(given.chunk(PARTS) for given in (hidden, *conditions)), strict=True)
+        return torch.cat([checkpoint(self._behind_blocks, *part, use_reentrant=False) for part in parts])
+
+    def _behind_blocks(self, hidden: Tensor, *conditions: Tensor) -> Tensor:
         for block in self.blocks:
             hidden = block(hidden, *conditions)
         return self.readout(hidden if self.norm is None else self.norm(hidden, *conditions))
@@ -149,6 +164,20 @@ def linear_readout(width: int, out: int, rank: int | None = None, bias: bool = F
     if rank is None:
         return nn.Linear(width, out, bias=bias)
     return nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, out, bias=bias))
+
+
+@contextmanager
+def without_slope(network: nn.Module) -> Iterator[None]:
+    """The network computes c alone for the duration: its slopes are out, and cost nothing."""
+    found: list[Any] = [module for module in network.modules() if isinstance(getattr(module, "slope", None), Slope)]
+    owners = [(module, module.slope) for module in found]
+    for module, _ in owners:
+        module.slope = None
+    try:
+        yield
+    finally:
+        for module, slope in owners:
+            module.slope = slope
 
 
 def start_slope(network: nn.Module) -> None:

@@ -154,6 +154,7 @@ def load(
     entry: Entry | None = None,
     tokenizer_path: str | None = None,
     tokenizer: bool = True,
+    adapter: str | Path | None = None,
 ) -> Model:
     """A model ready to sample.
 
@@ -164,13 +165,24 @@ def load(
         entry: `raw` or `ema` where there are both; EMA by default, and the choice is in `model.provenance["entry"]`.
         tokenizer_path: a local folder or file with the tokenizer's weights, where the hub is not reached.
         tokenizer: False leaves it out, for what needs the network alone.
+        adapter: an adapter's file or run, to be put on these weights; with a name alone, on its own base. The folder of
+            an adapter is a source, too.
     """
+    from gftzoo.adapters import is_adapter, load_with_adapter  # which is made of this package
+
     folder = Path(source)
+    if adapter is not None or (folder.is_dir() and is_adapter(folder)):
+        model = load_with_adapter(source, weights, adapter, entry)
+        if tokenizer:
+            model.tokenizer = model.family.build_tokenizer(model.card.tokenizer, tokenizer_path)
+        return model
     if folder.is_dir():
         if weights is not None:
             raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
         return load_folder(model_folder(folder), entry, tokenizer_path, tokenizer)
     card = get_card(str(source))
+    if weights is not None and Path(weights).is_dir() and is_adapter(Path(weights)):
+        raise UsageError(f"{str(weights)!r} is an adapter; give it as --adapter, and its base as --weights.")
     if weights is None:
         model = Model.fresh(card)
     else:
@@ -182,9 +194,19 @@ def load(
     return model
 
 
-def card_of(source: str | Path, weights: str | Path | None = None, entry: Entry | None = None) -> ModelCard:
+def card_of(
+    source: str | Path,
+    weights: str | Path | None = None,
+    entry: Entry | None = None,
+    adapter: str | Path | None = None,
+) -> ModelCard:
     """The card of the model that `load` makes of the same arguments; its weights are not read."""
-    if Path(source).is_dir():
-        return read_card(model_folder(Path(source)))[0]
+    from gftzoo.adapters import is_adapter, read_adapter
+
+    folder = Path(source)
+    if adapter is not None or (folder.is_dir() and is_adapter(folder)):
+        return read_adapter(adapter or source, entry).card
+    if folder.is_dir():
+        return read_card(model_folder(folder))[0]
     card = get_card(str(source))
     return card if weights is None else locate(card, weights, entry).card

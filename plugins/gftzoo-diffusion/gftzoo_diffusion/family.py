@@ -73,7 +73,8 @@ class DiffusionFamily:
         channels = problem.noise.shape[1]
         eps, values = prediction[:, :channels], prediction[:, channels:]
         loss_B = (eps - problem.noise).square().flatten(1).mean(1)
-        if values.shape[1] and not model.card.temperature:  # GFT trains the noise alone, as the released code does
+        # GFT trains the noise alone, as the released code does, unless `gft_variance` says otherwise.
+        if values.shape[1] and sampler.learned_variance(model.card):
             loss_B = loss_B + training_process().variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
         return loss_B
 

@@ -45,6 +45,10 @@ class DiTNetwork(LinearTemperatureOptions):
         1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
     )
 
+    gft_variance: Literal["learned", "fixed"] = Field(
+        "fixed", description="under GFT: whether the variance channels are trained, or were and stay as they are"
+    )
+
     @field_validator("heads")
     @classmethod
     def _heads_divide_the_width(cls, heads: int, info: ValidationInfo) -> int:

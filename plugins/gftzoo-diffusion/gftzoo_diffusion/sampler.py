@@ -156,12 +156,17 @@ def respaced_route(card: ModelCard, settings: DiffusionSampler, generator: Sampl
     return Route(scheduler, steps, arguments, settings.sampler == "ddpm" and variance == "learned")
 
 
+def learned_variance(card: ModelCard) -> bool:
+    """Whether there are variance channels that were trained: under GFT only where `gft_variance` says so."""
+    network = card.network_options(DiTNetwork)
+    return network.learn_sigma and (not card.temperature or network.gft_variance == "learned")
+
+
 def choose_variance(card: ModelCard, settings: DiffusionSampler) -> str:
-    """`auto` trusts the variance channels only of weights that were trained with them: GFT trains the noise alone."""
-    has_channels = card.network_options(DiTNetwork).learn_sigma
+    """`auto` trusts the variance channels only of weights that were trained with them."""
     if settings.variance == "auto":
-        return "learned" if has_channels and not card.temperature else "fixed-large"
-    if settings.variance == "learned" and not has_channels:
+        return "learned" if learned_variance(card) else "fixed-large"
+    if settings.variance == "learned" and not card.network_options(DiTNetwork).learn_sigma:
         raise UsageError(
             f"{card.name} has no variance channels (network.learn_sigma is false), so variance=learned is not "
             "possible; valid are auto, fixed-small and fixed-large."

@@ -56,15 +56,21 @@ class QueryBlock(Block):
 
     def _attend(self, x_BSW: Tensor, rows_BM: Tensor) -> Tensor:
         attn = self.attn
-        width = len(attn.qkv.weight) // 3
-        weight_q, weight_kv = attn.qkv.weight.split([width, 2 * width])
-        bias_q, bias_kv = attn.qkv.bias.split([width, 2 * width])
-        q_BHMD = F.linear(_gather(x_BSW, rows_BM), weight_q, bias_q).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
-        k_v_BSHD = F.linear(x_BSW, weight_kv, bias_kv).unflatten(-1, (2, attn.num_heads, -1))
-        k_BHSD, v_BHSD = k_v_BSHD.permute(2, 0, 3, 1, 4)
+        q_BMW, k_v_BSW = self._queries_and_rest(x_BSW, _gather(x_BSW, rows_BM))
+        q_BHMD = q_BMW.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+        k_BHSD, v_BHSD = k_v_BSW.unflatten(-1, (2, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
         dropout = attn.attn_drop.p if self.training else 0.0
         out_BHMD = F.scaled_dot_product_attention(q_BHMD, k_BHSD, v_BHSD, dropout_p=dropout)
         return attn.proj_drop(attn.proj(out_BHMD.transpose(1, 2).flatten(2)))
+
+    def _queries_and_rest(self, x_BSW: Tensor, asked_BMW: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries of the rows that are asked for, and keys and values of all."""
+        qkv, width = self.attn.qkv, asked_BMW.shape[-1]
+        if not isinstance(qkv, nn.Linear):  # LoRA is around it, which is to be called as a whole
+            return qkv(asked_BMW)[..., :width], qkv(x_BSW)[..., width:]
+        weight_q, weight_kv = qkv.weight.split([width, 2 * width])
+        bias_q, bias_kv = qkv.bias.split([width, 2 * width])
+        return F.linear(asked_BMW, weight_q, bias_q), F.linear(x_BSW, weight_kv, bias_kv)
 
 
 class MAR(nn.Module):

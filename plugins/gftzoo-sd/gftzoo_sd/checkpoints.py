@@ -13,12 +13,12 @@ from torch import Tensor
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.weights import weights_in
 from gftzoo.zoo import ModelCard
-from gftzoo_sd.lora import TEMPERATURE, with_factors
 from gftzoo_sd.network import SDNetwork, build_unet
 
 STEM = "diffusion_pytorch_model"
 AVERAGE = "ema_unet"  # in a checkpoint of the GFT code, beside `unet`
 ORIGINAL = "diffusion_model."  # prefix of the UNet in files of the original code, behind `model.` beside other networks
+TEMPERATURE = "time_embedding.cond_proj.weight"  # new in a fine-tuned network
 COMPARED = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim", "attention_head_dim")
 
 
@@ -61,15 +61,13 @@ def check_config(card: ModelCard, path: Path) -> None:
 def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A UNet's state dict under diffusers' names, with what the card's network has beyond it.
 
-    A temperature input is added with zero effect (thu-ml/GFT stable-diffusion-v1-5/train.py), so are LoRA factors.
+    A temperature input is added with zero effect (thu-ml/GFT stable-diffusion-v1-5/train.py).
     """
     prefix = next((p for p in (f"model.{ORIGINAL}", ORIGINAL) if any(key.startswith(p) for key in tensors)), None)
     fitted = dict(tensors) if prefix is None else from_original(card, tensors, prefix)
     network = card.network_options(SDNetwork)
     if card.temperature and network.embeds and TEMPERATURE not in fitted:
         fitted[TEMPERATURE] = torch.zeros(network.channels[0], network.temperature_width)
-    if network.lora_rank is not None and not any(".lora_" in key for key in fitted):
-        fitted = with_factors(fitted, network.lora_rank)
     return fitted
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.family import Defaults
 from gftzoo.model import Model
 from gftzoo.tokenizers import DiffusersVAE
-from gftzoo_sd.lora import merged
-from gftzoo_sd.network import SDNetwork, build_unet
+from gftzoo_sd.network import SDNetwork
 from gftzoo_sd.sampler import build_scheduler
 from gftzoo_sd.text import encoder_of
 
 
 def export_pipeline(model: Model, folder: Path) -> Path:
-    """Writes UNet (LoRA merged), VAE, text encoder, tokenizer and scheduler; returns the folder.
+    """Writes UNet, VAE, text encoder, tokenizer and scheduler; returns the folder.
 
     GFT weights are sampled there with guidance_scale = 1/beta, one UNet call a step; plain ones with CFG as usual, and
     plain ones with a temperature in them with guidance_scale = 1.
@@ -48,7 +45,7 @@ def export_pipeline(model: Model, folder: Path) -> Path:
         vae=tokenizer.autoencoder,
         text_encoder=text.encoder,
         tokenizer=text.tokenizer,
-        unet=plain_unet(model),
+        unet=model.network,
         scheduler=build_scheduler("dpm-solver++"),
         safety_checker=None,
         feature_extractor=None,
@@ -59,23 +56,3 @@ def export_pipeline(model: Model, folder: Path) -> Path:
     except OSError as error:
         raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
     return folder
-
-
-def has_lora(model: Model) -> bool:
-    """Whether the network has LoRA factors."""
-    return model.card.network_options(SDNetwork).lora_rank is not None
-
-
-def export_merged(model: Model, folder: Path) -> Path:
-    """Writes the plain UNet that computes what one with LoRA does, as a folder of gftzoo's; returns the folder."""
-    card = model.card.change(network={**model.card.network, "lora_rank": None})
-    return Defaults().export(replace(model, card=card, network=plain_unet(model)), "official", folder)
-
-
-def plain_unet(model: Model) -> UNet2DConditionModel:
-    """The network itself, or one with LoRA merged into its weights."""
-    if not has_lora(model):
-        return model.network
-    unet = build_unet(model.card).to(model.device)
-    unet.load_state_dict(merged(model.network))
-    return unet

@@ -24,9 +24,8 @@ from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_sd import sampler
 from gftzoo_sd.autoencoder import build_autoencoder
 from gftzoo_sd.checkpoints import fit_weights, unet_file
-from gftzoo_sd.export import export_merged, export_pipeline, has_lora
+from gftzoo_sd.export import export_pipeline
 from gftzoo_sd.folding import fold
-from gftzoo_sd.lora import add_lora
 from gftzoo_sd.network import SDNetwork, build_unet, predict_noise
 from gftzoo_sd.text import encode_prompts, null_features
 
@@ -53,8 +52,7 @@ class StableDiffusionFamily:
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
-        network = card.network_options(SDNetwork)
-        return build_unet(card) if network.lora_rank is None else add_lora(build_unet(card), network)
+        return build_unet(card)
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
@@ -113,9 +111,7 @@ class StableDiffusionFamily:
 
     @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
-        if to == "diffusers":
-            return export_pipeline(model, folder)
-        return export_merged(model, folder) if to == "official" and has_lora(model) else None
+        return export_pipeline(model, folder) if to == "diffusers" else None
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:

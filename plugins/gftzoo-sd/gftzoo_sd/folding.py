@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from gftzoo.layers.folding import Tensors, add, constant, fold_slope, without_temperature
-from gftzoo_sd.lora import TEMPERATURE
+from gftzoo_sd.checkpoints import TEMPERATURE
 from gftzoo_sd.network import SlopedConv, embed_temperature
 
 
 def fold(network: nn.Module, beta: float) -> Tensors:
-    """The plain network's state dict, LoRA factors as they are; the projection is added to the timestep's sinusoid."""
+    """The plain network's state dict; the projection is added to the timestep's sinusoid."""
     tensors = without_temperature(network, lambda key: key == TEMPERATURE)
     projection = network.time_embedding.cond_proj
     if projection is not None:

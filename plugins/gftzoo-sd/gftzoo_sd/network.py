@@ -28,8 +28,6 @@ class SDNetwork(TemperatureOptions):
     text_width: int = Field(768, gt=0, description="width of the prompt's features")
     norm_groups: int = Field(32, gt=0)
     temperature_width: int = Field(512, gt=0, multiple_of=2, description="width of the temperature's sinusoid")
-    lora_rank: int | None = Field(None, gt=0, description="train LoRA factors of this rank in the attention only")
-    lora_alpha: float | None = Field(None, gt=0, description="LoRA's strength; None is the rank")
 
     @model_validator(mode="after")
     def _levels_agree(self) -> SDNetwork:
@@ -42,7 +40,7 @@ class SDNetwork(TemperatureOptions):
 
 
 def build_unet(card: ModelCard) -> UNet2DConditionModel:
-    """The UNet of a card, without LoRA; `time_embedding.cond_proj` and `conv_out.slope` are its temperature inputs.
+    """The UNet of a card; `time_embedding.cond_proj` and `conv_out.slope` are its temperature inputs.
 
     Raises UsageError where the latent does not halve as often as the network does.
     """
@@ -81,7 +79,7 @@ def predict_noise(network: nn.Module, x_t: Tensor, t_B: Tensor, text_BTD: Tensor
     if beta_B is not None and network.time_embedding.cond_proj is not None:
         condition_BE = embed_temperature(beta_B, network.time_embedding.cond_proj.in_features)
     noise: Tensor = network(x_t, t_B, encoder_hidden_states=text_BTD, timestep_cond=condition_BE).sample
-    return Affine(*noise.chunk(2, dim=1)) if isinstance(network.conv_out, SlopedConv) else noise
+    return Affine(*noise.chunk(2, dim=1)) if getattr(network.conv_out, "slope", None) is not None else noise
 
 
 class SlopedConv(nn.Conv2d):
@@ -91,11 +89,12 @@ class SlopedConv(nn.Conv2d):
         width = network.channels[0]
         super().__init__(width, channels, 3, padding=1)
         blocks = (ResidualConv(width, network.norm_groups) for _ in range(network.temperature_blocks))
-        self.slope = Slope(nn.Conv2d(width, channels, 3, padding=1), blocks)
+        self.slope: Slope | None = Slope(nn.Conv2d(width, channels, 3, padding=1), blocks)
         start_slope(self)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
-        return torch.cat([super().forward(input), self.slope(input, input)], dim=1)
+        noise = super().forward(input)
+        return noise if self.slope is None else torch.cat([noise, self.slope(input, input)], dim=1)
 
 
 class ResidualConv(ResnetBlock2D):

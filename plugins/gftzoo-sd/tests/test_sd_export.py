@@ -13,9 +13,11 @@ from gftzoo_sd.text import HERE, text_encoder
 from safetensors.torch import load_file
 from sd_tiny import PROMPTS, near, tiny_model
 
+from gftzoo.adapters import Adapter, Base, base_hash, freeze
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.guidance import Temperature, Unguided
+from gftzoo.layers.lora import LoraOptions
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds
 from gftzoo.tokenizers import Pixels
@@ -84,7 +86,14 @@ def test_guided_images_are_the_same(tmp_path: Path, plain: Model) -> None:
 
 
 def test_lora_is_merged(tmp_path: Path) -> None:
-    model = tiny_model(temperature=True, lora_rank=4)
+    model = tiny_model(temperature=True)
+    freeze(model, "lora", LoraOptions(rank=4))
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    base = Base(weights="base", sha256=base_hash(model.network))
+    model.provenance["adapter"] = Adapter(way="lora", objective="gft", base=base).model_dump()
     model.family.export(model, "diffusers", tmp_path)
     images, _ = stock_images(tmp_path, 2.0)
     assert (images - model.sample(PROMPTS, beta=0.5, steps=STEPS)).abs().max() < 1e-3

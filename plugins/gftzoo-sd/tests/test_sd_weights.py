@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from gftzoo_sd.lora import merged
 from gftzoo_sd.network import build_unet
 from safetensors.torch import save_file
 from sd_tiny import PROMPTS, TINY, near, tiny_card, tiny_model
@@ -184,32 +183,8 @@ def test_a_folder_of_another_network_is_refused(tmp_path: Path, plain: Model) ->
         resolve_weights(plain.card, tmp_path)
 
 
-def test_lora_starts_without_effect_and_merges(tmp_path: Path, plain: Model) -> None:
-    plain.network.save_pretrained(tmp_path / "base")
-    model = load(plain.card, tmp_path / "base", temperature=True, lora_rank=4, lora_alpha=8.0)
-    assert near(predict(model, 0.3), predict(plain, None))
-    with torch.no_grad():
-        for name, parameter in model.network.named_parameters():
-            if parameter.requires_grad:
-                assert ".lora_" in name or name == COND_PROJ
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    assert not near(predict(model, 0.3), predict(plain, None), 1e-2)
-    unet = build_unet(model.card)
-    unet.load_state_dict(merged(model.network))
-    assert near(predict(Model(model.card, unet, None, model.family), 0.3), predict(model, 0.3))
-
-
-def test_lora_trains_its_factors_alone() -> None:
-    model = tiny_model(temperature=True, lora_rank=4)
-    model.loss(torch.randn(3, 8, 8, 8), PROMPTS).backward()
-    trained = {name for name, parameter in model.network.named_parameters() if parameter.grad is not None}
-    assert trained == {name for name, parameter in model.network.named_parameters() if parameter.requires_grad}
-    assert {name.split(".")[-2] for name in trained if ".lora_" in name} == {"default"}
-
-
-@pytest.mark.parametrize("rank", [None, 4])
-def test_saved_models_come_back(tmp_path: Path, rank: int | None) -> None:
-    model = tiny_model(temperature=True, lora_rank=rank)
+def test_saved_models_come_back(tmp_path: Path) -> None:
+    model = tiny_model(temperature=True)
     model.save(tmp_path)
     again = gftzoo.load(tmp_path)
     draw = [m.sample_latents(PROMPTS, Temperature(0.5), [0, 1, 2], steps=3) for m in (model, again)]

@@ -50,7 +50,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BLC: Tensor, mask_11LL: Tensor | None, cache: Cache | None) -> Tensor:
         bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
-        qkv_BLC = F.linear(x_BLC, self.mat_qkv.weight, bias)
+        qkv_BLC = self.mat_qkv(x_BLC) + bias
         q, k, v = qkv_BLC.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.l2:
             q = (F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp_max(LOG_MAX_SCALE).exp()).to(v.dtype)

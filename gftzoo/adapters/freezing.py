@@ -1,0 +1,62 @@
+"""What of a network trains: all of it, factors of LoRA's, or the slope of an affine temperature alone."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.layers.lora import LoraOptions, add_lora, is_factor, plain_name
+from gftzoo.model import Model
+from gftzoo.plugins import load_family
+from gftzoo.zoo import ModelCard
+
+Way = Literal["all", "lora", "temperature"]
+
+LARGE_CODEBOOK = 1024
+RANK = 64
+
+
+def slope_shape(card: ModelCard) -> dict[str, Any]:
+    """Network options of the slope that an adapter trains.
+
+    Noise wants a block of d's own. On codes a read-out is enough, of low rank where the codebook is large. A variance
+    that the base has learned goes on being used.
+    """
+    codebook = card.tokenizer.codebook
+    if codebook is not None:
+        return {"temperature_input": "affine", "temperature_rank": RANK if codebook >= LARGE_CODEBOOK else None}
+    schema = load_family(card.family).options().network
+    variance = {"gft_variance": "learned"} if "gft_variance" in schema.model_fields else {}
+    return {"temperature_input": "affine", "temperature_blocks": 1, **variance}
+
+
+def freeze(model: Model, way: Way, lora: LoraOptions | None = None) -> None:
+    """Leaves gradients to what trains in that way, in place; with `lora` the factors are added.
+
+    Of `lora` and `temperature` what the temperature adds to the plain network trains too, in full.
+    """
+    if way == "all":
+        return
+    network, own = model.network, temperature_names(model.card)
+    network.requires_grad_(False)
+    if way == "lora":
+        add_lora(network, lora or LoraOptions())
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(is_factor(name) or plain_name(name) in own)
+
+
+def temperature_names(card: ModelCard) -> set[str]:
+    """State-dict keys that the temperature adds to the plain network."""
+    family = load_family(card.family)
+    with torch.device("meta"):
+        networks = [family.build_network(card.change(temperature=steered)) for steered in (card.temperature, False)]
+    with_temperature, plain = (set(network.state_dict()) for network in networks)
+    return with_temperature - plain
+
+
+def adapter_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """What of a frozen network's state dict trains; the tensors are the network's own."""
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    return {name: value for name, value in network.state_dict().items() if name in trained}
