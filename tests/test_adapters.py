@@ -11,12 +11,15 @@ import pytest
 import torch
 from nano import NANO, nano_card, nano_conditions, nano_latents, nano_model
 from safetensors.torch import load_file, save_file
+from test_cli_runs import call
 from test_engine import SMALL, final, interrupted, same
 from torch import Tensor
 
 import gftzoo
 from gftzoo.adapters import base_hash, freeze, slope_shape
 from gftzoo.engine import TrainConfig, resolve, train
+from gftzoo.engine.adapting import in_way
+from gftzoo.engine.estimate import training_cost
 from gftzoo.engine.hooks import SampleHook
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
@@ -253,6 +256,32 @@ def test_an_adapter_is_no_base(trained: Trained) -> None:
         start(trained.run, "temperature")
     with pytest.raises(UsageError, match="is an adapter; give it as --adapter"):
         gftzoo.load(gftzoo.load(trained.base).card.name, trained.run)
+
+
+@pytest.mark.parametrize("base", ["llamagen-nano"], indirect=True)
+def test_commands_take_an_adapter(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    apart, picture = str(tmp_path / "apart"), tmp_path / "a.png"
+    assert call("export", str(trained.run), apart, "--to", "adapter") == 0
+    assert call("sample", "llamagen-nano", "--adapter", apart, "--beta", "0.5", "-n", "1", "--out", str(picture)) == 0
+    assert picture.is_file()
+    assert call("sample", "dit-nano", "--adapter", apart, "--out", str(picture)) == 2
+    assert "is an adapter of llamagen-nano and not of dit-nano" in capsys.readouterr().err
+    assert call("export", "llamagen-nano", str(tmp_path / "plain"), "--adapter", apart, "--to", "official") == 2
+    words = ("--adapter", apart, "--to", "official", "--beta", "0.5")
+    assert call("export", "llamagen-nano", str(tmp_path / "plain"), *words) == 0  # a read-out folds
+    baked, steered = gftzoo.load(tmp_path / "plain"), gftzoo.load(trained.run)
+    torch.testing.assert_close(predicted(baked), predicted(steered, 0.5), rtol=1e-4, atol=1e-5)
+
+
+def test_a_frozen_run_is_known_to_cost_less() -> None:
+    config = resolve("dit-nano", weights="README.md", options={"train": "temperature", "batch_size": 64})
+    ways = [in_way(config, way) for way in ("all", "lora", "temperature")]
+    assert ways[2] is config and ways[0].card.network == nano_card("dit-nano").network
+    costs = [training_cost(way, torch.device("cpu")) for way in ways]
+    for key in ("state_bytes", "activation_bytes", "flops_per_image"):
+        whole, factors, slope = (getattr(cost, key) for cost in costs)
+        assert slope < whole and factors < whole, key
+    assert costs[0].trained > costs[2].trained > costs[1].trained > 0
 
 
 # Cards that differ in resolution alone have one slope.

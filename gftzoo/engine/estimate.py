@@ -94,11 +94,12 @@ def _passes(
     model: Model, forwards: Forwards, half: torch.dtype | None, config: TrainConfig
 ) -> tuple[float | None, float | None]:
     """Bytes of activations and FLOPs of one image's passes."""
-    if config.train != "all":
-        frozen = trace_frozen(model, half)
-        if frozen is None:
-            return None, None
+    frozen = trace_frozen(model, half) if config.train != "all" else None
+    if frozen is not None:
         flops = forwards.with_gradient * frozen.step_flops + forwards.without_gradient * frozen.forward_flops
-        return forwards.with_gradient * frozen.peak_bytes, flops
+        if config.train == "temperature":  # next to nothing is kept, so that a pass itself needs the most
+            return forwards.with_gradient * frozen.peak_bytes, flops
     traced = trace_forward(model, half, config.activation_checkpointing)
-    return (None, None) if traced is None else (traced[1] * forwards.with_gradient, traced[0] * forwards.units)
+    if traced is None:
+        return None, None
+    return traced[1] * forwards.with_gradient, flops if frozen is not None else traced[0] * forwards.units
