@@ -79,6 +79,7 @@ def test_dry_run_takes_a_few_steps_for_the_time(tmp_path: Path, capsys, monkeypa
     words = ("train", "dit-nano", "--gft", "--dry-run", "--steps", "7200", "-o", "batch_size=4", "-o", "device=cpu")
     assert call(*words, "--runs", str(tmp_path / "runs")) == 0
     out = capsys.readouterr().out
+    assert re.search(r"with train=lora +[\d,]+ train, .*GiB, .* s per step", out) and "with train=temperature" in out
     seconds, total = (re.search(rf"{line} +([\d.e-]+) (\w+)", out) for line in ("time per step", "time in all"))
     assert seconds is not None and seconds[2] == "s" and total is not None
     size = {"seconds": 1, "minutes": 60, "hours": 3600}[total[2]]
