@@ -49,9 +49,7 @@ def test_guidance_free_images_are_the_same(beta: float, tmp_path: Path, steered:
     assert calls == [len(PROMPTS)] * STEPS
 
 
-@pytest.mark.parametrize(
-    "network", [{}, {"temperature_input": "affine"}, {"temperature_input": "both", "lora_rank": 4}]
-)
+@pytest.mark.parametrize("network", [{}, {"temperature_input": "affine"}, {"temperature_input": "both"}])
 def test_images_of_a_folded_temperature_are_the_same(network: dict[str, Any], tmp_path: Path) -> None:
     model = tiny_model(temperature=True, **network)
     model.family.export(model.bake(0.4), "diffusers", tmp_path)
@@ -68,7 +66,7 @@ def test_an_affine_temperature_needs_to_be_folded(tmp_path: Path) -> None:
 
 
 def test_official_weights_have_lora_merged(tmp_path: Path) -> None:
-    model = tiny_model(temperature=True, lora_rank=4)
+    model = with_factors()
     model.family.export(model.bake(0.4), "official", tmp_path)
     plain = tiny_model(temperature=False).network.state_dict()
     assert load_file(tmp_path / "raw.safetensors").keys() == plain.keys()
@@ -85,7 +83,8 @@ def test_guided_images_are_the_same(tmp_path: Path, plain: Model) -> None:
         assert calls == [2 * len(PROMPTS)] * STEPS
 
 
-def test_lora_is_merged(tmp_path: Path) -> None:
+def with_factors() -> Model:
+    """A model with LoRA factors that have an effect."""
     model = tiny_model(temperature=True)
     freeze(model, "lora", LoraOptions(rank=4))
     with torch.no_grad():
@@ -94,6 +93,11 @@ def test_lora_is_merged(tmp_path: Path) -> None:
                 parameter.add_(0.02 * torch.randn_like(parameter))
     base = Base(weights="base", sha256=base_hash(model.network))
     model.provenance["adapter"] = Adapter(way="lora", objective="gft", base=base).model_dump()
+    return model
+
+
+def test_lora_is_merged(tmp_path: Path) -> None:
+    model = with_factors()
     model.family.export(model, "diffusers", tmp_path)
     images, _ = stock_images(tmp_path, 2.0)
     assert (images - model.sample(PROMPTS, beta=0.5, steps=STEPS)).abs().max() < 1e-3
