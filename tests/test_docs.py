@@ -219,6 +219,9 @@ def check_training(given: dict[str, Any]) -> None:
 
     kind, has_path, _ = (given["data"] or "digits").partition(":")
     assert kind in {**sources._openers(), **sources._readers()}, f"there is no data {kind!r}"
+    if given["weights"] and not set("/.").isdisjoint(given["weights"]):  # a file or run of the reader's
+        Path(given["weights"]).parent.mkdir(parents=True, exist_ok=True)
+        Path(given["weights"]).touch()
     config = engine.resolve(
         given["model"],
         objective=given["objective"] or "gft",
