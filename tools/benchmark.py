@@ -24,7 +24,7 @@ import torch
 import gftzoo
 from gftzoo.cli.new_plugin import TEMPLATE, renamed
 from gftzoo.data import SeekableSampler, TrainingData, open_source
-from gftzoo.engine.config import TrainConfig, resolve
+from gftzoo.engine import TrainConfig, resolve
 from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT, GFTOptions

@@ -26,7 +26,7 @@ from gftzoo.data import Layout, Source, open_source, training_data
 from gftzoo.data.caching import CacheWriter
 from gftzoo.data.encoding import EncodingModel
 from gftzoo.data.planning import plan_cache
-from gftzoo.engine.config import TrainConfig, resolve
+from gftzoo.engine import TrainConfig, resolve
 from gftzoo.engine.training import TrainingModel
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective

@@ -23,8 +23,7 @@ from pathlib import Path
 
 import torch
 
-from gftzoo.engine import estimate, resolve, train
-from gftzoo.engine.config import TrainConfig, parse_options
+from gftzoo.engine import TrainConfig, estimate, parse_options, resolve, train
 from gftzoo.engine.progress import METRICS, peak_memory
 from gftzoo.engine.runner import choose_device
 from gftzoo.engine.trial import seconds_per_step

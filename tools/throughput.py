@@ -25,8 +25,7 @@ from typing import Any
 import torch
 
 import gftzoo
-from gftzoo.engine import estimate, trace
-from gftzoo.engine.config import TrainConfig, resolve
+from gftzoo.engine import TrainConfig, estimate, resolve, trace
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.loop import MixedPrecision, choose_dtype
 from gftzoo.engine.progress import GIB, peak_flops, peak_memory

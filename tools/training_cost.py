@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from gftzoo.data import TrainingData, open_source
-from gftzoo.engine.config import TrainConfig, resolve
+from gftzoo.engine import TrainConfig, resolve
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from gftzoo.cli.data_options import data_options, named
-from gftzoo.cli.train import say, say_colour
+from gftzoo.cli.ranks import say
+from gftzoo.cli.train import say_colour
 from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:

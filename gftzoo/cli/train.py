@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
-import yaml
 from click.core import ParameterSource
 
+from gftzoo.cli.cost import show_cost
 from gftzoo.cli.data_options import data_options, named
+from gftzoo.cli.ranks import first_rank, say
 from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from gftzoo.data import Source
     from gftzoo.engine import TrainConfig
-    from gftzoo.engine.estimate import Cost
     from gftzoo.zoo import ModelCard
 
 
@@ -32,10 +29,16 @@ if TYPE_CHECKING:
 @click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
 @click.option("--weights", help="Start from a checkpoint of the card (base), a local file or a run: fine-tuning.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
+@click.option(
+    "--horizon",
+    type=click.IntRange(min=1),
+    help="Steps over which the learning rate follows its curve; default --steps.",
+)
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Any setting of the run; repeatable.")
 @click.option("--name", help="Name of the run; default MODEL-OBJECTIVE.")
 @click.option("--runs", default="runs", type=click.Path(path_type=Path, file_okay=False), help="Folder of all runs.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with a run's own configuration.")
+@click.option("--accept-changes", is_flag=True, help="Resume although data or settings are not what they were.")
 @click.option("--dry-run", is_flag=True, help="Only show parameters, FLOPs, memory and the resolved configuration.")
 def train_command(
     model: str | None,
@@ -47,10 +50,12 @@ def train_command(
     recipe: str | None,
     weights: str | None,
     steps: int | None,
+    horizon: int | None,
     options: tuple[str, ...],
     name: str | None,
     runs: Path,
     resume: Path | None,
+    accept_changes: bool,
     dry_run: bool,
 ) -> None:
     """Train MODEL. With nothing but --gft it runs on embedded real data, at the model's full size."""
@@ -58,11 +63,11 @@ def train_command(
         elsewhere = click.get_current_context().get_parameter_source("runs") is not ParameterSource.DEFAULT
         of_data = data is not None or background is not None or allow_outside
         if model or gft or objective or of_data or recipe or weights or options or name or elsewhere:
-            raise UsageError(
-                "--resume goes on with the run's own configuration; only --steps and --dry-run may be given with it."
-            )
-        go_on(resume, steps, dry_run)
+            raise UsageError(own_configuration(resume, options))
+        go_on(resume, steps, dry_run, horizon=horizon, accept_changes=accept_changes)
         return
+    if accept_changes:
+        raise UsageError("--accept-changes goes with --resume: a new run takes the data as it is.")
     if model is None:
         raise UsageError("name a model to train, e.g. `gftzoo train dit-nano --gft`, or --resume a run.")
     if gft and objective not in (None, "gft"):
@@ -79,6 +84,7 @@ def train_command(
         data=named(data, background, allow_outside),
         recipe=recipe,
         steps=steps,
+        horizon=horizon,
         weights=weights,
         options=engine.parse_options(options),
     )
@@ -91,35 +97,81 @@ def train_command(
     finished(run, config)
 
 
-def say(text: str, err: bool = False) -> None:
-    """Prints once, however many ranks there are."""
-    if os.environ.get("RANK", "0") == "0":
-        click.echo(text, err=err)
-
-
-def go_on(folder: Path, steps: int | None, dry_run: bool = False) -> None:
-    """Resumes a run, possibly for more steps, or shows what that would cost."""
+def go_on(
+    folder: Path,
+    steps: int | None,
+    dry_run: bool = False,
+    *,
+    horizon: int | None = None,
+    accept_changes: bool = False,
+) -> None:
+    """Resumes a run, possibly for more or fewer steps, or shows what that would cost."""
     from gftzoo import engine
     from gftzoo.engine import checkpoint
+    from gftzoo.engine.hooks import FINAL_PICTURE
 
     config = engine.TrainConfig.read(folder)
     found = checkpoint.newest(folder)
-    if steps is not None:
-        config = config.model_copy(update={"steps": steps})
     done = checkpoint.read_state(found)["step"] if found else 0  # stopped before it had saved anything
-    if done >= config.steps:
+    config = lengthened(config, folder, done, steps, horizon)
+    if done > config.steps or (done == config.steps and (folder / FINAL_PICTURE).exists()):
         raise UsageError(f"{str(folder)!r} has finished {done} steps; go on with --steps N, N > {done}.")
     say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
     if dry_run:
         show_cost(config)
         return
-    engine.train(config, folder, resume=True)
+    engine.train(config, folder, resume=True, accept_changes=accept_changes)
     finished(folder, config)
+
+
+def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, horizon: int | None) -> TrainConfig:
+    """The configuration of a run for other steps, or another horizon where that changes nothing that is done.
+
+    Says where the learning rate will not be that of a run of so many steps. UsageError for a horizon that the steps
+    that are done did not have.
+    """
+    from gftzoo.engine.provenance import from_these_weights
+    from gftzoo.engine.schedule import same_until, with_horizon
+
+    begun = config
+    if steps is not None:
+        config = type(config).model_validate({**config.model_dump(), "steps": steps})
+    if horizon is not None:
+        stretched = with_horizon(config, horizon)
+        if not same_until(begun, stretched, done):
+            raise UsageError(
+                f"the {done} steps that are done did not have the learning rate of --horizon {horizon}; go on without "
+                f"it, or train on from these weights in a run of its own: "
+                f"{from_these_weights(config, folder, horizon=horizon)}."
+            )
+        return stretched
+    length = config.learning_rate.horizon
+    if config.horizon_is_length and not same_until(config, with_horizon(config, config.steps), config.steps):
+        say(
+            f"The learning rate follows the curve of the {length} steps for which the run was begun; a run of "
+            f"{config.steps} steps has another, and other weights: one that is to get that long starts with "
+            f"--horizon {config.steps}.",
+            err=True,
+        )
+    return config
+
+
+def own_configuration(folder: Path, options: tuple[str, ...]) -> str:
+    """Why a resume takes no other settings, and how to train on from its weights with them."""
+    from gftzoo.engine import TrainConfig
+    from gftzoo.engine.provenance import from_these_weights
+
+    config = TrainConfig.read(folder)
+    return (
+        "--resume goes on with the run's own configuration; only --steps, --horizon, --accept-changes and --dry-run "
+        "may be given with it. For other settings start a new run from its weights: "
+        f"{from_these_weights(config, folder, options)}."
+    )
 
 
 def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
     """Says what is about to happen: model, objective, data with its preflight, folder."""
-    if os.environ.get("RANK", "0") != "0":
+    if not first_rank():
         return  # nothing would be said, and to open and count the data takes its time
     from gftzoo.data import open_source, preflight
     from gftzoo.zoo import get_card
@@ -144,64 +196,6 @@ def say_colour(source: Source, card: ModelCard) -> None:
     change = colour_change(source, card)
     if change is not None:
         say(change, err=True)
-
-
-def show_cost(config: TrainConfig) -> None:
-    """Prints what the run would cost on a device, the time from a few steps that are taken, and its configuration."""
-    from gftzoo.engine import estimate
-    from gftzoo.engine.runner import choose_device
-    from gftzoo.engine.trial import seconds_per_step
-
-    device = choose_device(config.device)
-    cost = estimate.training_cost(config, device)
-    unknown = "not traceable"
-    activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
-    flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
-    needed, free = cost.total_bytes(device) / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
-    others = other_ways(config, device)  # before libraries take their part of this process's memory
-    seconds = seconds_per_step(config, device) if cost.fits(device) else None
-    reason = "not measured, the tokenizer is not here (-o tokenizer_path=...)" if cost.fits(device) else "does not fit"
-    lines = {
-        "parameters": f"{cost.parameters:,}",
-        "of which train": f"{cost.trained:,}",
-        "weights, gradients, optimizer, average": f"{cost.state_bytes / estimate.GIB:.3f} GiB",
-        "activations per micro-batch": activations,
-        "training FLOPs per image": flops,
-        "memory in all": f"{needed:.2f} GiB of {free:.1f} free",
-        "steps": f"{config.steps:,}",
-        "images": f"{config.steps * config.batch_size:,}",
-        "time per step": f"{seconds:.3g} s on {device}" if seconds else reason,
-        "time in all": f"{duration(seconds * config.steps)} and samples, checkpoints" if seconds else reason,
-    }
-    for name, value in lines.items():
-        say(f"{name:>40}  {value}")
-    for name, (other, cost, memory) in others.items():
-        taken = seconds_per_step(other, device, share=0.2) if cost.fits(device) else None
-        say(f"{name:>40}  {memory}, {f'{taken:.3g} s per step' if taken else 'time not measured'}")
-    say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-
-
-def other_ways(config: TrainConfig, device: torch.device) -> dict[str, tuple[TrainConfig, Cost, str]]:
-    """The same batch where all trains, or factors of LoRA's, or the slope of the temperature alone, and its cost."""
-    from gftzoo.engine import estimate
-    from gftzoo.engine.adapting import in_way
-
-    found = {}
-    for way in ("all", "lora", "temperature"):
-        other = in_way(config, way)
-        if way != config.train and other is not None:
-            cost = estimate.training_cost(other, device)
-            memory = f"{cost.total_bytes(device) / estimate.GIB:.2f} GiB"
-            found[f"with train={way}"] = other, cost, f"{cost.trained:,} train, {memory}"
-    return found
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def finished(run: Path, config: TrainConfig) -> None:

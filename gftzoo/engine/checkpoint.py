@@ -1,14 +1,12 @@
 """Checkpoints that cannot be half: a folder written beside, flushed and renamed, of safetensors and plain JSON.
 
-`checkpoints/step-00001000/` holds card.json, state.json and the tensors: raw.safetensors, optimizer.safetensors and (if
-there is an average) ema.safetensors, or folders raw/, optimizer/ and ema/ with every rank's parts. Anything that
-`gftzoo.load` reads is complete in it.
+`checkpoints/step-00001000/` holds card.json, state.json with a checksum of every file, and the tensors:
+raw.safetensors, optimizer.safetensors and (if there is an average) ema.safetensors, or folders raw/, optimizer/ and
+ema/ with every rank's parts. Anything that `gftzoo.load` reads is complete in it.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +16,15 @@ import torch
 from mmengine.dist import is_main_process
 from safetensors.torch import save_file
 
-from gftzoo.adapters import adapter_of
+from gftzoo import checksums
 from gftzoo.atomic import flush
+from gftzoo.checksums import STATE_FILE, STEP_FOLDER
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.parallel import any_rank
-from gftzoo.engine.tensors import empty_optimizer, fill, gathered, live, shapes, write_sharded
+from gftzoo.engine.tensors import gathered, live, write_sharded
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
-from gftzoo.weights import check_fit, trained_further, write_card
-
-STATE_FILE = "state.json"
-_NAME = re.compile(r"step-(\d+)$")
+from gftzoo.weights import trained_further, write_card
 
 
 def write(
@@ -58,7 +54,7 @@ def write(
             _write_tensors(partial, model, optimizer, ema, sharded)
             if is_main_process():
                 write_card(model.card, partial, trained_further(model.provenance, run=run.name, step=state["step"]))
-                (partial / STATE_FILE).write_text(json.dumps(dict(state), indent=1) + "\n", encoding="utf-8")
+                checksums.seal(partial, state)
                 _put_in_place(partial, folder)
         except Exception as error:  # safetensors wraps a full disk in an error type of its own
             problem = error
@@ -112,7 +108,7 @@ def _not_written(run: Path, folder: Path, problem: Exception | None) -> str:
 
 def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if _NAME.match(path.name)]
+    found = [path for path in (run / "checkpoints").glob("step-*") if STEP_FOLDER.match(path.name)]
     return sorted((p for p in found if (p / STATE_FILE).is_file()), key=lambda p: int(p.name[5:]))
 
 
@@ -144,35 +140,5 @@ def sweep(run: Path) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The small state file; GftzooError if it is damaged."""
-    try:
-        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        state["step"] = int(state["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GftzooError(
-            f"{str(folder / STATE_FILE)!r} is damaged; remove the folder to use an older checkpoint."
-        ) from error
-    return state
-
-
-def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> dict[str, Any]:
-    """Loads a checkpoint, however many ranks wrote it, into everything that trains; returns its state.
-
-    Raises:
-        GftzooError: a file is damaged, or belongs to another network.
-    """
-    state = read_state(folder)
-    try:
-        beside = model.network.state_dict() if adapter_of(model) else {}
-        check_fit(model.network, {**beside, **shapes(folder, "raw")}, str(folder))
-        empty_optimizer(model.network, optimizer, shapes(folder, "optimizer"))
-        for kind, tensors in live(model, optimizer, ema):
-            fill(tensors, folder, kind)
-    except GftzooError:
-        raise
-    except Exception as error:  # damage shows in many types of error
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise GftzooError(
-            f"{str(folder)!r} is damaged ({why[-1]}); remove this folder to use an older checkpoint."
-        ) from error
-    return state
+    """What `state.json` says of a checkpoint; DamagedError if it is not as it was written."""
+    return checksums.read_state(folder).model_dump()

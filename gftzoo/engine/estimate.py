@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import torch
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from gftzoo.adapters import freeze
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.loop import choose_dtype
 from gftzoo.engine.parallel import checkpoint_slopes
 from gftzoo.engine.trace import trace_forward, trace_frozen
-from gftzoo.errors import GftzooError
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.objective import Forwards
 from gftzoo.objectives import find_objective
 from gftzoo.plugins import load_family
 
 GIB = 2**30
+MOST_PARTS = 20_000  # modules of a network; the largest of the zoo has less than a tenth
 LATER = 0.05 * GIB  # what libraries take when they are first used
 
 
@@ -64,10 +68,30 @@ def available_bytes(device: torch.device) -> float:
     return float(psutil.virtual_memory().available)
 
 
+@contextmanager
+def within_parts(name: str) -> Iterator[None]:
+    """Stops a network that is built without end, e.g. of a hundred million blocks: UsageError past `MOST_PARTS`."""
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_PARTS:
+            raise UsageError(
+                f"the network of {name} would have more than {MOST_PARTS:,} parts; choose smaller -o network. options."
+            )
+
+    handle = register_module_module_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> Cost:
     """The cost of a step as configured, for each of `world` devices of a kind."""
     family = load_family(config.card.family)
-    with torch.device("meta"):
+    with torch.device("meta"), within_parts(config.card.name):
         model = Model(config.card, family.build_network(config.card), None, family)
     freeze(model, config.train, config.lora)
     model.network.to("meta")

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
@@ -21,17 +21,24 @@ from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.engine.parallel import any_rank
 from gftzoo.errors import GftzooError, UsageError
 
+LOCK_FILE = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote process|Broken pipe", re.IGNORECASE)
 
 
 @contextmanager
-def prepared_folder(run: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
-    """The main process prepares the folder and keeps it for this run alone; the others wait until it is prepared."""
+def prepared_folder(
+    run: Path, config: TrainConfig, resume: bool, check: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """The main process prepares the folder and keeps it for this run alone; the others wait until it is prepared.
+
+    `check` is called on the main process while nothing is written yet; a GftzooError of it ends every rank.
+    """
     problem: GftzooError | None = None
-    lock = FileLock(run / ".lock", timeout=0)  # the system lets go of it when the process ends, however that comes
+    lock = FileLock(run / LOCK_FILE, timeout=0)  # the system lets go of it when the process ends, however that comes
     try:
         if is_main_process():
+            check()
             _make_folder(run, config, resume, lock)
     except GftzooError as error:
         problem = error
@@ -56,14 +63,14 @@ def removed_if_not_built(run: Path, resume: bool) -> Iterator[None]:
 
 
 def _make_folder(run: Path, config: TrainConfig, resume: bool, lock: BaseFileLock) -> None:
-    if not resume and run.exists() and any(not path.name.startswith(f".{CONFIG_FILE}") for path in run.iterdir()):
-        raise UsageError(
-            f"run folder {str(run)!r} exists already; give another --name, or go on with --resume {quote(str(run))}."
-        )
     try:
+        if not resume:
+            _refuse_taken(run)
         run.mkdir(parents=True, exist_ok=True)
         with suppress(NotImplementedError):  # on file systems without locks a run is not guarded
             lock.acquire()
+        if not resume:
+            _refuse_taken(run)  # another process may have begun and ended it meanwhile
         checkpoint.sweep(run)
         config.write(run)
         (run / "log.txt").touch()
@@ -73,11 +80,24 @@ def _make_folder(run: Path, config: TrainConfig, resume: bool, lock: BaseFileLoc
         raise GftzooError(f"run folder {str(run)!r} cannot be written ({error.strerror or error}).") from error
 
 
+def _refuse_taken(run: Path) -> None:
+    if taken(run):
+        go_on = f", or go on with --resume {quote(str(run))}" if (run / CONFIG_FILE).is_file() else ""
+        raise UsageError(f"run folder {str(run)!r} exists already; give another --name{go_on}.")
+
+
+def taken(run: Path) -> bool:
+    """Whether anything is there but what a start leaves that died before it had written its configuration."""
+    if not run.is_dir():
+        return run.exists() or run.is_symlink()
+    left = (LOCK_FILE, f".{CONFIG_FILE}.")
+    return any(not path.name.startswith(left) for path in run.iterdir())
+
+
 def unused_name(folder: Path, stem: str) -> str:
     """`stem`, or `stem-2`, `stem-3`, ... if there are such runs already."""
-    taken: Sequence[str] = [path.name for path in folder.glob(f"{stem}*")] if folder.is_dir() else []
     number = 1
-    while (name := stem if number == 1 else f"{stem}-{number}") in taken:
+    while taken(folder / (name := stem if number == 1 else f"{stem}-{number}")):
         number += 1
     return name
 
@@ -115,14 +135,23 @@ def run_logger(run: Path) -> logging.Logger:
 @contextmanager
 def plain_failures(run: Path) -> Iterator[None]:
     """A full disk, or the end of another rank, as one sentence."""
-    go_on = f"go on with `gftzoo train --resume {quote(str(run))}`"
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise GftzooError(f"the disk of {str(run)!r} is full ({error.strerror}); make room and {go_on}.") from error
+        raise GftzooError(
+            f"the disk of {str(run)!r} is full ({error.strerror}); make room and {_next(run)}."
+        ) from error
     except RuntimeError as error:
         if not torch.distributed.is_initialized() or not LOST.search(str(error)):
             raise
-        raise GftzooError(f"rank {get_dist_info()[0]} lost another rank, which ended before it; {go_on}.") from error
+        raise GftzooError(
+            f"rank {get_dist_info()[0]} lost another rank, which ended before it; {_next(run)}."
+        ) from error
+
+
+def _next(run: Path) -> str:
+    if (run / CONFIG_FILE).is_file():
+        return f"go on with `gftzoo train --resume {quote(str(run))}`"
+    return "start again (nothing was trained yet)"

@@ -1,13 +1,11 @@
-"""What happens around a training step, as mmengine hooks: schedule, average, guard, record, pictures, checkpoints."""
+"""What happens around a training step, as mmengine hooks: schedule, average, guard, pictures."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from types import FrameType
 from typing import Any
 
 import torch
@@ -18,13 +16,12 @@ from gftzoo import pictures
 from gftzoo.engine import checkpoint
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
-from gftzoo.engine.parallel import any_rank
-from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
-from gftzoo.engine.workers import STOPS
+from gftzoo.engine.schedule import values_at
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
 
+FINAL_PICTURE = "samples/final.png"  # drawn last
 STRIP_BETAS = (1.0, 0.8, 0.66, 0.5, 0.33)
 STRIP_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -38,10 +35,7 @@ class ScheduleHook(Hook):
         self.config = config
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        config, step = self.config, runner.iter
-        rate = config.lr * learning_rate_factor(config.learning_rate, step, config.steps)
-        horizon = config.learning_rate.horizon or config.steps  # a longer resume does not bend the schedule
-        decay = weight_decay_at(config.weight_decay, config.weight_decay_end, step, horizon)
+        rate, decay = values_at(self.config, runner.iter)
         for group in runner.optim_wrapper.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
             if group["weight_decay"] > 0:
@@ -89,50 +83,15 @@ class FiniteHook(Hook):
             if not torch.isfinite(value):
                 raise GftzooError(
                     f"the {name} became {float(value)} at step {step} (samples at positions {positions[0]} to "
-                    f"{positions[-1]} of the data); train anew with a smaller learning rate than -o lr="
-                    f"{self.config.lr:g}, or with -o precision=fp32; --weights {quote(str(self.run))} starts from the "
-                    "last checkpoint."
+                    f"{positions[-1]} of the data); {smaller_rate(self.config, self.run)}."
                 )
 
 
-class CheckpointHook(Hook):
-    """Saves every N steps, at the end, and when the process is asked to stop."""
-
-    priority = "LOW"
-
-    def __init__(self, config: TrainConfig, run: Path, model: Model, ema: EMA | None, finite: FiniteHook) -> None:
-        self.config, self.run, self.model, self.ema, self.finite = config, run, model, ema, finite
-        self.stopped_by: str | None = None
-
-    def before_train(self, runner: Any) -> None:
-        for number in STOPS if self.config.save_on_signal else ():
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.stopped_by = signal.Signals(number).name
-        signal.signal(number, signal.SIG_DFL)  # a second one is not waited for
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        step = runner.iter + 1
-        stop = self.config.save_on_signal and any_rank(self.stopped_by is not None)
-        if step % self.config.checkpoint_every == 0 or step == self.config.steps or stop:
-            self.save(runner, step)
-        if stop:
-            runner.train_loop.stop_training = True
-
-    def save(self, runner: Any, step: int) -> None:
-        """Writes a checkpoint and removes what is older than the run keeps."""
-        self.finite.check()
-        wrapper = runner.optim_wrapper
-        state = {"step": step, "seed": self.config.seed, "scaler": wrapper.scaler.state_dict()}
-        sharded = self.config.sharded_checkpoints
-        checkpoint.write(self.run, self.model, wrapper.optimizer, self.ema, state, sharded)
-        if is_main_process():
-            checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
-
-    def after_train(self, runner: Any) -> None:
-        for number in STOPS if self.config.save_on_signal else ():
-            signal.signal(number, signal.SIG_DFL if number is signal.SIGTERM else signal.default_int_handler)
+def smaller_rate(config: TrainConfig, run: Path) -> str:
+    """What to do about a run whose numbers became none."""
+    kept = checkpoint.newest(run)
+    advice = f"train anew with a smaller learning rate than -o lr={config.lr:g}, or with -o precision=fp32"
+    return f"{advice}; --weights {quote(str(run))} starts from the last checkpoint, {kept.name}" if kept else advice
 
 
 @contextmanager
@@ -154,12 +113,22 @@ class SampleHook(Hook):
         self.conditions = conditions
         self.rows, self.columns = config.sample_grid
 
+    def before_train(self, runner: Any) -> None:
+        """Draws what a run that was killed between a checkpoint and its picture did not."""
+        if not self._path(runner.iter).exists():
+            self._draw_step(runner, runner.iter)
+
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        step = runner.iter + 1
-        if is_main_process() and step % self.config.sample_every == 0 and step < self.config.steps:
-            path = self.run / "samples" / f"step-{step:08d}.png"
-            with told(runner, path):
-                pictures.save(pictures.grid(self._draw(self._strengths()[3], self.rows, step), self.columns), path)
+        self._draw_step(runner, runner.iter + 1)
+
+    def _path(self, step: int) -> Path:
+        return self.run / "samples" / f"step-{step:08d}.png"
+
+    def _draw_step(self, runner: Any, step: int) -> None:
+        if is_main_process() and step % self.config.sample_every == 0 and 0 < step < self.config.steps:
+            with told(runner, self._path(step)):
+                drawn = self._draw(self._strengths()[3], self.rows, step)
+                pictures.save(pictures.grid(drawn, self.columns), self._path(step))
 
     def after_train(self, runner: Any) -> None:
         if not is_main_process() or runner.iter < self.config.steps:
@@ -172,7 +141,7 @@ class SampleHook(Hook):
         strip = self.run / "samples" / f"{self._label()}-strip.png"
         pictures.save(pictures.labelled_rows(rows, self.columns), strip)
         best = self._strengths()[2]
-        final = self.run / "samples" / "final.png"
+        final = self.run / FINAL_PICTURE
         pictures.save(pictures.grid(self._draw(best, self.rows, runner.iter), self.columns), final)
         weights = "EMA" if self._averaged(runner.iter) else "raw"
         runner.logger.info(

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_dist_info, is_main_process
+from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
-from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
-from torch import nn
 from torch.utils.data import DataLoader
 
 from gftzoo.data import Layout, Source, open_source, training_data
@@ -24,14 +18,17 @@ from gftzoo.engine import checkpoint, estimate
 from gftzoo.engine.adapting import adapted, refuse_changed_base, refuse_lost_base
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.ema import EMA
-from gftzoo.engine.folder import plain_failures, prepared_folder, removed_if_not_built, run_logger
-from gftzoo.engine.hooks import CheckpointHook, EMAHook, FiniteHook, SampleHook, ScheduleHook
-from gftzoo.engine.loop import MixedPrecision, StepLoop, choose_dtype, reseed
+from gftzoo.engine.folder import plain_failures, prepared_folder, removed_if_not_built
+from gftzoo.engine.hooks import EMAHook, FiniteHook, SampleHook, ScheduleHook
+from gftzoo.engine.loop import MixedPrecision, choose_dtype, reseed
 from gftzoo.engine.parallel import parallelize, process_group
 from gftzoo.engine.progress import ProgressHook
-from gftzoo.engine.trackers import build_trackers, refuse_missing
+from gftzoo.engine.provenance import Origin, with_classes_of
+from gftzoo.engine.saving import CheckpointHook
+from gftzoo.engine.trackers import refuse_missing
 from gftzoo.engine.training import TrainingModel
 from gftzoo.engine.workers import deaf_to_signals
+from gftzoo.engine.zoo_runner import ZooRunner
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
@@ -39,57 +36,6 @@ from gftzoo.plugins import load_family
 from gftzoo.weights import import_model, locate, read_card
 
 HookBuilder = Callable[[Model, EMA | None], list[Hook]]
-
-
-class ZooRunner(Runner):
-    """mmengine's Runner with gftzoo's loop, parallel wrapping, log and checkpoints, all by its public overrides."""
-
-    def __init__(
-        self, *, run: Path, config: TrainConfig, resume_from: Path | None, ema: EMA | None, **arguments: Any
-    ) -> None:
-        self.run_folder, self.config, self.resume_from, self.ema = run, config, resume_from, ema
-        super().__init__(
-            work_dir=str(run),
-            launcher="pytorch" if torch.distributed.is_initialized() else "none",
-            randomness={"seed": config.seed},
-            train_cfg={},  # the loop is built below, not from a description
-            experiment_name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # mmengine keeps loggers by this name
-            **arguments,
-        )
-
-    def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        self._rank, self._world_size = get_dist_info()
-        self._timestamp = "trackers"  # the sub-folder of a run for what trackers write
-
-    def build_logger(self, *arguments: Any, **options: Any) -> logging.Logger:
-        MMLogger.get_instance(self.experiment_name, log_level="ERROR")  # mmengine's own messages
-        return run_logger(self.run_folder)
-
-    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        backends = build_trackers(self.config, self.run_folder) if self.config.trackers and is_main_process() else []
-        return Visualizer(name=self.experiment_name, vis_backends=backends)
-
-    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
-        return model  # parallelised before the optimizer was built
-
-    def build_train_loop(self, loop: Any) -> StepLoop:
-        config = self.config
-        return StepLoop(self, self._train_dataloader, config.steps, config.accumulate, config.batch_size)
-
-    def load_or_resume(self) -> None:
-        if self.resume_from is not None:
-            trained: Any = getattr(self.model, "module", self.model)
-            wrapper = self.optim_wrapper
-            state = checkpoint.restore(self.resume_from, trained.zoo_model, wrapper.optimizer, self.ema)
-            if state.get("scaler"):
-                wrapper.scaler.load_state_dict(state["scaler"])
-            self.train_loop.start_at(state["step"])
-
-    def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        """Without mmengine's survey of compilers, which takes seconds; versions are in every record instead."""
-
-    def dump_config(self) -> None:
-        """The run's `config.yaml` is written by `TrainConfig.write`."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -142,36 +88,44 @@ def refuse_other_start(model: Model, resume_from: Path, weights: str) -> None:
         )
 
 
-def train(config: TrainConfig, run: Path, resume: bool = False) -> Path:
+def train(config: TrainConfig, run: Path, resume: bool = False, accept_changes: bool = False) -> Path:
     """Trains as configured and returns the run's folder.
 
     Args:
         config: resolved by `gftzoo.engine.resolve`, or read from a run.
         run: folder for config.yaml, metrics.jsonl, log.txt, checkpoints/ and samples/; new unless `resume`.
         resume: go on from the newest complete checkpoint.
+        accept_changes: take data, settings and versions as they are now for what the run is made of.
 
     Raises:
-        GftzooError: the run does not fit into memory, its loss became non-finite, or a file could not be written.
+        UsageError: a resumed run has other classes, or settings that decide its weights, than it began with.
+        GftzooError: the run does not fit into memory, its loss or weights became non-finite, its newest checkpoint is
+            damaged, or a file could not be written.
     """
     with process_group(config), plain_failures(run):
-        train_in_group(config, run, resume)
+        train_in_group(config, run, resume, accept_changes)
     return run
 
 
-def train_in_group(config: TrainConfig, run: Path, resume: bool) -> None:
+def train_in_group(config: TrainConfig, run: Path, resume: bool, accept_changes: bool) -> None:
     """The run, on this rank."""
     refuse_missing(config)
     device = choose_device(config.device)
     source = open_source(config.data, split="train")
+    if accept_changes:
+        config = with_classes_of(config, source)
     source.check(config.card)
     source.check_processes(get_dist_info()[1], config.workers)
     cost = estimate.training_cost(config, device, get_dist_info()[1])
     cost.refuse_if_too_large(device)
-    with prepared_folder(run, config, resume):
+    origin = Origin()
+    with prepared_folder(run, config, resume, lambda: origin.look(config, run, source, accept_changes)):
         progress = ProgressHook(config, run, device, cost.flops_per_image)
-        hooks = partial(_hooks, config, run, source, progress)
+        hooks = partial(_hooks, config, run, source, progress, origin)
         with removed_if_not_built(run, resume):
             runner = build_runner(config, run, source, device, hooks, resume)
+        for sentence in origin.changes:
+            runner.logger.warning(sentence)
         try:
             runner.train()
         finally:
@@ -224,14 +178,20 @@ def step_hooks(config: TrainConfig, ema: EMA | None) -> list[Hook]:
 
 
 def _hooks(
-    config: TrainConfig, run: Path, source: Source, progress: ProgressHook, model: Model, ema: EMA | None
+    config: TrainConfig,
+    run: Path,
+    source: Source,
+    progress: ProgressHook,
+    origin: Origin,
+    model: Model,
+    ema: EMA | None,
 ) -> list[Hook]:
     finite = FiniteHook(config, run)
     hooks = [
         *step_hooks(config, ema),
         finite,
         progress,
-        CheckpointHook(config, run, model, ema, finite),
+        CheckpointHook(config, run, model, ema, finite, origin),
     ]
     # A sampler calls parts of the network, which only whole weights allow.
     sharded = torch.distributed.is_initialized() and config.parallel == "fsdp"

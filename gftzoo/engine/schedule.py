@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+from gftzoo.engine.config import TrainConfig
 from gftzoo.zoo import LearningRate
+
+COMPARED = 1000  # steps at which two schedules are compared
 
 
 def learning_rate_factor(schedule: LearningRate, step: int, steps: int) -> float:
@@ -31,3 +34,23 @@ def weight_decay_at(start: float, end: float | None, step: int, steps: int) -> f
         return start
     progress = min(step / max(steps - 1, 1), 1.0)
     return end + (start - end) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+def values_at(config: TrainConfig, step: int) -> tuple[float, float]:
+    """Learning rate and weight decay at `step` (0-based) of a run."""
+    horizon = config.learning_rate.horizon or config.steps  # a longer resume does not bend the schedule
+    rate = config.lr * learning_rate_factor(config.learning_rate, step, config.steps)
+    return rate, weight_decay_at(config.weight_decay, config.weight_decay_end, step, horizon)
+
+
+def with_horizon(config: TrainConfig, horizon: int) -> TrainConfig:
+    """The configuration with its curves stretched over so many steps."""
+    rate = config.learning_rate.model_copy(update={"horizon": horizon})
+    return config.model_copy(update={"learning_rate": rate, "horizon_is_length": False})
+
+
+def same_until(a: TrainConfig, b: TrainConfig, steps: int) -> bool:
+    """Whether the first `steps` steps of two runs have the same learning rate and weight decay."""
+    last = max(steps - 1, 0)
+    compared = {index * last // COMPARED for index in range(COMPARED + 1)} if steps else set()
+    return all(values_at(a, step) == values_at(b, step) for step in compared)

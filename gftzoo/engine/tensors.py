@@ -117,13 +117,45 @@ def write_sharded(folder: Path, kind: str, tensors: Named) -> None:
     write_parts(folder / kind, _unshared(tensors))
 
 
+# As safetensors calls them; a checkpoint has no others.
+_TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
 def shapes(folder: Path, kind: str) -> Named:
-    """Names and shapes of one kind of a checkpoint, on the meta device; no value is read."""
+    """Names, shapes and types of one kind of a checkpoint, on the meta device; no value is read."""
     if (folder / kind).is_dir():
         return shapes_of_parts(folder / kind)
+    found = {}
     with safe_open(folder / f"{kind}.safetensors", framework="pt") as file:
-        names = file.keys()
-        return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
+        for name in file.keys():  # noqa: SIM118 (no mapping)
+            part = file.get_slice(name)
+            found[name] = torch.empty(part.get_shape(), dtype=_TYPES[part.get_dtype()], device="meta")
+    return found
+
+
+@torch.no_grad()
+def not_finite(model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> str | None:
+    """The first parameter, moment or average with a value that is no number, of this rank's parts.
+
+    The device is waited for once. Buffers are left out: a mask of VAR's has infinities.
+    """
+    parameters = {name for name, _ in model.network.named_parameters(remove_duplicate=False)}
+    names: dict[torch.device, list[str]] = {}
+    finite: dict[torch.device, list[Tensor]] = {}
+    for kind, tensors in live(model, optimizer, ema):
+        for name, tensor in tensors.items():
+            part = local(tensor)
+            if part.is_floating_point() and (kind == "optimizer" or name in parameters):
+                names.setdefault(part.device, []).append(f"{name!r} of {kind}")
+                finite.setdefault(part.device, []).append(torch.isfinite(part).all())
+    for device, flags in finite.items():
+        good = torch.stack(flags).tolist()
+        if not all(good):
+            return names[device][good.index(False)]
+    return None
 
 
 @torch.no_grad()

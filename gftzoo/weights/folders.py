@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from gftzoo.checksums import CARD_FILE
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.weights.names import Entry, file_entry
 
-CARD_FILE = "card.json"
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # of diffusers and transformers
 # stem[.variant].safetensors, and both ways in which the index of shards is named
 _FILE = r"{stem}(?:\.(?P<a>\w+))?\.(?P<kind>safetensors|bin)(?P<index>\.index(?:\.(?P<b>\w+))?\.json)?"

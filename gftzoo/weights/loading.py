@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gftzoo.checksums import CARD_FILE
 from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import with_idle_slope
 from gftzoo.model import Model
@@ -13,7 +14,7 @@ from gftzoo.plugins import load_family
 from gftzoo.tokenizers import Tokenizer
 from gftzoo.weights.fetching import fetch
 from gftzoo.weights.fitting import completed, empty_network, load_weights
-from gftzoo.weights.folders import CARD_FILE, model_folder, own_weights
+from gftzoo.weights.folders import model_folder, own_weights
 from gftzoo.weights.names import Entry
 from gftzoo.weights.reading import fingerprint, read_tensors, safetensors_metadata
 from gftzoo.weights.saving import load_folder, read_card

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from gftzoo.checksums import verify
 from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
@@ -130,7 +131,8 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """A safetensors file; GftzooError if it is damaged."""
+    """A safetensors file; GftzooError if it is damaged, or not what the checkpoint that it is part of says."""
+    verify(path)
     try:
         return load_file(path)
     except Exception as error:  # a type that torch lacks, a length that overflows: many types of error

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gftzoo.atomic import written_whole
+from gftzoo.checksums import CARD_FILE, verify
 from gftzoo.documents import DocumentError, read_json
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
@@ -19,7 +20,7 @@ from gftzoo.parts import join_parts
 from gftzoo.plugins import load_family
 from gftzoo.printing import words
 from gftzoo.weights.fitting import check_fit, empty_network, load_weights
-from gftzoo.weights.folders import CARD_FILE, kinds_of, missing
+from gftzoo.weights.folders import kinds_of, missing
 from gftzoo.weights.names import Entry
 from gftzoo.weights.reading import read_safetensors, reason
 from gftzoo.zoo import ModelCard, validation_sentence
@@ -71,6 +72,7 @@ def read_card(folder: Path) -> tuple[ModelCard, dict[str, Any]]:
     path = folder / CARD_FILE
     if not path.is_file():
         raise GftzooError(f"{str(folder)!r} holds no gftzoo model (no {CARD_FILE}).")
+    verify(path)
     try:
         found = read_json(path)
     except DocumentError as error:
@@ -108,6 +110,7 @@ def _read_own(folder: Path, kind: Entry) -> Mapping[str, Tensor]:
     """The weights in a folder of gftzoo's, one file or the parts of several ranks."""
     if not (folder / kind).is_dir():
         return read_safetensors(folder / f"{kind}.safetensors")
+    verify(folder / kind)
     try:
         return join_parts(folder / kind)
     except Exception as error:  # damage shows in many types of error

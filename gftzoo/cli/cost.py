@@ -1,0 +1,73 @@
+"""What `gftzoo train --dry-run` shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+from gftzoo.cli.ranks import say
+
+if TYPE_CHECKING:
+    import torch
+
+    from gftzoo.engine import TrainConfig
+    from gftzoo.engine.estimate import Cost
+
+
+def show_cost(config: TrainConfig) -> None:
+    """Prints what the run would cost on a device, the time from a few steps that are taken, and its configuration."""
+    from gftzoo.engine import estimate
+    from gftzoo.engine.runner import choose_device
+    from gftzoo.engine.trial import seconds_per_step
+
+    device = choose_device(config.device)
+    cost = estimate.training_cost(config, device)
+    unknown = "not traceable"
+    activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
+    flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
+    needed, free = cost.total_bytes(device) / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
+    others = other_ways(config, device)  # before libraries take their part of this process's memory
+    seconds = seconds_per_step(config, device) if cost.fits(device) else None
+    reason = "not measured, the tokenizer is not here (-o tokenizer_path=...)" if cost.fits(device) else "does not fit"
+    lines = {
+        "parameters": f"{cost.parameters:,}",
+        "of which train": f"{cost.trained:,}",
+        "weights, gradients, optimizer, average": f"{cost.state_bytes / estimate.GIB:.3f} GiB",
+        "activations per micro-batch": activations,
+        "training FLOPs per image": flops,
+        "memory in all": f"{needed:.2f} GiB of {free:.1f} free",
+        "steps": f"{config.steps:,}",
+        "images": f"{config.steps * config.batch_size:,}",
+        "time per step": f"{seconds:.3g} s on {device}" if seconds else reason,
+        "time in all": f"{duration(seconds * config.steps)} and samples, checkpoints" if seconds else reason,
+    }
+    for name, value in lines.items():
+        say(f"{name:>40}  {value}")
+    for name, (other, cost, memory) in others.items():
+        taken = seconds_per_step(other, device, share=0.2) if cost.fits(device) else None
+        say(f"{name:>40}  {memory}, {f'{taken:.3g} s per step' if taken else 'time not measured'}")
+    say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def other_ways(config: TrainConfig, device: torch.device) -> dict[str, tuple[TrainConfig, Cost, str]]:
+    """The same batch where all trains, or factors of LoRA's, or the slope of the temperature alone, and its cost."""
+    from gftzoo.engine import estimate
+    from gftzoo.engine.adapting import in_way
+
+    found = {}
+    for way in ("all", "lora", "temperature"):
+        other = in_way(config, way)
+        if way != config.train and other is not None:
+            cost = estimate.training_cost(other, device)
+            memory = f"{cost.total_bytes(device) / estimate.GIB:.2f} GiB"
+            found[f"with train={way}"] = other, cost, f"{cost.trained:,} train, {memory}"
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

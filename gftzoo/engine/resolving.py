@@ -1,0 +1,177 @@
+"""How a recipe, the user's options and the data become the configuration of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from gftzoo.engine.adapting import adapter_recipe, check_adapter
+from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.options import CARD_OPTIONS, dotted
+from gftzoo.errors import UsageError, nearest
+from gftzoo.objectives import build_objective, find_objective
+from gftzoo.plugins import load_family
+from gftzoo.weights import own_weights, refuse_unknown
+from gftzoo.zoo import ModelCard, Recipe, catalogue, get_card, get_tokenizer_spec, validation_sentence
+
+if TYPE_CHECKING:
+    from gftzoo.data import Source
+
+DEMONSTRATION_STEPS = 10
+DEMONSTRATION_BATCH = 8
+DEMONSTRATION_GRID = (1, 2)  # a full-size network takes its time on a CPU
+
+
+def resolve(
+    model: str,
+    *,
+    objective: str = "gft",
+    data: str | None = None,
+    recipe: str | None = None,
+    steps: int | None = None,
+    horizon: int | None = None,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """The configuration of a new run.
+
+    Without `data` the family's demonstration data takes the place of the model's own: its tokenizer, resolution and
+    classes, for a short run at the model's full size (or the full recipe, if the model is made for that data).
+
+    Args:
+        model: a name of the catalogue.
+        objective: gft, conditional, or one that a plugin adds.
+        data: data source; None for the embedded one.
+        recipe: a recipe's name; None picks the one for the objective, from scratch or fine-tuning.
+        steps: overrides the recipe's.
+        horizon: steps over which learning rate and weight decay follow their curves; overrides the recipe's. None in
+            both is the number of steps.
+        weights: checkpoint name or file to start from.
+        options: parsed `-o` pairs.
+
+    Raises:
+        UsageError: unknown model, recipe, option or value.
+    """
+    options = dict(options or {})
+    if horizon is not None and options.setdefault("learning_rate.horizon", horizon) != horizon:
+        raise UsageError(f"--horizon {horizon} and -o learning_rate.horizon contradict each other; give one.")
+    card = get_card(model)
+    chosen = _recipe(card, objective, recipe, fine_tune=weights is not None or options.get("train", "all") != "all")
+    chosen = adapter_recipe(card, chosen, objective, options, named=recipe is not None)
+    demonstration = data is None and card.data is None
+    card, name, source = _meet_data(card, data)
+    card = _change_card(card, chosen, options, objective)
+    source.check(card)
+    fields = _fields(chosen, options, demonstration)
+    fields |= {"steps": steps} if steps is not None else {}
+    start = weights if weights is not None else (None if demonstration else chosen.init)
+    if start is not None and start not in card.checkpoints:
+        if weights is None:
+            raise UsageError(
+                f"this recipe of {model} starts from {start!r}, which is not published; "
+                "name weights with --weights PATH."
+            )
+        refuse_unknown(card, start)  # before anything is made
+        start = str(own_weights(Path(start), fields.get("entry")) or start)  # a run's newest file may change, not this
+    try:
+        config = TrainConfig(model=model, card=card, data=name, objective=objective, weights=start, **fields)
+    except ValidationError as error:
+        raise UsageError(validation_sentence(f"training {model}", error, TrainConfig)) from error
+    check_adapter(card, config.train, objective, start)
+    build_objective(objective, config.objective_options).check(load_family(card.family), start)
+    if config.learning_rate.horizon is not None:
+        return config
+    fixed = config.learning_rate.model_copy(update={"horizon": config.steps})  # a longer resume does not bend it
+    return config.model_copy(update={"learning_rate": fixed, "horizon_is_length": True})
+
+
+def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) -> Recipe:
+    if name is not None and name not in card.recipes:
+        known = ", ".join(card.recipes) or "none"
+        raise UsageError(f"{card.name} has no recipe {name!r}{nearest(name, card.recipes)}; it has: {known}.")
+    order = [f"{objective}-finetune", objective] if fine_tune else [objective, f"{objective}-finetune"]
+    usable = card.recipes if fine_tune or name else card.offered
+    found = [r for r in ([name] if name else order) if r in usable]
+    if found:
+        return card.recipes[found[0]]
+    # An objective without a recipe of its own trains like the plain model.
+    plain = card.recipes.get("conditional", Recipe(steps=100_000))
+    return plain.model_copy(update={"objective": objective, "objective_options": {}})
+
+
+def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Source]:
+    """The card fitted to the data (its classes; for the demonstration also its tokenizer and size), and the data."""
+    from gftzoo.data import open_source
+    from gftzoo.data.fingerprint import class_counts
+    from gftzoo.data.sources import full_name
+
+    if data is None and card.data is None:
+        card = _demonstration_card(card)
+    name = full_name(data if data is not None else str(card.data))
+    source = open_source(name, split="train")
+    if source.condition != card.condition:
+        raise UsageError(
+            f"{card.name} is conditioned on {card.condition} and data {name!r} offers {source.condition}; "
+            "`gftzoo info` shows what a model needs."
+        )
+    card = card.model_copy(update={"data": source.origin})  # which is also what the run is scored against
+    if card.condition == "text" or not source.class_names:  # a stream may not know its classes
+        return card, name, source
+    names = tuple(source.class_names)
+    counts = () if source.streamed else class_counts(source)
+    classes = {
+        "classes": len(names),
+        "class_names": names,
+        "empty_classes": tuple(index for index, count in enumerate(counts) if not count),
+    }
+    return card.model_copy(update=classes), name, source
+
+
+def _demonstration_card(card: ModelCard) -> ModelCard:
+    """The full-size card on the tokenizer, resolution, text encoder and data of its family's nano model."""
+    entry = catalogue().families.get(card.family)
+    if entry is None or entry.nano not in catalogue().models:
+        raise UsageError(f"{card.name} names no demonstration data; give --data SOURCE.")
+    nano = get_card(entry.nano)
+    small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "text_encoder", "sampler", "data")}
+    return card.model_copy(update=small)
+
+
+def _change_card(card: ModelCard, recipe: Recipe, options: Mapping[str, Any], objective: str) -> ModelCard:
+    """The card with the recipe's and the user's network options, and a temperature input if the objective needs it."""
+    network = {**card.network, **recipe.network, **dotted(options, "network")}
+    changes: dict[str, Any] = {"network": network, "temperature": find_objective(objective).temperature}
+    if "tokenizer" in options:
+        changes["tokenizer"] = get_tokenizer_spec(str(options["tokenizer"]))
+    changes |= {name: options[name] for name in ("resolution", "text_encoder") if name in options}
+    try:
+        changed = card.change(**changes)
+    except ValidationError as error:
+        raise UsageError(validation_sentence(f"model {card.name}", error, ModelCard)) from error
+    changed.network_options(load_family(changed.family).options().network)
+    down = changed.tokenizer.downsample
+    if changed.resolution < down or changed.resolution % down:
+        raise UsageError(
+            f"resolution {changed.resolution} is not a multiple of {down}, "
+            f"the downsampling of tokenizer {changed.tokenizer.id!r}."
+        )
+    return changed
+
+
+def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> dict[str, Any]:
+    shared = set(Recipe.model_fields) & set(TrainConfig.model_fields) - {"objective", "objective_options"}
+    fields = {name: getattr(recipe, name) for name in shared}
+    if demonstration:
+        fields |= {"steps": DEMONSTRATION_STEPS, "batch_size": DEMONSTRATION_BATCH, "accumulate": 1}
+        fields |= {"sample_grid": DEMONSTRATION_GRID}
+    plain = {k: v for k, v in options.items() if "." not in k and k not in CARD_OPTIONS}
+    rate = recipe.learning_rate.model_dump() | dotted(options, "learning_rate")
+    fields |= {
+        "learning_rate": rate,
+        "lora": dotted(options, "lora"),
+        "objective_options": {**recipe.objective_options, **dotted(options, "objective")},
+    }
+    return fields | plain

@@ -1,0 +1,96 @@
+"""A checkpoint taken up again: verified, compared with what is to be trained, and read into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from torch import Tensor, nn
+
+from gftzoo import checksums
+from gftzoo.adapters import adapter_of
+from gftzoo.checksums import DamagedError, advice
+from gftzoo.engine.ema import EMA
+from gftzoo.engine.parallel import any_rank
+from gftzoo.engine.tensors import Named, empty_optimizer, fill, live, not_finite, shapes
+from gftzoo.errors import GftzooError
+from gftzoo.model import Model
+from gftzoo.weights import check_fit, read_card
+from gftzoo.zoo import ModelCard
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for every parameter that it has moved
+IDENTITY = ("name", "family", "network", "tokenizer", "resolution", "condition", "classes", "temperature")
+
+
+def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: EMA | None) -> dict[str, Any]:
+    """Loads a checkpoint, however many ranks wrote it, into everything that trains; returns its state. For every rank.
+
+    Raises:
+        DamagedError: a file is not what was written, or not what a checkpoint holds; the newest sound one is named.
+        GftzooError: it belongs to another network.
+    """
+    problem = _problem(folder, model.card) if is_main_process() else None
+    if any_rank(problem is not None):
+        raise problem or GftzooError(f"the main process could not use {str(folder)!r}.")
+    try:
+        beside = model.network.state_dict() if adapter_of(model) else {}
+        check_fit(model.network, {**beside, **shapes(folder, "raw")}, str(folder))
+        saved = shapes(folder, "optimizer")
+        _check_moments(saved, model.network)
+        empty_optimizer(model.network, optimizer, saved)
+        for kind, tensors in live(model, optimizer, ema):
+            _check_types(kind, tensors, shapes(folder, kind))
+            fill(tensors, folder, kind)
+    except GftzooError:
+        raise
+    except Exception as error:  # damage shows in many types of error
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise _unusable(folder, why[-1]) from error
+    broken = not_finite(model, optimizer, ema)
+    if any_rank(broken is not None):
+        raise _unusable(folder, f"tensor {broken} holds what is no number" if broken else "another rank cannot read it")
+    return checksums.read_state(folder).model_dump()
+
+
+def _problem(folder: Path, card: ModelCard) -> GftzooError | None:
+    try:
+        checksums.verify(folder)
+        there, _ = read_card(folder)
+    except GftzooError as error:
+        return error
+    for field in IDENTITY:
+        if getattr(there, field) != getattr(card, field):
+            return _unusable(folder, f"its card has another {field} than the run's configuration")
+    return None
+
+
+def _unusable(folder: Path, why: str) -> DamagedError:
+    return DamagedError(f"{str(folder)!r} is damaged ({why}); {advice(folder)}.")
+
+
+def _check_moments(saved: Mapping[str, Tensor], network: nn.Module) -> None:
+    """ValueError where what was saved of the optimizer is not its state for the parameters of the network."""
+    shapes_of = {name: parameter.shape for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for full, tensor in saved.items():
+        name, _, key = full.rpartition("/")
+        if name not in shapes_of or key not in MOMENTS:
+            raise ValueError(f"the optimizer has {full!r}, which is none of AdamW's moments of this network")
+        if tensor.shape != (torch.Size() if key == "step" else shapes_of[name]):
+            raise ValueError(f"the optimizer's {full!r} has the shape {tuple(tensor.shape)}")
+    lacking = next((f"{full.rpartition('/')[0]}/{key}" for full in saved for key in MOMENTS
+                    if f"{full.rpartition('/')[0]}/{key}" not in saved), None)  # fmt: skip
+    if lacking or not saved:
+        raise ValueError(f"the optimizer lacks {lacking!r}" if lacking else "the optimizer has no state")
+
+
+def _check_types(kind: str, tensors: Named, saved: Mapping[str, Tensor]) -> None:
+    """ValueError for a tensor that is missing or of another type or shape than what trains."""
+    for name, tensor in tensors.items():
+        if name not in saved:
+            raise ValueError(f"{kind} lacks tensor {name!r}")
+        found = saved[name]
+        if found.dtype != tensor.dtype or found.shape != tensor.shape:
+            raise ValueError(f"tensor {name!r} of {kind} is {found.dtype} {tuple(found.shape)} and not {tensor.dtype}")

@@ -1,0 +1,84 @@
+"""When a run saves: every so many steps, at its end, and when it is asked to stop."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from gftzoo.engine import checkpoint
+from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.ema import EMA
+from gftzoo.engine.hooks import FiniteHook, smaller_rate
+from gftzoo.engine.parallel import any_rank
+from gftzoo.engine.provenance import Origin
+from gftzoo.engine.tensors import not_finite
+from gftzoo.engine.workers import STOPS
+from gftzoo.errors import GftzooError
+from gftzoo.model import Model
+
+
+class CheckpointHook(Hook):
+    """Saves every N steps, at the end, and when the process is asked to stop."""
+
+    priority = "LOW"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Path,
+        model: Model,
+        ema: EMA | None,
+        finite: FiniteHook,
+        origin: Origin,
+    ) -> None:
+        self.config, self.run, self.model, self.ema, self.finite = config, run, model, ema, finite
+        self.origin = origin
+        self.stopped_by: str | None = None
+
+    def before_train(self, runner: Any) -> None:
+        for number in STOPS if self.config.save_on_signal else ():
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stopped_by = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)  # a second one is not waited for
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        step = runner.iter + 1
+        stop = self.config.save_on_signal and any_rank(self.stopped_by is not None)
+        if step % self.config.checkpoint_every == 0 or step == self.config.steps or stop:
+            self.save(runner, step)
+        if stop:
+            runner.train_loop.stop_training = True
+
+    def save(self, runner: Any, step: int) -> None:
+        """Writes a checkpoint and removes what is older than the run keeps."""
+        self.finite.check()
+        wrapper = runner.optim_wrapper
+        self._refuse_not_finite(wrapper.optimizer, step)
+        state = {"step": step, "seed": self.config.seed, "scaler": wrapper.scaler.state_dict()}
+        if self.origin.made_of is not None:
+            state["made_of"] = self.origin.made_of.model_dump(mode="json")
+        sharded = self.config.sharded_checkpoints
+        checkpoint.write(self.run, self.model, wrapper.optimizer, self.ema, state, sharded)
+        if is_main_process():
+            checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
+
+    def _refuse_not_finite(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """GftzooError on every rank where a weight, an average or a moment is no number; what is older stays."""
+        broken = not_finite(self.model, optimizer, self.ema)
+        if any_rank(broken is not None):
+            raise GftzooError(
+                f"tensor {broken or 'of another rank'} holds what is no number after step {step}, which is not saved; "
+                f"{smaller_rate(self.config, self.run)}."
+            )
+
+    def after_train(self, runner: Any) -> None:
+        for number in STOPS if self.config.save_on_signal else ():
+            signal.signal(number, signal.SIG_DFL if number is signal.SIGTERM else signal.default_int_handler)
