@@ -13,6 +13,7 @@ from nano import NANO, nano_card, nano_conditions, nano_latents, nano_model
 from safetensors.torch import load_file, save_file
 from test_cli_runs import call
 from test_engine import SMALL, final, interrupted, same
+from test_engine_runs import resealed
 from torch import Tensor
 
 import gftzoo
@@ -216,6 +217,7 @@ def point_at(run: Path, base: str) -> None:
         found = json.loads(path.read_text())
         found["provenance"]["adapter"]["base"]["weights"] = base
         path.write_text(json.dumps(found))
+        resealed(path.parent)
 
 
 @pytest.mark.parametrize(
