@@ -207,6 +207,9 @@ def check_gftzoo(name: str, arguments: list[str]) -> None:
     weights = given.get("weights")
     if weights and cards and "/" not in weights and "." not in weights:
         assert weights in cards[0].checkpoints, f"{cards[0].name} has no checkpoint {weights!r}"
+    elif weights and cards:  # a file of the reader's, which has to be there
+        Path(weights).parent.mkdir(parents=True, exist_ok=True)
+        Path(weights).touch()
     if name == "train" and cards:
         check_training(given)
     if given.get("settings") and cards:

@@ -99,12 +99,12 @@ def samples(
             key, suffix = naming.split(member.name) if member.isreg() and not member.sparse else ("", "")
             if not key:
                 continue
-            if key != current:
+            if key != current or suffix in found:  # the same member again is of another sample, and none is lost
                 if found:
                     yield current, found
                 current, found = key, {}
             data = _data(archive, member) if suffix in useful and wanted() else None
-            found.setdefault(suffix, Piece(member.name, member.offset_data, member.size, data))
+            found[suffix] = Piece(member.name, member.offset_data, member.size, data)
             archive.members = []  # type: ignore[attr-defined]  # which would keep every header of the file
         if found:
             yield current, found

@@ -50,6 +50,8 @@ class HubSource(DecodingSource):
             names = getattr(table.features[labels[0]], "names", None)
             self.class_names, index = classes_of(name, found, names, f"column {labels[0]!r}")
             self.labels = [index[label] for label in table.select_columns(labels[:1])[:][labels[0]]]
+        elif nulls := table.data.column(self.condition_column).null_count:
+            self.left_out = [f"{nulls:,} pictures without a caption are taken with an empty one"]
         self.table = undecoded(table, self.image_column)
         self.conditions = table.select_columns([self.condition_column])  # without reading an image
         self.channels = 1 if self._all_grey() else 3
