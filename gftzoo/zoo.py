@@ -124,7 +124,8 @@ def get_card(name: str) -> ModelCard:
     """The card of a model; UsageError with the nearest name if there is none."""
     cards = catalogue().models
     if name not in cards and "/" in name:
-        raise UsageError(f"there is no run or folder {name!r}; `gftzoo list` shows the names of models.")
+        there = f"{name!r} is a path and" if Path(name).exists() else f"there is no run or folder {name!r}, which is"
+        raise UsageError(f"{there} no model's name; `gftzoo list` shows the names of models.")
     if name not in cards:
         raise UsageError(f"unknown model {name!r}{nearest(name, cards)}; `gftzoo list` shows all {len(cards)}.")
     return cards[name]

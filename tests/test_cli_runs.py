@@ -16,7 +16,7 @@ from PIL import Image
 
 import gftzoo
 from gftzoo.cli import main
-from gftzoo.cli.sample import wanted_conditions
+from gftzoo.cli.sample import classes_meant, wanted_conditions
 from gftzoo.engine import checkpoint
 
 
@@ -40,6 +40,11 @@ def gft_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("plain"), "--objective", "conditional")
+
+
+def test_sample_says_which_classes_are_meant() -> None:
+    assert classes_meant([1, 0, 1], ("3", "1")) == ", class 1 (1), 0 (3)"
+    assert classes_meant(list(range(9)), ()) == ", class 0, 1, 2, 3, 4, ..."
 
 
 def test_sample_writes_a_grid_a_folder_and_an_npz(gft_run: Path, tmp_path: Path) -> None:

@@ -216,6 +216,15 @@ def test_a_table_reads_no_file_outside_its_folder(tmp_path: Path) -> None:
     assert allowed.images([2, 3], 8, 1).unique().tolist() == [200]
 
 
+def test_pictures_without_a_caption_are_told_of(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    held = {"image": [{"bytes": png(value), "path": None} for value in (0, 40)], "caption": ["a", None]}
+    datasets.Dataset.from_dict(held, features=features).to_parquet(tmp_path / "x.parquet")
+    source = open_source(f"hf:{tmp_path / 'x.parquet'}")
+    assert [source.condition_of(row) for row in (0, 1)] == ["a", ""]
+    assert "1 pictures without a caption" in preflight(source, 8).sentence()
+
+
 Members = list[tuple[str, bytes]]
 
 
@@ -256,6 +265,11 @@ TARS: dict[str, tuple[Members, list[Any], list[int]]] = {
     ),
     "missing members": (
         [("0.png", png(0)), ("0.cls", b"0"), ("1.png", png(9)), ("2.cls", b"7"), ("3.png", png(40)), ("3.cls", b"1")],
+        [0, 1],
+        [0, 40],
+    ),
+    "the same members again": (
+        [("0.png", png(0)), ("0.cls", b"0"), ("0.png", png(40)), ("0.cls", b"1")],
         [0, 1],
         [0, 40],
     ),

@@ -6,10 +6,13 @@ Values tell what was read: the raw weights are RAW, their average is EMA.
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gftzoo.errors import GftzooError
-from gftzoo.weights import Tensors, check_fit, read_tensors
+from gftzoo.weights import Tensors, check_fit, load_weights, read_tensors
 
 SHAPES = {"pos": (2,), "blocks.0.proj.weight": (3, 2), "blocks.0.proj.bias": (3,), "net_in.weight": (2, 2)}
 RAW, EMA = 1.0, 2.0
@@ -77,6 +80,8 @@ ONE = {
     "no average": {"model": raw, "ema": None},
     "an empty average": {"model": raw, "ema": {}, "ema_config": {"decay": 0.9}},
     "mmengine": {"meta": {"iter": 3}, "state_dict": raw, "message_hub": {"loss": HistoryBuffer([1.0], [1])}},
+    "dates": {"model": raw, "start": datetime(2024, 1, 1), "took": timedelta(hours=1)},
+    "letters of ema": {"model": raw, "schema": {"table": torch.ones(3)}},
     "one by half": {"model": {name: tensor.half() for name, tensor in raw.items()}},
 }  # fmt: skip
 BOTH = {
@@ -104,6 +109,7 @@ BOTH = {
             "model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": counter,
         }
     },
+    "meta of others": {"meta": {"lr": 3}, "state_dict": raw, "ema_state_dict": ema},
     "averaged model": {"model": raw, "ema_model": {"n_averaged": counter, **weights(EMA, "module.")}},
     "mmengine's hook": {
         "meta": {"iter": 3}, "state_dict": ema, "ema_state_dict": {**weights(RAW, "module."), "steps": counter},
@@ -118,7 +124,10 @@ REFUSED: dict[str, tuple[Layout, str]] = {
     "flat": ({**raw, **weights(EMA, "ema_generator.")}, "has 'ema_generator', which may be"),
     "two": ({"model": raw, "net": ema}, "holds raw weights more than once, as 'model', 'net'"),
     "two averages": ({"ema": ema, "ema_model": ema}, "holds EMA weights more than once, as 'ema', 'ema_model'"),
-    "unknown": ({"generator": raw, "discriminator": ema}, "holds 'generator', 'discriminator', and none of these is"),
+    "unknown": ({"generator": raw, "discriminator": ema}, "holds 'generator', 'discriminator', and no state dict"),
+    "not flat": ({"params": {"blocks": {"0": {"w": torch.ones(2)}}}}, "holds 'params', and no state dict"),
+    "avg": ({"model": raw, "model_avg": ema}, r"has 'model_avg', which may be.*--entry raw takes 'model'"),
+    "in one word": ({"model": raw, "unetema": ema}, r"has 'unetema', which may be.*--entry raw takes 'model'"),
     "nothing": ({"epoch": 3, "model": {"lr": 1.0}}, "holds no tensors"),
     "collision": ({**raw, **weights(EMA, "module.")}, r"holds tensor '\w.*' twice"),
 }
@@ -160,6 +169,36 @@ def test_what_is_not_understood_is_refused_with_its_names(tmp_path: Path, name: 
 def test_a_file_with_one_state_dict_is_what_its_name_says(tmp_path: Path, name: str, entry: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     assert read_tensors(written(tmp_path, raw, name)).entry == entry
+    if not name.endswith(".safetensors"):
+        told = read_tensors(written(tmp_path, {"state_dict": raw}, name)).entry
+        assert told == ("raw" if entry == "bare" else entry)
+
+
+def test_raw_weights_are_not_promised_where_there_are_none(tmp_path: Path) -> None:
+    path = written(tmp_path, {"unet": raw, "ema_unet": ema})
+    for entry in (None, "raw"):
+        with pytest.raises(GftzooError, match=r"has 'ema_unet', which may be.*holds 'unet', 'ema_unet'"):
+            read_tensors(path, entry)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("odd", "match"), [("sparse", "layout torch.sparse_coo"), ("meta", "no numbers")])
+def test_tensors_of_other_kinds_are_refused_by_name(odd: str, match: str) -> None:
+    network = nn.Linear(2, 2)
+    tensors = network.state_dict()
+    tensors["weight"] = tensors["weight"].to_sparse() if odd == "sparse" else tensors["weight"].to("meta")
+    with pytest.raises(GftzooError, match=rf"tensor 'weight' has .*{match}"):
+        load_weights(network, tensors, "x.pt")
+
+
+def test_a_callback_as_a_key_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stable Diffusion's first files have the class of a callback that is not installed here."""
+    module = ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": module.__name__})  # type: ignore[attr-defined]
+    with monkeypatch.context() as installed:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks", module.__name__):
+            installed.setitem(sys.modules, name, module)
+        path = written(tmp_path, {"state_dict": raw, "callbacks": {module.ModelCheckpoint: {"best": "x"}}})
+    assert value_of(read_tensors(path)) == RAW
 
 
 def test_names_of_the_network_are_no_wrappers(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def sample_command(model: str, out: Path, **options: Any) -> None:
     conditions = wanted_conditions(loaded, options)
     guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
     write_images(loaded, conditions, guidance, out, options["seed"], options["batch_size"], settings)
-    say(f"{len(conditions)} images of {loaded.card.name} ({loaded.weights_in_words}) in {out}", err=True)
+    shown = classes_meant(conditions, loaded.card.class_names) if options["classes"] is not None else ""
+    say(f"{len(conditions)} images of {loaded.card.name}{shown} ({loaded.weights_in_words}) in {out}", err=True)
     if loaded.baked_beta is not None and options["cfg"] not in (None, 1.0):
         say(f"CFG {options['cfg']:g} was guidance on top of the beta that is folded in.", err=True)
 
@@ -124,6 +125,13 @@ def wanted_conditions(model: Model, options: dict[str, Any]) -> list[int | str]:
             given = [model.card.class_index(name) for name in class_words(options["classes"], model.card.class_names)]
     count = options["count"] or max(len(given), 8)
     return [given[i % len(given)] for i in range(count)]
+
+
+def classes_meant(conditions: Sequence[int | str], names: Sequence[str]) -> str:
+    """The classes of some images by index and name, since both may be numbers."""
+    indices = [int(index) for index in dict.fromkeys(conditions)]
+    words = [f"{index} ({plain(names[index], 60)})" if names else str(index) for index in indices[:5]]
+    return f", class {', '.join(words)}{', ...' if len(indices) > 5 else ''}"
 
 
 def class_words(text: str, names: Sequence[str]) -> list[str]:

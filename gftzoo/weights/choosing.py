@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.weights.containers import Held, Kind, search
+from gftzoo.weights.containers import Held, Kind, meaning_of, search
 from gftzoo.weights.names import Entry, file_entry, folder_entry, role
 from gftzoo.weights.plain import holds_tensors
 
@@ -56,7 +56,7 @@ def choose(path: Path, file: Mapping[Any, Any], entry: Entry | None, expected: C
         raise GftzooError(_nothing(path, file))
     averages = [each for each in held if each.kind == "ema"]
     others = [each for each in held if each.kind != "ema"]
-    if entry != "raw" and found.suspects and not averages:
+    if found.suspects and not averages and (entry != "raw" or not held):
         raise GftzooError(_not_understood(path, file, found.suspects, others))
     if entry == "ema" or (entry is None and averages):
         chosen = _only(path, averages, "ema", others)
@@ -67,8 +67,12 @@ def choose(path: Path, file: Mapping[Any, Any], entry: Entry | None, expected: C
 
 
 def _told_by_name(path: Path, held: Held) -> Held:
-    """The only state dict of a file, as what the file's or its folder's name says where the file itself does not."""
-    told = file_entry(path.stem) or folder_entry(path.parent.name) if held.kind == "bare" else None
+    """The only state dict of a file, as what the file's or its folder's name says where the file itself does not.
+
+    A `state_dict` or `model` without an average beside it says nothing: Stable Diffusion's `-emaonly.ckpt` has one.
+    """
+    silent = held.kind != "ema" and all(meaning_of(name) == "plain" for name in held.where)
+    told = file_entry(path.stem) or folder_entry(path.parent.name) if silent else None
     return replace(held, kind=told) if told else held
 
 
@@ -101,8 +105,8 @@ def _nothing(path: Path, file: Mapping[Any, Any]) -> str:
     if not holds_tensors(file):
         return f"{str(path)!r} holds no tensors; it is not a checkpoint."
     return (
-        f"{str(path)!r} holds {listed(list(file))}, and none of these is a name under which weights are looked for "
-        "(model, state_dict, module, params, ema, ...); save the state dict alone, or under one of these."
+        f"{str(path)!r} holds {listed(list(file))}, and no state dict, of names with a tensor each, where weights are "
+        "looked for (model, state_dict, module, params, ema, ...); save it alone, or under one of these names."
     )
 
 

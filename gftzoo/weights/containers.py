@@ -153,11 +153,14 @@ def search(file: Mapping[Any, Any], expected: Collection[str] = ()) -> Search:
 
 
 def _by_mmengine(file: Mapping[Any, Any]) -> bool:
-    """Whether mmengine's EMAHook wrote the file: it saves the average as `state_dict` and raw as `ema_state_dict`."""
+    """Whether mmengine's EMAHook wrote the file: it saves the average as `state_dict` and raw as `ema_state_dict`.
+
+    Its `meta` alone says nothing: others who keep one mean what they write.
+    """
     raw = file.get("ema_state_dict")
     if not isinstance(raw, Mapping) or not isinstance(file.get("state_dict"), Mapping):
         return False
-    return "meta" in file or "steps" in raw
+    return "meta" in file and ("steps" in raw or "message_hub" in file)
 
 
 def inside(kind: Kind, meaning: str) -> Kind:

@@ -45,6 +45,10 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     """
     check_fit(network, tensors, where)
     own = network.state_dict()
+    odd = next((key for key, value in tensors.items() if value.layout != torch.strided or value.is_meta), None)
+    if odd is not None:
+        how = "no numbers (a meta tensor)" if tensors[odd].is_meta else f"the layout {tensors[odd].layout}"
+        raise GftzooError(f"{where} does not fit this model: tensor {odd!r} has {how}; save it as a plain tensor.")
     kind = next((key for key in own if _kind(own[key]) != _kind(tensors[key])), None)
     if kind is not None:
         raise GftzooError(

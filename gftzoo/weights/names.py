@@ -14,6 +14,7 @@ ONLINE = {"online", "online_model", "model_online"}  # ema_pytorch keeps raw wei
 HOLDERS = {"trainer", "var_wo_ddp"}  # VAR's training checkpoints: trainer.var_wo_ddp
 AVERAGES = {"ema", "shadow", "swa", "polyak", "averaged", "average"}
 UNDERSTOOD = {"ema", "shadow"}
+NO_AVERAGES = {"schema", "cinema", "email"}  # words with the letters of ema at an end
 # torch.compile, FSDP and activation checkpointing write these at any depth.
 INSIDE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 COUNTERS = {
@@ -39,6 +40,8 @@ def role(name: str) -> Role | None:
         return "raw"
     if name in HOLDERS or (found and set(found) <= WORDS):
         return "plain"
+    if "avg" in found and set(found) <= {*WORDS, "avg"}:  # and not an optimizer's exp_avg
+        return "suspect"
     if not any(_averaged(word) for word in found):
         return None
     others = [word for word in found if word not in UNDERSTOOD]
@@ -46,8 +49,8 @@ def role(name: str) -> Role | None:
 
 
 def _averaged(word: str) -> bool:
-    joined = word.startswith("ema") and word[3:] in WORDS, word.endswith("ema") and word[:-3] in WORDS
-    return word in AVERAGES or any(joined)
+    joined = word.startswith("ema") or word.endswith("ema")
+    return word in AVERAGES or (joined and word not in NO_AVERAGES)
 
 
 def file_entry(name: str) -> Entry | None:

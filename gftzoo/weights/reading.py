@@ -43,6 +43,8 @@ INERT = (
     *(f"{module}.{kind}{system}Path" for module in ("pathlib", "pathlib._local") for kind in ("", "Pure")
       for system in ("Posix", "Windows")),
     "mmengine.logging.history_buffer.HistoryBuffer",
+    "datetime.datetime", "datetime.date", "datetime.timedelta",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",  # a key in Stable Diffusion's first files
 )  # fmt: skip
 
 
