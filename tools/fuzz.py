@@ -20,6 +20,8 @@ TARGETS = {
     "jsonl": "fuzzing.texts:LinesTarget",
     "tar": "fuzzing.texts:TarTarget",
     "registry": "fuzzing.registries:RegistryTarget",
+    "config": "fuzzing.runs:ConfigTarget",
+    "state": "fuzzing.runs:StateTarget",
     "safetensors": "fuzzing.weights:SafetensorsTarget",
     "torch": "fuzzing.weights:TorchTarget",
     "card": "fuzzing.weights:CardTarget",

@@ -5,7 +5,8 @@
 
 A nano run is killed again and again and resumed each time, until it is done; its weights, average, optimizer state and
 losses must then be those of a run that was left alone, to the bit. It saves after every step, so that many kills hit a
-save. Then the same run gets a small tmpfs, which must end it with one sentence and leave it resumable.
+save. A byte is then flipped in each file of its last checkpoint, again and again, which must be found every time. Then
+the same run gets a small tmpfs, which must end it with one sentence and leave it resumable.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from gftzoo import checksums
 from gftzoo.cli import main as gftzoo
 from gftzoo.engine import checkpoint
 
@@ -125,6 +127,23 @@ def kill_often(model: str, steps: int, kills: int, folder: Path, seed: int) -> l
     return rows
 
 
+def flip_bytes(run: Path, times: int, seed: int) -> int:
+    """The number of flipped bytes that were found; AssertionError for the first that was not."""
+    places, found = random.Random(seed), 0  # noqa: S311
+    newest = checkpoint.newest(run)
+    assert newest is not None and checksums.sound(newest), "the last checkpoint is not sound"
+    for path in sorted(path for path in newest.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for _ in range(times):
+            place, bit = places.randrange(len(content)), 1 << places.randrange(8)
+            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            assert not checksums.sound(newest), f"byte {place} of {path} was flipped, and nothing found it"
+            found += 1
+        path.write_bytes(content)
+    assert checksums.sound(newest)
+    return found
+
+
 @contextmanager
 def small_disk(megabytes: float) -> Iterator[Path]:
     """A tmpfs of that size; CalledProcessError where mounting is not allowed."""
@@ -181,6 +200,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="dit-nano")
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--flips", type=int, default=50, help="bytes flipped in each file of a checkpoint")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--out", type=Path, help="CSV of the kills")
@@ -193,6 +213,8 @@ def main() -> int:
     if arguments.kills:
         rows = kill_often(arguments.model, arguments.steps, arguments.kills, folder, arguments.seed)
         assert same(folder / "killed", folder / "unbroken"), "the killed run is not the unbroken one"
+        flips = flip_bytes(folder / "killed", arguments.flips, arguments.seed)
+        print(f"{flips} bytes flipped in the files of its last checkpoint: all found.")
         saves = sum(bool(row["during_a_save"]) for row in rows)
         print(f"{len(rows)} kills, {saves} of them during a save: none lost the run, and all is equal to the bit.")
         if arguments.out:

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gftzoo.atomic import written_whole
+from gftzoo.documents import VALUE, parse_json
 from gftzoo.engine.config import TrainConfig
+from gftzoo.errors import GftzooError
 
 GIB = 2**30
 METRICS = "metrics.jsonl"
@@ -49,8 +51,8 @@ def forget_after(metrics: Path, step: int) -> None:
 
 def _upto(line: str, step: int) -> bool:
     try:
-        return int(json.loads(line)["step"]) <= step
-    except (ValueError, KeyError, TypeError):
+        return int(parse_json(line, METRICS, VALUE)["step"]) <= step
+    except (GftzooError, ValueError, KeyError, TypeError, OverflowError):
         return False
 
 
