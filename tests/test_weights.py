@@ -170,7 +170,8 @@ def test_an_average_stays_one(tmp_path: Path) -> None:
     for folder in ("saved", "exported"):
         assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["card.json", "ema.safetensors"]
         assert gftzoo.load(tmp_path / folder).provenance["entry"] == "ema"
-        assert import_model(model.card, locate(model.card, tmp_path / folder).path).provenance["entry"] == "ema"
+        again = import_model(model.card, locate(model.card, tmp_path / folder).path).provenance
+        assert again["entry"] == "ema" and again["imported_from"]["sha256"] == imported.provenance["sha256"]
     with pytest.raises(UsageError, match=r"holds no raw\.safetensors; it has --entry ema"):
         gftzoo.load(tmp_path / "saved", entry="raw")
     with pytest.raises(UsageError, match="holds 'ema' weights already"):

@@ -174,6 +174,13 @@ def test_a_file_with_one_state_dict_is_what_its_name_says(tmp_path: Path, name: 
         assert told == ("raw" if entry == "bare" else entry)
 
 
+def test_a_file_beside_one_without_average_is_the_average(tmp_path: Path) -> None:
+    written(tmp_path, raw, "unet.non_ema.safetensors")
+    path = written(tmp_path, ema, "unet.safetensors")
+    assert value_of(read_tensors(path, "ema")) == EMA and read_tensors(path).entry == "ema"
+    assert read_tensors(tmp_path / "unet.non_ema.safetensors").entry == "raw"
+
+
 def test_raw_weights_are_not_promised_where_there_are_none(tmp_path: Path) -> None:
     path = written(tmp_path, {"unet": raw, "ema_unet": ema})
     for entry in (None, "raw"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,8 +73,13 @@ def _told_by_name(path: Path, held: Held) -> Held:
     A `state_dict` or `model` without an average beside it says nothing: Stable Diffusion's `-emaonly.ckpt` has one.
     """
     silent = held.kind != "ema" and all(meaning_of(name) == "plain" for name in held.where)
-    told = file_entry(path.stem) or folder_entry(path.parent.name) if silent else None
+    told = (file_entry(path.stem) or folder_entry(path.parent.name) or _beside_raw(path)) if silent else None
     return replace(held, kind=told) if told else held
+
+
+def _beside_raw(path: Path) -> Entry | None:
+    """`ema` for a file with one called `non_ema` beside it, as Stable Diffusion's folders have."""
+    return "ema" if any(path.parent.glob(f"{glob.escape(path.name.partition('.')[0])}.non_ema.*")) else None
 
 
 def _outside_averages(held: Sequence[Held]) -> Sequence[Held]:

@@ -141,11 +141,18 @@ def import_model(
     fitted = family.import_weights(card, completed(network, found))
     load_weights(network, with_idle_slope(network, fitted), str(path))
     kind = located.entry if located and located.entry and found.entry == "bare" else found.entry
-    provenance = read_card(path.parent)[1] if _is_own(path) else {}
+    provenance = _own_provenance(path) if _is_own(path) else {}
     provenance |= {"weights": path.name, "sha256": fingerprint(path), "entry": kind, "container": found.container}
     if located and located.objective:
         provenance["objective"] = located.objective
     return Model(card, network, tokenizer, family, provenance)
+
+
+def _own_provenance(path: Path) -> dict[str, Any]:
+    """What the card beside a file of gftzoo's says; the file that it was imported from keeps its name and hash."""
+    provenance = read_card(path.parent)[1]
+    before = {key: provenance.pop(key) for key in ("weights", "sha256", "container") if key in provenance}
+    return {"imported_from": before, **provenance} if before else provenance
 
 
 def load(
