@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gftzoo.discovery import hide_malformed
+from gftzoo.plugins.discovery import hide_malformed
 
 __version__ = "0.1.0"
 
@@ -17,18 +17,18 @@ _HOME = {
     "Model": "gftzoo.model",
     "ModelCard": "gftzoo.zoo",
     "get_card": "gftzoo.zoo",
-    "hookimpl": "gftzoo.hookspecs",
+    "hookimpl": "gftzoo.contract.hookspecs",
     "list_models": "gftzoo.zoo",
-    "load": "gftzoo.weights",
+    "load": "gftzoo.loading",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (names are resolved lazily below)
 
 if TYPE_CHECKING:
+    from gftzoo.catalogue.cards import ModelCard as ModelCard
+    from gftzoo.contract.hookspecs import hookimpl as hookimpl
     from gftzoo.errors import GftzooError as GftzooError
-    from gftzoo.hookspecs import hookimpl as hookimpl
+    from gftzoo.loading import load as load
     from gftzoo.model import Model as Model
-    from gftzoo.weights import load as load
-    from gftzoo.zoo import ModelCard as ModelCard
     from gftzoo.zoo import get_card as get_card
     from gftzoo.zoo import list_models as list_models
 

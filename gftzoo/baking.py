@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from gftzoo.adapters import merged, tensors_sha256
+from gftzoo.catalogue.cards import Schedule
+from gftzoo.contract.guidance import Temperature
+from gftzoo.contract.model import Model
 from gftzoo.errors import PluginError, UsageError
-from gftzoo.guidance import Temperature
-from gftzoo.model import Model
-from gftzoo.zoo import Schedule
+from gftzoo.weights.fitting import check_fit
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 NOTE = (
     "One unguided pass draws what the model drew at this beta. Its unconditional prediction is no longer needed, and "
@@ -19,7 +23,7 @@ NOTE = (
 )
 
 
-def bake(model: Model, beta: float, schedule: Schedule | None = None) -> Model:
+def bake(model: AnyModel, beta: float, schedule: Schedule | None = None) -> AnyModel:
     """The plain model that predicts what `model` predicts at `beta`; `model` stays as it is.
 
     Args:
@@ -50,12 +54,10 @@ def bake(model: Model, beta: float, schedule: Schedule | None = None) -> Model:
     network = family.build_network(plain)
     _load(network, family.fold_temperature(model, beta), family.name)
     network.to(model.device).train(model.network.training)
-    return Model(plain, network, model.tokenizer, family, _provenance(model, beta), model.placed)
+    return replace(model, card=plain, network=network, provenance=_provenance(model, beta))  # type: ignore[type-var]
 
 
 def _load(network: nn.Module, tensors: Mapping[str, Tensor], family: str) -> None:
-    from gftzoo.weights import check_fit
-
     try:
         check_fit(network, tensors, "what `fold_temperature` returns")
     except Exception as error:

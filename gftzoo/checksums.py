@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from gftzoo.catalogue.cards import Frozen, validation_sentence
 from gftzoo.documents import DocumentError, parse_json, read_text
 from gftzoo.errors import GftzooError
-from gftzoo.zoo import Frozen, validation_sentence
 
 STATE_FILE = "state.json"
 CARD_FILE = "card.json"

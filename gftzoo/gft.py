@@ -14,11 +14,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from gftzoo.family import Problem
+from gftzoo.contract.model import Model
+from gftzoo.contract.objective import Forwards, Objective, ObjectiveOptions
+from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Affine, Prediction, each, plain, without_slope
-from gftzoo.model import Model
-from gftzoo.objective import Forwards, Objective, ObjectiveOptions
 
 
 class GFTOptions(ObjectiveOptions):

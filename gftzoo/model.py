@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from gftzoo.adapters import merged
+from gftzoo.baking import bake
+from gftzoo.catalogue.cards import ModelCard, Schedule
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
-from gftzoo.family import Family
+from gftzoo.families.family import Family
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
-from gftzoo.plugins import load_family
-from gftzoo.tokenizers import Tokenizer
-from gftzoo.zoo import ModelCard, Schedule
+from gftzoo.objectives import build_objective
+from gftzoo.sampling import image_seeds, sample_batches
+from gftzoo.weights.saving import save_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,8 +172,6 @@ class Model:
             seed: image i is a function of (seed, i).
             settings: of the family's sampler, see `gftzoo info MODEL`.
         """
-        from gftzoo.sampling import image_seeds, sample_batches
-
         guidance = self.guidance(beta, cfg, schedule)
         seeds = image_seeds(seed, range(len(conditions)))
         return torch.cat(list(sample_batches(self, conditions, guidance, seeds, batch_size, **settings)))
@@ -177,8 +180,6 @@ class Model:
         self, latents: Tensor, conditions: Sequence[int | str] | Tensor, objective: str = "gft", seed: int = 0
     ) -> Tensor:
         """The scalar training loss of a batch of latents, differentiable; randomness is a function of `seed`."""
-        from gftzoo.objectives import build_objective
-
         condition = conditions if isinstance(conditions, Tensor) else self.encode_condition(conditions)
         generator = SampleGenerator.for_samples("loss", seed, range(len(latents)), self.device)
         problem = self.family.draw_problem(self, latents.to(self.device), generator)
@@ -189,8 +190,6 @@ class Model:
 
         UsageError where that cannot be: a ramp over the sampling, a slope with blocks of its own (docs/temperature.md).
         """
-        from gftzoo.baking import bake
-
         return bake(self, beta, schedule)
 
     def save(self, folder: str | Path) -> None:
@@ -200,7 +199,4 @@ class Model:
         provenance says what they started from. Raises GftzooError where the folder cannot be written, and UsageError
         where it holds the other of raw and averaged weights.
         """
-        from gftzoo.adapters import merged
-        from gftzoo.weights import save_model
-
         save_model(merged(self), folder)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import GftzooError
 from gftzoo.generator import seed_for
-from gftzoo.guidance import Guidance
 
 if TYPE_CHECKING:
-    from gftzoo.model import Model
+    from gftzoo.contract.model import Model
 
 
 def image_seeds(seed: int, positions: Sequence[int] | range) -> list[int]:

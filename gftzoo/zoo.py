@@ -1,104 +1,46 @@
-"""The catalogue: model cards read from `registry.yaml`, looked up by name, pattern or family. No torch here."""
+"""The models there are, the zoo's own and those of installed plugins, looked up by name, pattern or family.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from gftzoo.cards import (
-    Checkpoint,
-    FamilyEntry,
-    Frozen,
-    LearningRate,
+from gftzoo.catalogue.cards import (
     ModelCard,
-    Options,
-    Recipe,
     Registry,
-    Schedule,
-    Score,
     TokenizerSpec,
-    validation_sentence,
 )
-from gftzoo.documents import DocumentError, read_yaml
+from gftzoo.catalogue.registry import read_registry, zoo_registry
 from gftzoo.errors import GftzooError, UsageError, nearest
-from gftzoo.printing import plain
-
-__all__ = [
-    "Checkpoint",
-    "FamilyEntry",
-    "Frozen",
-    "LearningRate",
-    "ModelCard",
-    "Options",
-    "Recipe",
-    "Registry",
-    "Schedule",
-    "Score",
-    "TokenizerSpec",
-    "catalogue",
-    "get_card",
-    "get_tokenizer_spec",
-    "list_models",
-    "natural_key",
-    "read_registry",
-    "validation_sentence",
-    "zoo_registry",
-]
+from gftzoo.plugins.discovery import (
+    FAMILIES,
+    active,
+)
+from gftzoo.plugins.guard import attempt
 
 
-def read_registry(path: Path, known: Registry | None = None) -> Registry:
-    """A registry file, validated; tokenizer names resolve within the file, then in `known`.
+def plugin_registries() -> Iterator[Registry]:
+    """The valid catalogues that active plugins ship."""
 
-    Raises GftzooError that names the file and the first fault.
-    """
-    try:
-        raw = read_yaml(path) or {}
-        if not isinstance(raw, dict):
-            raise ValueError("the top level must be a mapping with families, tokenizers and models")
-        tokenizers = {k: {"id": k, **v} for k, v in (raw.get("tokenizers") or {}).items()}
-        specs = {**(known.tokenizers if known else {}), **tokenizers}
-        models = {k: _resolve(k, v, specs) for k, v in (raw.get("models") or {}).items()}
-        return Registry.model_validate({**raw, "tokenizers": tokenizers, "models": models})
-    except ValidationError as error:
-        raise GftzooError(validation_sentence(str(path), error)) from error
-    except DocumentError as error:
-        raise GftzooError(f"{path} is not a valid registry: {error.cause}.") from error
-    except (ValueError, AttributeError, TypeError) as error:
-        raise GftzooError(f"{path} is not a valid registry: {plain(error).rstrip('.')}.") from error
-
-
-def _resolve(name: str, card: Any, tokenizers: Mapping[str, Any]) -> dict[str, Any]:
-    tokenizer = card.get("tokenizer")
-    if isinstance(tokenizer, str):
-        if tokenizer not in tokenizers:
-            raise ValueError(f"model {name!r} names an unknown tokenizer {tokenizer!r}")
-        tokenizer = tokenizers[tokenizer]
-    return {"name": name, **card, "tokenizer": tokenizer}
-
-
-@cache
-def zoo_registry() -> Registry:
-    """The zoo's own catalogue, from the wheel or, in a checkout, from the repository root."""
-    here = Path(__file__).parent
-    inside = here / "registry.yaml"
-    return read_registry(inside if inside.is_file() else here.parent / "registry.yaml")
-
-
-def natural_key(name: str) -> list[Any]:
-    """Sorts dit-s-2 before dit-s-10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    for plugin in active(FAMILIES):
+        path = plugin.registry_path
+        if path is not None:
+            try:
+                yield attempt(partial(read_registry, path, zoo_registry()))
+            except GftzooError:
+                continue  # named, with its reason, by `gftzoo plugins`
 
 
 @cache
 def catalogue() -> Registry:
     """The zoo's catalogue and those that installed plugins ship; a broken one is left out (see `gftzoo plugins`)."""
-    from gftzoo.plugins import plugin_registries
 
     merged = zoo_registry()
     for registry in plugin_registries():
@@ -108,6 +50,11 @@ def catalogue() -> Registry:
             models={**registry.models, **merged.models},
         )
     return merged
+
+
+def natural_key(name: str) -> list[Any]:
+    """Sorts dit-s-2 before dit-s-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def list_models(pattern: str = "*", family: str | None = None) -> list[ModelCard]:

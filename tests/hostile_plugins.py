@@ -8,7 +8,7 @@ from typing import Any
 
 from plugin_site import SAMPLER, Site, source
 
-from gftzoo import plugins
+from gftzoo.plugins.discovery import COMMANDS, FAMILIES, OBJECTIVES, SOURCES, WRAPPERS
 
 MARKUP = "[/usr/lib/x.so] [bold red]\\x1b[31mred\\x07 \\u202egnp"
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -16,14 +16,14 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 CARD = "{family: acme, parameters: 5, resolution: 8, tokenizer: pixels}"
 WRAPPER = """
-from gftzoo.hookspecs import hookimpl
+from gftzoo.contract.hookspecs import hookimpl
 class Family:
     {0}
     @hookimpl(wrapper=True)
     def loss_term(self):
         return (yield)
 """
-FAMILIES: dict[str, dict[str, Any]] = {
+HOSTILE: dict[str, dict[str, Any]] = {
     "raises": {"code": f"raise RuntimeError('{MARKUP}')"},
     "exits": {"code": "import sys; sys.exit(4)"},
     "interrupts": {"code": "raise KeyboardInterrupt"},
@@ -62,19 +62,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "markup-entry": {"code": source(), "family": "[/b]\x1b[31mevil"},
 }
 OTHERS: dict[str, dict[str, Any]] = {
-    "wrap-contract": {"code": WRAPPER.format("contract_version = None"), "group": plugins.WRAPPERS},
-    "wrap-dir": {"code": WRAPPER.format("def __dir__(self): raise KeyboardInterrupt"), "group": plugins.WRAPPERS},
-    "wrap-init": {"code": WRAPPER.format("def __init__(self): raise SystemExit(0)"), "group": plugins.WRAPPERS},
-    "wrap-require": {"code": WRAPPER.format(""), "requires": "((", "group": plugins.WRAPPERS},
-    "wrap-takes": {"code": source(), "group": plugins.WRAPPERS},
-    "wrap-plain": {"code": WRAPPER.format("").replace("(yield)", "1"), "group": plugins.WRAPPERS},
+    "wrap-contract": {"code": WRAPPER.format("contract_version = None"), "group": WRAPPERS},
+    "wrap-dir": {"code": WRAPPER.format("def __dir__(self): raise KeyboardInterrupt"), "group": WRAPPERS},
+    "wrap-init": {"code": WRAPPER.format("def __init__(self): raise SystemExit(0)"), "group": WRAPPERS},
+    "wrap-require": {"code": WRAPPER.format(""), "requires": "((", "group": WRAPPERS},
+    "wrap-takes": {"code": source(), "group": WRAPPERS},
+    "wrap-plain": {"code": WRAPPER.format("").replace("(yield)", "1"), "group": WRAPPERS},
     "objective": {
         "code": "class M(type):\n    def __getattribute__(cls, name): raise SystemExit(0)\n"
         "class Family(metaclass=M): ...",
-        "group": plugins.OBJECTIVES,
+        "group": OBJECTIVES,
     },
-    "source": {"code": "raise KeyboardInterrupt", "group": plugins.SOURCES},
-    "command": {"code": "import os; os.kill(1, 'x')", "group": plugins.COMMANDS},
+    "source": {"code": "raise KeyboardInterrupt", "group": SOURCES},
+    "command": {"code": "import os; os.kill(1, 'x')", "group": COMMANDS},
 }
 # Those that only make a noise, or can do no harm: they are used.
 SOUND: dict[str, dict[str, Any]] = {
@@ -82,9 +82,9 @@ SOUND: dict[str, dict[str, Any]] = {
         "code": "import os, sys\nprint('[/x] noise')\nprint('\\x1b[2J', file=sys.stderr)\nos.write(1, b'raw noise')\n"
         + source(last=SAMPLER + "\n    def __eq__(self, other): raise SystemExit(0)\n    __hash__ = None")
     },
-    "wrap-equal": {"code": WRAPPER.format("def __eq__(self, other): raise SystemExit(0)"), "group": plugins.WRAPPERS},
+    "wrap-equal": {"code": WRAPPER.format("def __eq__(self, other): raise SystemExit(0)"), "group": WRAPPERS},
 }
-POINTS = f"[{plugins.FAMILIES}]\nmal = json:loads\n".encode()
+POINTS = f"[{FAMILIES}]\nmal = json:loads\n".encode()
 METADATA = b"Metadata-Version: 2.1\nName: mal\nVersion: 1\n"
 # Content of METADATA and of entry_points.txt; None for no file, text for another kind of file.
 MALFORMED: dict[str, tuple[bytes | str | None, bytes | str | None]] = {
@@ -95,7 +95,7 @@ MALFORMED: dict[str, tuple[bytes | str | None, bytes | str | None]] = {
     "markup-in-name": (b"Name: [/b]\x1b[31m\nVersion: 1\n", POINTS),
     "metadata-pipe": ("pipe", POINTS),
     "metadata-folder": ("folder", POINTS),
-    "no-equals": (METADATA, f"[{plugins.FAMILIES}]\nnothing\n".encode()),
+    "no-equals": (METADATA, f"[{FAMILIES}]\nnothing\n".encode()),
     "binary-points": (METADATA, b"\xff\xfe\x00"),
     "points-pipe": (METADATA, "pipe"),
     "huge-points": (METADATA, "huge"),
@@ -105,7 +105,7 @@ MALFORMED: dict[str, tuple[bytes | str | None, bytes | str | None]] = {
 
 def install_all(site: Site) -> None:
     """Installs everything above at once."""
-    for name, arguments in {**FAMILIES, **OTHERS, **SOUND}.items():
+    for name, arguments in {**HOSTILE, **OTHERS, **SOUND}.items():
         site.install(name, **arguments)
     for name, (metadata, points) in MALFORMED.items():
         folder = site.folder / f"{name}-1.dist-info"

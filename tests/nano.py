@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.families.finding import load_family
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard, list_models
+from gftzoo.zoo import list_models
 
 NANO = [card.name for card in list_models("*-nano")]
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gftzoo import plugins, zoo
+from gftzoo.families.finding import load_family
+from gftzoo.plugins.discovery import FAMILIES, installed_plugins
+from gftzoo.zoo import catalogue
 
 WORKING = """
-from gftzoo.hookspecs import hookimpl
+from gftzoo.contract.hookspecs import hookimpl
 class Family:
     {attributes}
     @hookimpl
@@ -47,7 +49,7 @@ class Site:
         family: str | None = None,
         requires: str = "",
         registry: str = "",
-        group: str = plugins.FAMILIES,
+        group: str = FAMILIES,
         attribute: str = "Family",
     ) -> None:
         module = f"plugin_{name.replace('-', '_')}"
@@ -64,7 +66,7 @@ class Site:
 
 
 def forget() -> None:
-    for cached in (plugins.installed_plugins, plugins.load_family, zoo.catalogue):
+    for cached in (installed_plugins, load_family, catalogue):
         cached.cache_clear()
 
 

@@ -18,19 +18,21 @@ from torch import Tensor
 
 import gftzoo
 from gftzoo.adapters import base_hash, freeze, slope_shape
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.engine import TrainConfig, resolve, train
 from gftzoo.engine.adapting import in_way
 from gftzoo.engine.estimate import training_cost
 from gftzoo.engine.hooks import SampleHook
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.exporting import export
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
 from gftzoo.layers.lora import LoraOptions, is_factor
 from gftzoo.layers.temperature import is_slope
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
 from gftzoo.tokenizers import Pixels
-from gftzoo.zoo import ModelCard, list_models
+from gftzoo.zoo import list_models
 
 STEPS = 4
 RATE = {"lr": 1e-2, "learning_rate.warmup": 0}
@@ -111,8 +113,8 @@ def test_an_adapter_resumes_to_the_bit(trained: Trained, tmp_path: Path, monkeyp
 
 def test_an_adapter_is_one_file_that_goes_onto_its_base(trained: Trained, tmp_path: Path) -> None:
     model = gftzoo.load(trained.run)
-    model.family.export(model, "adapter", tmp_path / "apart")
-    model.family.export(model, "safetensors", tmp_path / "whole")
+    export(model, "adapter", tmp_path / "apart")
+    export(model, "safetensors", tmp_path / "whole")
     model.save(tmp_path / "saved")
     name, expected = model.card.name, predicted(model, 0.5)
     for again in (
@@ -176,8 +178,8 @@ def test_factors_train_load_and_merge(factors: Trained, tmp_path: Path) -> None:
     temperature = model.network.state_dict().keys() - plain_names(model) - plain.keys()
     assert kept.keys() == {key for key in model.network.state_dict() if is_factor(key)} | temperature
     assert all(value.abs().max() > 0 for key, value in kept.items() if ".lora_B." in key)
-    model.family.export(model, "adapter", tmp_path / "apart")
-    model.family.export(model, "safetensors", tmp_path / "whole")
+    export(model, "adapter", tmp_path / "apart")
+    export(model, "safetensors", tmp_path / "whole")
     expected = predicted(model, 0.5)
     apart = gftzoo.load(model.card.name, str(factors.base), adapter=tmp_path / "apart")
     assert torch.equal(predicted(apart, 0.5), expected)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 import gftzoo
 from gftzoo.cli import main
+from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Temperature, Unguided
 from gftzoo.layers.temperature import LinearTemperatureOptions
 from gftzoo.model import Model
 

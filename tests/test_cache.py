@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from gftzoo.atomic import written_whole
 from gftzoo.cli import main
+from gftzoo.contract.tokenizer import Tokenizer, draw_latents
 from gftzoo.data import open_source
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.caching import CacheWriter
@@ -26,8 +27,7 @@ from gftzoo.data.stream import cached_views
 from gftzoo.data.training import CachedData, TrainingData
 from gftzoo.engine import TrainConfig, checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.plugins import load_family
-from gftzoo.tokenizers import Tokenizer, draw_latents
+from gftzoo.families.finding import load_family
 
 SMALL = {"batch_size": 8, "log_every": 2, "ema_decay": 0.9, "sample_grid": (1, 2)}
 

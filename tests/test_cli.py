@@ -86,7 +86,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "missing image folder": ([*NANO, "--data", "imagefolder:nowhere"], 1, "nowhere"),
     "unknown weights": ([*NANO, "--weights", "missing.pt"], 2, "no checkpoint 'missing.pt'"),
     "resume of nothing": (["train", "--resume", "nowhere"], 1, "is not a run"),
-    "resume with options": (["train", "--resume", "x", "-o", "lr=1"], 2, "own configuration"),
+    "resume with options": (["train", "--resume", "x", "-o", "lr=1"], 1, "is not a run"),
     "unavailable device": ([*NANO, "-o", "device=cuda:77"], 2, "not available"),
     "batch that does not divide": ([*NANO, "-o", "batch_size=10", "-o", "accumulate=3"], 2, "accumulate"),
     "sampling an untrained model": (["sample", "dit-nano"], 2, "no weights of its own"),

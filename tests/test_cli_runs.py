@@ -195,7 +195,7 @@ def test_a_truncated_checkpoint_is_one_sentence(gft_run: Path, tmp_path: Path, c
 def test_a_foreign_checkpoint_is_one_sentence(tmp_path: Path, capsys) -> None:
     (tmp_path / "notes.pt").write_text("no weights")
     assert call("sample", "dit-nano", "--weights", str(tmp_path / "notes.pt"), "--cfg", "2") == 1
-    assert "is truncated, or holds more" in capsys.readouterr().err
+    assert "is truncated or no torch file" in capsys.readouterr().err
 
 
 def test_an_empty_folder_and_a_corrupt_image(tmp_path: Path, capsys) -> None:

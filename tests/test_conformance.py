@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 from nano import NANO
 
-from gftzoo import plugins, zoo
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.catalogue.registry import read_registry, zoo_registry
 from gftzoo.cli import main
 from gftzoo.cli.new_plugin import TEMPLATE
-from gftzoo.hookspecs import GenerativeFamily
+from gftzoo.contract.hookspecs import GenerativeFamily
+from gftzoo.families.finding import REQUIRED_HOOKS, load_family
+from gftzoo.plugins.discovery import FAMILIES, GROUPS, installed_plugins
 from gftzoo.testing import CHECKS, Subject, conformance, examine, subject_of
 from gftzoo.testing.contract import SENTENCE, spoken
+from gftzoo.zoo import catalogue, get_card
 
 test_every_nano_model = conformance(*NANO, checks=[check for check in CHECKS if not check.slow])
 test_compiled_and_on_two_ranks = conformance("var-nano", checks=[check for check in CHECKS if check.slow])
@@ -45,22 +49,22 @@ WRONG = [
 
 
 def forget() -> None:
-    for cached in (plugins.installed_plugins, plugins.load_family, zoo.catalogue, subject_of):
+    for cached in (installed_plugins, load_family, catalogue, subject_of):
         cached.cache_clear()
 
 
 @pytest.fixture
-def wrong_families(tmp_path: Path, monkeypatch) -> Iterator[zoo.ModelCard]:
+def wrong_families(tmp_path: Path, monkeypatch) -> Iterator[ModelCard]:
     """The wrong families installed under their class names; the card of the right one that they derive from."""
     info = tmp_path / "wrong-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrong\nVersion: 1.0\n")
     entries = "".join(f"{name} = wrong_families:{name}\n" for name, *_ in WRONG)
-    (info / "entry_points.txt").write_text(f"[{plugins.FAMILIES}]\n{entries}")
+    (info / "entry_points.txt").write_text(f"[{FAMILIES}]\n{entries}")
     for folder in (tmp_path, TEMPLATE):
         monkeypatch.syspath_prepend(str(folder))
     forget()
-    registry = zoo.read_registry(TEMPLATE / "gftzoo_acme" / "registry.yaml", zoo.zoo_registry())
+    registry = read_registry(TEMPLATE / "gftzoo_acme" / "registry.yaml", zoo_registry())
     yield registry.models["acme-nano"]
     forget()
     for module in [name for name in sys.modules if name.startswith(("gftzoo_acme", "wrong_families"))]:
@@ -69,7 +73,7 @@ def wrong_families(tmp_path: Path, monkeypatch) -> Iterator[zoo.ModelCard]:
 
 @pytest.mark.parametrize(("family", "check", "words"), WRONG, ids=[case[0] for case in WRONG])
 def test_a_wrong_family_is_caught_with_the_sentence(
-    wrong_families: zoo.ModelCard, family: str, check: str, words: str
+    wrong_families: ModelCard, family: str, check: str, words: str
 ) -> None:
     (chosen,) = (c for c in CHECKS if c.name == check)
     finding = examine(Subject(wrong_families.change(family=family)), chosen)
@@ -80,11 +84,11 @@ def test_a_wrong_family_is_caught_with_the_sentence(
 
 def test_a_card_need_not_say_how_many_parameters_a_temperature_adds() -> None:
     (chosen,) = (c for c in CHECKS if c.name == "parameter-counts")
-    finding = examine(Subject(zoo.get_card("dit-nano").change(parameters_gft=None)), chosen)
+    finding = examine(Subject(get_card("dit-nano").change(parameters_gft=None)), chosen)
     assert finding.holds, finding.numbers
 
 
-def test_the_command_names_hook_sentence_and_numbers(wrong_families: zoo.ModelCard, monkeypatch, capsys) -> None:
+def test_the_command_names_hook_sentence_and_numbers(wrong_families: ModelCard, monkeypatch, capsys) -> None:
     card = wrong_families.change(family="IgnoresBeta", name="ignores-nano")
     few = [check for check in CHECKS if check.name in ("temperature-matters", "loss-shape")]
     monkeypatch.setattr("gftzoo.testing.CHECKS", few)
@@ -103,7 +107,7 @@ def test_the_command_names_hook_sentence_and_numbers(wrong_families: zoo.ModelCa
             assert "relative difference 0" in printed.out
 
 
-def test_an_unknown_name_or_a_broken_plugin_is_one_sentence(wrong_families: zoo.ModelCard, capsys) -> None:
+def test_an_unknown_name_or_a_broken_plugin_is_one_sentence(wrong_families: ModelCard, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["check-plugin", "diffusoin"])
     assert stop.value.code == 2 and "did you mean 'diffusion'" in capsys.readouterr().err
@@ -113,7 +117,7 @@ def test_every_hook_and_group_is_documented_and_every_required_hook_is_checked()
     hooks = [name for name in vars(GenerativeFamily) if not name.startswith("_")]
     for hook in hooks:
         assert SENTENCE.findall(spoken(hook)), f"hook {hook} has no documentation"
-    for group in plugins.GROUPS:
-        assert SENTENCE.findall(plugins.GROUPS[group]), f"group {group} has no documentation"
+    for group in GROUPS:
+        assert SENTENCE.findall(GROUPS[group]), f"group {group} has no documentation"
     # `options`, `encode_condition` and `build_tokenizer` are part of every check; the others concern foreign files.
-    assert {check.hook for check in CHECKS} >= set(plugins.REQUIRED_HOOKS)
+    assert {check.hook for check in CHECKS} >= set(REQUIRED_HOOKS)

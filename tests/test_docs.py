@@ -18,9 +18,16 @@ import yaml
 from gftzoo_diffusion import process
 
 import gftzoo
-from gftzoo import cli, engine, plugins, zoo
+from gftzoo import cli, engine, zoo
+from gftzoo.catalogue.cards import Checkpoint, ModelCard
+from gftzoo.catalogue.registry import read_registry, zoo_registry
+from gftzoo.contract.hookspecs import GenerativeFamily
+from gftzoo.families import finding
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
-from gftzoo.hookspecs import GenerativeFamily
+from gftzoo.plugins import discovery
+from gftzoo.plugins.discovery import GROUPS
+from gftzoo.zoo import get_card
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,7 +70,7 @@ def call(*words: str) -> None:
 
 def forget() -> None:
     """What gftzoo remembers of the installed plugins."""
-    for module in (plugins, zoo):
+    for module in (discovery, finding, zoo):
         for member in vars(module).values():
             if hasattr(member, "cache_clear"):
                 member.cache_clear()
@@ -148,13 +155,13 @@ def test_the_toml_and_yaml_of_a_page_is_valid(page: Path, tmp_path: Path) -> Non
     for block in docs.snippets(page):
         if block.language == "toml":
             groups = tomllib.loads(block.text)["project"].get("entry-points", {})
-            assert set(groups) <= set(plugins.GROUPS)
+            assert set(groups) <= set(GROUPS)
         elif block.language == "yaml":
             part = yaml.safe_load(block.text)
             for fields in part.pop("checkpoints", {}).values():
-                zoo.Checkpoint.model_validate(fields)
+                Checkpoint.model_validate(fields)
             (tmp_path / "registry.yaml").write_text(yaml.safe_dump(part), encoding="utf-8")
-            zoo.read_registry(tmp_path / "registry.yaml", zoo.zoo_registry())
+            read_registry(tmp_path / "registry.yaml", zoo_registry())
 
 
 WRONG = {
@@ -203,7 +210,7 @@ def check_gftzoo(name: str, arguments: list[str]) -> None:
     assert command is not None, f"there is no command {name!r}"
     given = command.make_context(name, list(arguments)).params
     names = [given.get("model"), given.get("subject"), *(given.get("models") or ())]
-    cards = [zoo.get_card(name) for name in names if name and "/" not in name and not name.endswith(".npz")]
+    cards = [get_card(name) for name in names if name and "/" not in name and not name.endswith(".npz")]
     weights = given.get("weights")
     if weights and cards and "/" not in weights and "." not in weights:
         assert weights in cards[0].checkpoints, f"{cards[0].name} has no checkpoint {weights!r}"
@@ -214,14 +221,14 @@ def check_gftzoo(name: str, arguments: list[str]) -> None:
         check_training(given)
     if given.get("settings") and cards:
         settings = cli.sample.parse_settings(given["settings"], given["steps"], given["sampler"])
-        plugins.load_family(cards[0].family).sampler_settings(cards[0], **settings)
+        load_family(cards[0].family).sampler_settings(cards[0], **settings)
 
 
 def check_training(given: dict[str, Any]) -> None:
     from gftzoo.data import sources
 
     kind, has_path, _ = (given["data"] or "digits").partition(":")
-    assert kind in {**sources._openers(), **sources._readers()}, f"there is no data {kind!r}"
+    assert kind in sources.kinds(), f"there is no data {kind!r}"
     if given["weights"] and not set("/.").isdisjoint(given["weights"]):  # a file or run of the reader's
         Path(given["weights"]).parent.mkdir(parents=True, exist_ok=True)
         Path(given["weights"]).touch()
@@ -233,7 +240,7 @@ def check_training(given: dict[str, Any]) -> None:
         weights=given["weights"],
         options=engine.parse_options(given["options"]),
     )
-    config.card.network_options(plugins.load_family(config.card.family).options().network)
+    config.card.network_options(load_family(config.card.family).options().network)
 
 
 def test_the_weighting_of_the_example_is_min_snr(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,12 +285,12 @@ def test_every_command_is_documented(name: str) -> None:
 def test_every_field_of_a_registry_is_documented() -> None:
     silent = [row for row in made.card_fields().splitlines() if row.startswith("| `") and row.endswith("|  |")]
     assert not silent
-    assert all(f"| `{name}` |" in made.card_fields() for name in zoo.ModelCard.model_fields)
+    assert all(f"| `{name}` |" in made.card_fields() for name in ModelCard.model_fields)
 
 
 def test_every_model_is_in_the_table() -> None:
     text = made.models()
-    assert all(f"| `{card.name}` |" in text for card in zoo.zoo_registry().models.values())
+    assert all(f"| `{card.name}` |" in text for card in zoo_registry().models.values())
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if made.MARKER.search(page.read_text("utf-8"))], ids=name_of)

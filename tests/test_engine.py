@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from test_weights import Payload
 
 import gftzoo
+from gftzoo.catalogue.cards import LearningRate
 from gftzoo.cli.train import go_on
 from gftzoo.data import SeekableSampler
 from gftzoo.engine import TrainConfig, checkpoint, parse_options, resolve, train
@@ -29,7 +30,6 @@ from gftzoo.engine.loop import MixedPrecision
 from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.tokenizers import Pixels
-from gftzoo.zoo import LearningRate
 
 SMALL = {"batch_size": 8, "log_every": 2, "sample_every": 1000, "ema_decay": 0.9}
 

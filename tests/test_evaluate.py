@@ -15,6 +15,7 @@ from torch import Tensor
 from toy_model import Toy, grey_images, toy_model
 
 from gftzoo.cli.evaluate import unused_labels
+from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate import Evaluator, Protocol, ScoreRecord, choose_protocol, compare, parse_values, sweep, write_csv
 from gftzoo.evaluate.features import FeatureNetwork, Features
@@ -25,7 +26,6 @@ from gftzoo.evaluate.references import open_reference
 from gftzoo.evaluate.scoring import summarize
 from gftzoo.evaluate.subjects import network_sha256
 from gftzoo.evaluate.sweep import plot_curves, strip
-from gftzoo.guidance import Temperature, Unguided
 
 
 class Pooled(FeatureNetwork):
@@ -346,7 +346,7 @@ from test_evaluate import Pooled
 from toy_model import toy_model
 from gftzoo.evaluate import Evaluator, Protocol
 from gftzoo.evaluate.volume import write_npz
-from gftzoo.guidance import Temperature
+from gftzoo.contract.guidance import Temperature
 out = Path(sys.argv[2])
 protocol = Protocol(name="own", features="quarters", reference=sys.argv[4], images=41, keep=30)
 record = Evaluator(protocol, network=Pooled()).score_model(toy_model()[0], Temperature(0.5), batch_size=4)

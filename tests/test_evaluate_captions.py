@@ -9,12 +9,12 @@ import pytest
 import torch
 from toy_model import SIDE, toy_model
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.data import Split, sources
 from gftzoo.data.arrays import ArraySource
 from gftzoo.evaluate import choose_protocol, embedded
 from gftzoo.evaluate.drawing import conditions_for, labels_for
 from gftzoo.evaluate.references import open_reference
-from gftzoo.zoo import ModelCard
 
 
 def named_greys(split: Split) -> ArraySource:
@@ -33,8 +33,8 @@ def described(_: str, split: Split) -> ArraySource:
 
 @pytest.fixture(autouse=True)
 def captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    openers = {"greys": lambda _, split: named_greys(split), "photos": described}
-    monkeypatch.setattr(sources, "_openers", lambda: openers)
+    known, find = {"greys": lambda _, split: named_greys(split), "photos": described}, sources._find
+    monkeypatch.setattr(sources, "_find", lambda kind: known.get(kind) or find(kind))
 
 
 def text_card(data: str) -> ModelCard:

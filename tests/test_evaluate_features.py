@@ -13,8 +13,9 @@ from toy_model import grey_images
 from gftzoo.data import open_source
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate import embedded, features
-from gftzoo.evaluate.features import EfficientLite0, Inception, feature_network
+from gftzoo.evaluate.features import EfficientLite0, Inception
 from gftzoo.evaluate.metrics import frechet_distance, gaussian
+from gftzoo.evaluate.networks import feature_network
 from gftzoo.evaluate.references import open_reference
 
 

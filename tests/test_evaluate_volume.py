@@ -11,10 +11,10 @@ import pytest
 import torch
 from toy_model import toy_model
 
+from gftzoo.contract.guidance import Temperature
 from gftzoo.errors import UsageError
 from gftzoo.evaluate.images import to_uint8
 from gftzoo.evaluate.volume import write_npz
-from gftzoo.guidance import Temperature
 
 CLASSES: list[int | str] = [i % 10 for i in range(23)]
 

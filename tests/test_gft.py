@@ -9,8 +9,8 @@ import torch
 from nano import nano_conditions, nano_latents, nano_model
 from torch import Tensor
 
+from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
-from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT, GFTOptions, deterministic
 from gftzoo.layers.temperature import Prediction

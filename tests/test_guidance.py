@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gftzoo.contract.guidance import ClassifierFree, Temperature, Unguided
 from gftzoo.errors import UsageError
-from gftzoo.guidance import ClassifierFree, Temperature, Unguided
 
 
 def test_cfg_at_scale_one_is_the_conditional_prediction() -> None:

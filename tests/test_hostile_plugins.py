@@ -15,7 +15,7 @@ import pytest
 from plugin_site import Site
 
 from gftzoo.cli import main
-from gftzoo.guard import ForeignError, attempt
+from gftzoo.plugins.guard import ForeignError, attempt
 
 SMALL = ("--steps", "1", "-obatch_size=4", "-oema_decay=null", "-osample_grid=[1, 1]")
 
@@ -37,7 +37,7 @@ def is_harmless(text: str) -> bool:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(hostile.FAMILIES | hostile.OTHERS) >= 30 and len(hostile.MALFORMED) >= 10
+    assert len(hostile.HOSTILE | hostile.OTHERS) >= 30 and len(hostile.MALFORMED) >= 10
 
 
 def test_all_of_them_are_named(crowd: Site, capfd) -> None:
@@ -45,7 +45,7 @@ def test_all_of_them_are_named(crowd: Site, capfd) -> None:
     out, err = capfd.readouterr()
     rows = {row["distribution"]: row for row in json.loads(out)}
     broken = {name for name, row in rows.items() if row["state"] == "broken"}
-    named = {*hostile.FAMILIES, *hostile.OTHERS, *(f"{name}-1.dist-info" for name in hostile.MALFORMED)}
+    named = {*hostile.HOSTILE, *hostile.OTHERS, *(f"{name}-1.dist-info" for name in hostile.MALFORMED)}
     assert broken == named - {"closes", "replaces", "wanders", "strict"}  # what those did is undone
     assert all(rows[name]["reason"] for name in broken)
     assert all(rows[name]["state"] == "ok" for name in ("gftzoo-diffusion", *hostile.SOUND))
@@ -90,7 +90,7 @@ def test_the_users_interrupt_is_no_plugins(tmp_path: Path) -> None:
 
 
 WRAPS = """
-from gftzoo.hookspecs import hookimpl
+from gftzoo.contract.hookspecs import hookimpl
 class Family:
     @hookimpl(wrapper=True)
     def build_network(self, card):

@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 from nano import NANO, nano_conditions, nano_latents, nano_model
+from plugin_site import Site
 from test_engine import final, interrupted, same
-from test_plugins import Site, site  # noqa: F401 (a fixture)
 from torch import Tensor
 
-from gftzoo import plugins
+from gftzoo.contract.objective import Objective
+from gftzoo.contract.problem import Problem
 from gftzoo.engine import TrainConfig, resolve, train
 from gftzoo.engine.estimate import training_cost
 from gftzoo.errors import GftzooError, PluginError, UsageError
-from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
+from gftzoo.installed import report
 from gftzoo.model import Model
-from gftzoo.objective import Objective
 from gftzoo.objectives import BUILT_IN, build_objective, find_objective, objective_names
+from gftzoo.plugins.discovery import OBJECTIVES, installed_plugins
 from gftzoo.weights import save_model
 
 BATCH = 4
@@ -250,7 +251,7 @@ def test_the_estimate_counts_passes_and_copies(tmp_path: Path) -> None:
 
 
 PLUGIN = """
-from gftzoo.objective import Objective, ObjectiveOptions
+from gftzoo.contract.objective import Objective, ObjectiveOptions
 class Options(ObjectiveOptions):
     gain: float = 2.0
 class Doubled(Objective):
@@ -263,16 +264,16 @@ class Doubled(Objective):
 """
 
 
-def test_an_objective_of_a_plugin_trains(site: Site, tmp_path: Path) -> None:  # noqa: F811
-    site.install("doubled", PLUGIN.format(name="doubled"), group=plugins.OBJECTIVES, attribute="Doubled")
+def test_an_objective_of_a_plugin_trains(site: Site, tmp_path: Path) -> None:
+    site.install("doubled", PLUGIN.format(name="doubled"), group=OBJECTIVES, attribute="Doubled")
     assert objective_names() == [*BUILT_IN, "doubled"]
     with pytest.raises(UsageError, match="did you mean 'gain'"):
         resolve("dit-nano", objective="doubled", options={"objective.gian": 1.0})
     options = {"batch_size": 4, "sample_grid": [1, 1], "objective.gain": 3.0}
     run = train(resolve("dit-nano", objective="doubled", steps=1, options=options), tmp_path / "run")
     assert TrainConfig.read(run).objective_options["gain"] == 3.0
-    (plugin,) = [p for p in plugins.installed_plugins() if p.name == "doubled"]
-    assert plugins.report(plugin).state == "ok"
+    (plugin,) = [p for p in installed_plugins() if p.name == "doubled"]
+    assert report(plugin).state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -285,9 +286,9 @@ def test_an_objective_of_a_plugin_trains(site: Site, tmp_path: Path) -> None:  #
         ("bare", PLUGIN.format(name="bare").replace("temperature = False", ""), "Doubled", "lacks 'temperature'"),
     ],
 )
-def test_a_broken_objective_is_named(site: Site, name: str, code: str, attribute: str, words: str) -> None:  # noqa: F811
-    site.install(name, code, group=plugins.OBJECTIVES, attribute=attribute)
+def test_a_broken_objective_is_named(site: Site, name: str, code: str, attribute: str, words: str) -> None:
+    site.install(name, code, group=OBJECTIVES, attribute=attribute)
     with pytest.raises(PluginError, match=words):
         find_objective(name)
-    (plugin,) = [p for p in plugins.installed_plugins() if p.name == name]
-    assert plugins.report(plugin).state == "broken"
+    (plugin,) = [p for p in installed_plugins() if p.name == name]
+    assert report(plugin).state == "broken"

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from plugin_site import SAMPLER, Site, forget, source
 
-from gftzoo import plugins, zoo
 from gftzoo.cli import main
 from gftzoo.data import open_source
 from gftzoo.errors import PluginError, UsageError
+from gftzoo.families.finding import load_family
+from gftzoo.installed import report
+from gftzoo.plugins.discovery import COMMANDS, FAMILIES, SOURCES, WRAPPERS, active, installed_plugins
+from gftzoo.zoo import get_card, list_models
 
 BROKEN = {
     "no-import": ({"code": "import does_not_exist"}, "failed to load (ModuleNotFoundError"),
@@ -39,8 +42,8 @@ BROKEN = {
 def test_a_broken_plugin_is_named_with_its_reason(site: Site, case: str) -> None:
     arguments, reason = BROKEN[case]
     site.install(case, **arguments)
-    (plugin,) = [p for p in plugins.installed_plugins() if p.name == case]
-    found = plugins.report(plugin)
+    (plugin,) = [p for p in installed_plugins() if p.name == case]
+    found = report(plugin)
     assert found.state == "broken" and reason in found.reason
     if "registry" not in case:
         assert f"'{case}' ({case} 1.2)" in found.reason
@@ -50,25 +53,25 @@ def test_a_clash_names_both_sides(site: Site) -> None:
     site.install("first", source(), family="shared")
     site.install("second", source(), family="shared")
     with pytest.raises(PluginError, match=r"'shared' is claimed by first 1.2 and second 1.2"):
-        plugins.load_family("shared")
+        load_family("shared")
 
 
 def test_only_and_block(site: Site, monkeypatch) -> None:
     site.install("acme", source())
-    assert plugins.load_family("acme").name == "acme"
+    assert load_family("acme").name == "acme"
     forget()
     monkeypatch.setenv("GFTZOO_BLOCK", "acme")
     with pytest.raises(PluginError, match="blocked"):
-        plugins.load_family("acme")
+        load_family("acme")
     monkeypatch.delenv("GFTZOO_BLOCK")
     monkeypatch.setenv("GFTZOO_ONLY", "acme")
-    assert [p.name for p in plugins.active(plugins.FAMILIES)] == ["acme"]
+    assert [p.name for p in active(FAMILIES)] == ["acme"]
 
 
 def test_a_missing_family_shows_the_pip_command(site: Site) -> None:
     site.install("acme", source(), registry="families: {ghost: {distribution: gftzoo-ghost, nano: ghost-nano}}")
     with pytest.raises(PluginError, match="pip install gftzoo-ghost"):
-        plugins.load_family("ghost")
+        load_family("ghost")
 
 
 def test_listing_reads_a_plugins_registry_without_importing_it(site: Site) -> None:
@@ -77,14 +80,14 @@ models:
   acme-1: {family: acme, parameters: 5, resolution: 8, tokenizer: pixels}
 """
     site.install("acme", "raise RuntimeError('imported')", registry=registry)
-    assert [card.name for card in zoo.list_models("acme*")] == ["acme-1"]
+    assert [card.name for card in list_models("acme*")] == ["acme-1"]
     assert "plugin_acme" not in sys.modules
 
 
 def test_a_plugin_cannot_replace_a_model_of_the_zoo(site: Site) -> None:
     registry = "models: {dit-xl: {family: acme, parameters: 5, resolution: 8, tokenizer: pixels}}"
     site.install("acme", source(), registry=registry)
-    assert zoo.get_card("dit-xl").family == "diffusion"
+    assert get_card("dit-xl").family == "diffusion"
 
 
 def call(*words: str) -> int:
@@ -116,8 +119,8 @@ def test_a_command_of_a_plugin_is_imported_when_it_is_called(site: Site, capsys)
     code = (
         "import click\n@click.command('greet')\n@click.argument('name')\ndef greet(name):\n    click.echo(name * 2)\n"
     )
-    site.install("acme", code, family="greet", group=plugins.COMMANDS, attribute="greet")
-    site.install("fails", "import sys; sys.exit(4)", group=plugins.COMMANDS)
+    site.install("acme", code, family="greet", group=COMMANDS, attribute="greet")
+    site.install("fails", "import sys; sys.exit(4)", group=COMMANDS)
     assert call("--help") == 0
     assert "From acme 1.2." in capsys.readouterr().out and "plugin_acme" not in sys.modules
     assert call("greet", "ab") == 0
@@ -130,7 +133,7 @@ def test_a_data_source_of_a_plugin(site: Site) -> None:
     code = (
         "from gftzoo.data import open_source\ndef reopen(argument, split):\n    return open_source('digits', argument)"
     )
-    site.install("acme", code, family="my-digits", group=plugins.SOURCES, attribute="reopen")
+    site.install("acme", code, family="my-digits", group=SOURCES, attribute="reopen")
     assert len(open_source("my-digits:held-out")) == len(open_source("digits", "held-out"))
     with pytest.raises(UsageError, match="did you mean 'my-digits'"):
         open_source("my-digit")
@@ -148,7 +151,7 @@ def test_listing_many_plugins_imports_none(site: Site, capsys) -> None:
 
 
 WRAPS = """
-from gftzoo.hookspecs import hookimpl
+from gftzoo.contract.hookspecs import hookimpl
 class Family:
     contract_version = {0}
     @hookimpl(wrapper=True)
@@ -164,8 +167,8 @@ def test_a_plugin_of_the_first_contract_is_taken_unless_it_wraps_predictions(
     site: Site, version: int, hook: str, state: str
 ) -> None:
     site.install("old", source(attributes="contract_version = 1"))
-    site.install("wrap", WRAPS.format(version, hook), group=plugins.WRAPPERS)
-    found = {p.name: plugins.report(p) for p in plugins.installed_plugins() if p.name in ("old", "wrap")}
+    site.install("wrap", WRAPS.format(version, hook), group=WRAPPERS)
+    found = {p.name: report(p) for p in installed_plugins() if p.name in ("old", "wrap")}
     assert found["wrap"].state == state and ("since contract 2" in found["wrap"].reason) == (state == "broken")
     if state == "ok":
         assert found["old"].state == "ok"

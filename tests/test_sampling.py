@@ -51,5 +51,5 @@ def test_an_unknown_setting_or_class_is_one_sentence() -> None:
     model = nano_model("dit-nano", temperature=True)
     with pytest.raises(UsageError, match="did you mean 'steps'"):
         model.sample([0], step=3)
-    with pytest.raises(UsageError, match="no class '10'; valid are 0 to 9"):
+    with pytest.raises(UsageError, match="no class 10; valid are 0 to 9"):
         model.sample([10])

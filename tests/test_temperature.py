@@ -11,14 +11,14 @@ import torch
 from nano import nano_conditions, nano_latents, nano_model
 from torch import Tensor
 
+from gftzoo.contract.guidance import Temperature, Unguided
+from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
-from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT, mix
-from gftzoo.guidance import Temperature, Unguided
 from gftzoo.layers.temperature import Affine, Slope, is_slope, plain
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
-from gftzoo.weights import import_model
 
 BATCH = 3
 BETAS = (0.1, 0.5, 1.0)

@@ -8,9 +8,9 @@ from nano import NANO, nano_conditions, nano_latents, nano_model
 from torch import Tensor
 
 from gftzoo.engine.trace import trace_forward
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
 
 ROWS = 8
 

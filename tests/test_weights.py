@@ -14,12 +14,16 @@ from nano import nano_conditions, nano_latents, nano_model
 from safetensors.torch import save_file
 
 import gftzoo
-from gftzoo import engine, weights
+from gftzoo import engine
+from gftzoo.catalogue.cards import Checkpoint
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.exporting import export
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
-from gftzoo.plugins import load_family
-from gftzoo.weights import import_model, load_folder, loading, locate, read_tensors
-from gftzoo.zoo import Checkpoint, catalogue, get_card
+from gftzoo.loading import files as loading
+from gftzoo.loading.files import import_model, load_folder, locate
+from gftzoo.weights import read_tensors
+from gftzoo.zoo import catalogue, get_card
 
 
 class Payload:
@@ -130,7 +134,7 @@ def test_published_weights_bring_their_own_sampler_settings(monkeypatch: pytest.
     for card in catalogue().models.values():
         for name, checkpoint in card.checkpoints.items():
             if checkpoint.file is not None:
-                fitting = weights.resolve_weights(card, name)[1]
+                fitting = loading.resolve_weights(card, name)[1]
                 settings = load_family(card.family).sampler_settings(fitting).model_dump()
                 assert settings.items() >= checkpoint.sampler.items()
                 assert fitting.temperature == (checkpoint.objective == "gft")
@@ -166,7 +170,7 @@ def test_an_average_stays_one(tmp_path: Path) -> None:
     assert (imported.provenance["entry"], imported.provenance["container"]) == ("ema", "model_ema")
     imported.save(tmp_path / "saved")
     again = gftzoo.load(tmp_path / "saved")
-    again.family.export(again, "safetensors", tmp_path / "exported")
+    export(again, "safetensors", tmp_path / "exported")
     for folder in ("saved", "exported"):
         assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["card.json", "ema.safetensors"]
         assert gftzoo.load(tmp_path / folder).provenance["entry"] == "ema"
@@ -268,4 +272,4 @@ def test_the_raw_file_of_mar_is_told_as_raw(tmp_path: Path, monkeypatch: pytest.
 def test_a_folder_has_its_own_weights(tmp_path: Path) -> None:
     nano_model("dit-nano", temperature=True).save(tmp_path)
     with pytest.raises(UsageError, match=r"has its own weights; leave out --weights 'other\.pt'"):
-        weights.load(tmp_path, "other.pt")
+        gftzoo.load(tmp_path, "other.pt")

@@ -10,11 +10,13 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from gftzoo.family import Defaults, Family, FamilyOptions
-from gftzoo.hookspecs import GenerativeFamily, hookimpl
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.contract.hookspecs import GenerativeFamily, hookimpl
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.families.defaults import Defaults
+from gftzoo.families.family import Family
 from gftzoo.model import Model
 from gftzoo.tokenizers import Pixels
-from gftzoo.zoo import ModelCard, TokenizerSpec
 
 SIDE = 8
 

@@ -7,8 +7,8 @@ from gftzoo_acme.family import AcmeFamily, AcmeProblem
 from gftzoo_acme.network import Network
 from torch import nn
 
-from gftzoo.guidance import ClassifierFree, Temperature, Unguided
-from gftzoo.hookspecs import hookimpl
+from gftzoo.contract.guidance import ClassifierFree, Temperature, Unguided
+from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.layers.temperature import Affine
 
 

@@ -24,14 +24,15 @@ from torch import Tensor
 from training_cost import allocated_peak, timed
 
 from gftzoo.adapters import Way, freeze, slope_shape
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.problem import Problem
 from gftzoo.engine.parallel import checkpoint_slopes
 from gftzoo.engine.trace import example_conditions, example_latents
-from gftzoo.family import Problem
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard, catalogue, get_card
+from gftzoo.zoo import catalogue, get_card
 
 WAYS: dict[str, Way] = {"all": "all", "lora": "lora", "temperature": "temperature", "in parts": "temperature"}
 

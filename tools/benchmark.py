@@ -23,15 +23,15 @@ import torch
 
 import gftzoo
 from gftzoo.cli.new_plugin import TEMPLATE, renamed
+from gftzoo.contract.guidance import ClassifierFree, Temperature
+from gftzoo.contract.problem import Problem
 from gftzoo.data import SeekableSampler, TrainingData, open_source
 from gftzoo.engine import TrainConfig, resolve
-from gftzoo.family import Problem
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT, GFTOptions
-from gftzoo.guidance import ClassifierFree, Temperature
 from gftzoo.model import Model
 from gftzoo.objectives.conditional import Conditional
-from gftzoo.plugins import load_family
 from gftzoo.sampling import image_seeds
 
 

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 import gftzoo
+from gftzoo.contract.guidance import Temperature
 from gftzoo.engine import resolve, train
 from gftzoo.engine.checkpoint import newest, read_state
 from gftzoo.errors import GftzooError
 from gftzoo.evaluate.evaluator import Evaluator
 from gftzoo.evaluate.protocol import choose_protocol
 from gftzoo.evaluate.sweep import sweep
-from gftzoo.guidance import Temperature
 
 PUBLISHED = "U(0, 1)"
 DRAWS: dict[str, dict[str, Any]] = {  # of beta, and the weight of a sample's loss

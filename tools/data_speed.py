@@ -28,9 +28,9 @@ from gftzoo.data.encoding import EncodingModel
 from gftzoo.data.planning import plan_cache
 from gftzoo.engine import TrainConfig, resolve
 from gftzoo.engine.training import TrainingModel
+from gftzoo.families.finding import load_family
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
-from gftzoo.plugins import load_family
 
 
 def write_cache(config: TrainConfig, folder: Path) -> Source:

@@ -17,8 +17,8 @@ import torch
 from gftzoo_llamagen.sampler import SamplerOptions, draw
 from torch import Tensor
 
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.model import Model
 from gftzoo.zoo import get_card
 

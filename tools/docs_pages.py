@@ -20,11 +20,23 @@ import click
 from pydantic import BaseModel
 
 import gftzoo
-from gftzoo import zoo
+from gftzoo.catalogue.cards import (
+    Checkpoint,
+    FamilyEntry,
+    LearningRate,
+    ModelCard,
+    Recipe,
+    Registry,
+    Score,
+    TokenizerSpec,
+)
+from gftzoo.catalogue.registry import zoo_registry
 from gftzoo.cli import browse
 from gftzoo.cli import gftzoo as command_line
-from gftzoo.hookspecs import GenerativeFamily
-from gftzoo.plugins import GROUPS, REQUIRED_HOOKS
+from gftzoo.contract.hookspecs import GenerativeFamily
+from gftzoo.families.finding import REQUIRED_HOOKS
+from gftzoo.plugins.discovery import GROUPS
+from gftzoo.zoo import catalogue, list_models
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -128,8 +140,8 @@ def groups() -> str:
 def models() -> str:
     """Every model of the catalogue, one table a family."""
     parts = []
-    for name, family in zoo.catalogue().families.items():
-        rows = [model_row(card) for card in zoo.list_models(family=name)]
+    for name, family in catalogue().families.items():
+        rows = [model_row(card) for card in list_models(family=name)]
         head = ["model", "parameters", "px", "FID", "FID with CFG", "weights", "licence"]
         parts.append(
             f"## {family.summary}\n\nFamily `{name}`, `pip install {family.distribution}`.\n\n{table(head, rows)}"
@@ -137,7 +149,7 @@ def models() -> str:
     return "\n\n".join(parts)
 
 
-def model_row(card: zoo.ModelCard) -> list[str]:
+def model_row(card: ModelCard) -> list[str]:
     """A row of the model table."""
     row = browse.summary(card, browse.providers())
     fids = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("fid", "fid_with_cfg")]
@@ -147,8 +159,8 @@ def model_row(card: zoo.ModelCard) -> list[str]:
 
 def card_fields() -> str:
     """Every field of a registry file, model by model of its schema."""
-    schemas = (zoo.Registry, zoo.FamilyEntry, zoo.ModelCard, zoo.TokenizerSpec, zoo.Checkpoint, zoo.Recipe)
-    return "\n\n".join(fields(schema) for schema in (*schemas, zoo.LearningRate, zoo.Score))
+    schemas = (Registry, FamilyEntry, ModelCard, TokenizerSpec, Checkpoint, Recipe)
+    return "\n\n".join(fields(schema) for schema in (*schemas, LearningRate, Score))
 
 
 def fields(schema: type[BaseModel]) -> str:
@@ -264,7 +276,7 @@ def written(nav: list[Any], docs: Path) -> list[Any]:
 def family_pages() -> dict[str, Path]:
     """The page of every family, by its place in the site: its own, or the README of its plugin."""
     found = {}
-    for family in zoo.zoo_registry().families.values():
+    for family in zoo_registry().families.values():
         name = family.nano.removesuffix("-nano")
         own = ROOT / "docs" / "families" / f"{name}.md"
         found[f"families/{name}.md"] = own if own.is_file() else ROOT / "plugins" / family.distribution / "README.md"

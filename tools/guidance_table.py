@@ -25,6 +25,7 @@ import torch
 from benchmark import medians
 
 import gftzoo
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.data import Split
 from gftzoo.engine import TrainConfig, resolve, train
 from gftzoo.engine.checkpoint import newest
@@ -37,7 +38,6 @@ from gftzoo.evaluate.records import ScoreRecord
 from gftzoo.evaluate.references import open_reference, scored_split
 from gftzoo.evaluate.scoring import Scores, score
 from gftzoo.evaluate.sweep import draw_curve, label, strip, sweep, write_csv
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.model import Model
 from gftzoo.pictures import save
 from gftzoo.sampling import image_seeds

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gftzoo.zoo import zoo_registry
+from gftzoo.catalogue.registry import zoo_registry
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, str]

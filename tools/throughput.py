@@ -25,17 +25,18 @@ from typing import Any
 import torch
 
 import gftzoo
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.engine import TrainConfig, estimate, resolve, trace
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.loop import MixedPrecision, choose_dtype
 from gftzoo.engine.progress import GIB, peak_flops, peak_memory
 from gftzoo.engine.runner import choose_device
 from gftzoo.engine.training import TrainingModel
+from gftzoo.families.finding import load_family
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
-from gftzoo.plugins import load_family
-from gftzoo.tokenizers import Tokenizer
-from gftzoo.zoo import ModelCard, catalogue, get_card
+from gftzoo.zoo import catalogue, get_card
 
 MODELS = ("dit-xl", "var-d16", "llamagen-l", "mar-b")
 BATCHES = (256, 128, 64, 32, 16, 8, 4, 2)

@@ -25,14 +25,15 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from gftzoo.contract.objective import Objective
 from gftzoo.data import TrainingData, open_source
 from gftzoo.engine import TrainConfig, resolve
 from gftzoo.errors import UsageError
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.temperature import Prediction
 from gftzoo.model import Model
-from gftzoo.objective import Objective
-from gftzoo.objectives import BUILT_IN, build_objective
-from gftzoo.plugins import load_family
+from gftzoo.objectives import BUILT_IN, build_objective, refuse_unfit
 from gftzoo.zoo import catalogue
 
 PAPER = {"gft": (1.00, 1.00), "distill": (1.19, 1.15), "cca": (1.69, 1.39)}  # time, memory: arXiv 2501.15420, table 1
@@ -108,17 +109,17 @@ def first_batch(config: TrainConfig, model: Model, batch: int) -> tuple[Tensor, 
 def counted(model: Model) -> Iterator[dict[bool, int]]:
     """Samples that the family predicts meanwhile, by whether there is a gradient."""
     rows = {True: 0, False: 0}
-    predict = model.family.predict
+    predict = model.family.prediction  # which `predict` calls too
 
-    def counting(model: Model, problem: Any, condition: Tensor, beta: Tensor | None) -> Tensor:
+    def counting(model: Model, problem: Any, condition: Tensor, beta: Tensor | None) -> Prediction:
         rows[torch.is_grad_enabled()] += len(condition)
         return predict(model, problem, condition, beta)
 
-    model.family.predict = counting  # type: ignore[method-assign]
+    model.family.prediction = counting  # type: ignore[method-assign]
     try:
         yield rows
     finally:
-        model.family.predict = predict  # type: ignore[method-assign]
+        model.family.prediction = predict  # type: ignore[method-assign]
 
 
 def allocated_peak(update: Any) -> int:
@@ -158,7 +159,7 @@ def supported(name: str, batch: int | None, device: str) -> dict[str, Update]:
         )
         objective = build_objective(objective_name)
         try:
-            objective.check(load_family(config.card.family), "its own start")
+            refuse_unfit(objective, load_family(config.card.family), "its own start")
         except UsageError:
             continue
         torch.manual_seed(0)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.model import Model
+from gftzoo.families.finding import load_family
 from gftzoo.layers.lora import LoraOptions, add_lora, is_factor, plain_name
-from gftzoo.model import Model
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard
 
 Way = Literal["all", "lora", "temperature"]
 

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gftzoo.adapters.freezing import adapter_tensors
+from gftzoo.catalogue.cards import Frozen, ModelCard
+from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.layers.lora import LoraOptions, plain_name
-from gftzoo.model import Model
-from gftzoo.zoo import Frozen, ModelCard
 
 ADAPTER_FILE = "adapter.safetensors"
 

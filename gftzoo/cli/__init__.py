@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from gftzoo import __version__, plugins
+from gftzoo import __version__
 from gftzoo.cli import edge
 from gftzoo.cli.browse import info_command, list_command, plugins_command
 from gftzoo.cli.cache import cache_command
@@ -18,22 +18,23 @@ from gftzoo.cli.new_plugin import new_plugin_command
 from gftzoo.cli.sample import sample_command
 from gftzoo.cli.train import train_command
 from gftzoo.cli.transfer import export_command, import_command
-from gftzoo.discovery import hide_malformed
 from gftzoo.errors import PluginError, nearest
 from gftzoo.homes import spare_a_home
+from gftzoo.plugins.discovery import COMMANDS, Plugin, active, hide_malformed
+from gftzoo.plugins.loading import load_object
 
 
 class PluginCommand(click.Command):
     """A plugin's command in the list of all; it is imported when it is called."""
 
-    def __init__(self, plugin: plugins.Plugin) -> None:
+    def __init__(self, plugin: Plugin) -> None:
         super().__init__(plugin.name, help=f"From {plugin.distribution} {plugin.version}.")
         self.plugin = plugin
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        command = plugins.load_object(self.plugin)
+        command = load_object(self.plugin)
         if not issubclass(type(command), click.Command):  # asks the object nothing
             raise PluginError(f"plugin {self.plugin.label} is no click.Command.")
         context: click.Context = command.make_context(info_name, args, parent, **extra)
@@ -44,12 +45,12 @@ class Commands(click.Group):
     """The zoo's commands and those of plugins; suggests the nearest for one that there is not."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*self.commands, *(plugin.name for plugin in plugins.active(plugins.COMMANDS))})
+        return sorted({*self.commands, *(plugin.name for plugin in active(COMMANDS))})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.commands:
             return self.commands[cmd_name]
-        found = next((plugin for plugin in plugins.active(plugins.COMMANDS) if plugin.name == cmd_name), None)
+        found = next((plugin for plugin in active(COMMANDS) if plugin.name == cmd_name), None)
         return None if found is None else PluginCommand(found)
 
     def resolve_command(
@@ -67,7 +68,7 @@ def gftzoo(debug: bool) -> None:
     """Train, sample and browse visual generators without guidance (Guidance-Free Training)."""
 
 
-COMMANDS = (
+BUILT_IN = (
     list_command,
     info_command,
     plugins_command,
@@ -81,7 +82,7 @@ COMMANDS = (
     import_command,
     export_command,
 )
-for command in COMMANDS:
+for command in BUILT_IN:
     gftzoo.add_command(command)
 
 
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         gftzoo.main(args=words, prog_name="gftzoo", standalone_mode=False)
         code = edge.DONE
     except BaseException as error:  # a plugin's hook may raise anything; a plugin's command may exit as it likes
-        leaves = isinstance(error, SystemExit) and getattr(edge.culprit(error), "group", "") in ("", plugins.COMMANDS)
+        leaves = isinstance(error, SystemExit) and getattr(edge.culprit(error), "group", "") in ("", COMMANDS)
         if "--debug" in words or leaves:
             raise
         code = edge.report(error)

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gftzoo import plugins, zoo
+from gftzoo.catalogue.registry import zoo_registry
+from gftzoo.contract.hookspecs import PROJECT
 from gftzoo.errors import nearest
+from gftzoo.plugins.discovery import FAMILIES, active, installed_plugins, malformed_distributions
 from gftzoo.printing import LONGEST_LINE, LONGEST_NAME, plain, plain_lines, say
+from gftzoo.zoo import catalogue, get_card, list_models
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from gftzoo.zoo import ModelCard
+    from gftzoo.catalogue.cards import ModelCard
+    from gftzoo.installed import PluginReport
 
 
 def table(*columns: str) -> Table:
@@ -60,9 +64,9 @@ def best_fid(card: ModelCard, guided: bool) -> float | None:
 
 def providers() -> dict[str, str]:
     """The distributions that provide the installed families."""
-    own = zoo.zoo_registry().families
-    found = {plugin.name: plugin.distribution for plugin in reversed(list(plugins.active(plugins.FAMILIES)))}
-    for plugin in plugins.active(plugins.FAMILIES):
+    own = zoo_registry().families
+    found = {plugin.name: plugin.distribution for plugin in reversed(list(active(FAMILIES)))}
+    for plugin in active(FAMILIES):
         if plugin.name in own and plugin.distribution == own[plugin.name].distribution:
             found[plugin.name] = plugin.distribution  # whoever else claims the family
     return found
@@ -72,7 +76,7 @@ def provider(card: ModelCard, installed: Mapping[str, str]) -> str:
     """The distribution that provides the model's family, or the command that installs it."""
     if card.family in installed:
         return installed[card.family]
-    entry = zoo.catalogue().families.get(card.family)
+    entry = catalogue().families.get(card.family)
     return f"pip install {entry.distribution}" if entry else "unknown"
 
 
@@ -97,12 +101,12 @@ def summary(card: ModelCard, installed: Mapping[str, str]) -> dict[str, Any]:
 def list_command(pattern: str, family: str | None, as_json: bool) -> None:
     """Browse the models whose name matches PATTERN, e.g. 'dit*'."""
     installed = providers()
-    rows = [summary(card, installed) for card in zoo.list_models(pattern, family)]
+    rows = [summary(card, installed) for card in list_models(pattern, family)]
     if as_json:
         say(json.dumps(rows, indent=1))
         return
     if not rows:
-        hint = nearest(pattern, zoo.catalogue().models)
+        hint = nearest(pattern, catalogue().models)
         raise click.UsageError(f"no model matches {pattern!r}{hint}; `gftzoo list` shows all.")
     result = table("model", "family", "params", "px", "FID", "FID with CFG", "weights", "plugin")
     for row in rows:
@@ -119,7 +123,7 @@ def list_command(pattern: str, family: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def info_command(model: str, as_json: bool) -> None:
     """Show the card of MODEL: sizes, recipes, weights, scores, sampler options, memory and FLOPs."""
-    card = zoo.get_card(model)
+    card = get_card(model)
     facts = card.model_dump(mode="json")
     facts["recipes"] = {name: facts["recipes"][name] for name in card.offered}
     installed = providers()
@@ -127,7 +131,9 @@ def info_command(model: str, as_json: bool) -> None:
     if card.family in installed:
         facts["sampler_options"] = sampler_options(card)
         facts["network_options"] = schema_options(card, "network")
-        facts["exports"] = ["safetensors", "official", "adapter", *plugins.load_family(card.family).options().exports]
+        from gftzoo.families.finding import load_family  # with torch
+
+        facts["exports"] = ["safetensors", "official", "adapter", *load_family(card.family).options().exports]
         facts["training_step"] = training_step(card)
     if as_json:
         say(json.dumps(facts, indent=1))
@@ -142,7 +148,9 @@ def sampler_options(card: ModelCard) -> dict[str, str]:
 
 def schema_options(card: ModelCard, which: str) -> dict[str, str]:
     """The fields of a family's option schema: default (the card's, if it has one) and description."""
-    schema = getattr(plugins.load_family(card.family).options(), which)
+    from gftzoo.families.finding import load_family  # with torch
+
+    schema = getattr(load_family(card.family).options(), which)
     own = getattr(card, which)
     return {
         name: f"{own.get(name, field.get_default(call_default_factory=True))!r}  {field.description or ''}".rstrip()
@@ -196,9 +204,12 @@ def _compact(value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def plugins_command(as_json: bool) -> None:
     """Show what is installed, loading each plugin in turn, with the reason for any that fails."""
-    rows = [plugin_row(plugins.report(plugin)) for plugin in plugins.installed_plugins()]
+    from gftzoo.installed import report  # with torch
+
+    others = [plugin for plugin in installed_plugins() if plugin.distribution != PROJECT]  # gftzoo's own are no news
+    rows = [plugin_row(report(plugin)) for plugin in others]
     named = {row["distribution"] for row in rows}
-    rows += [malformed_row(*found) for found in plugins.malformed_distributions() if found[0] not in named]
+    rows += [malformed_row(*found) for found in malformed_distributions() if found[0] not in named]
     if as_json:
         say(json.dumps(rows, indent=1))
         return
@@ -211,7 +222,7 @@ def plugins_command(as_json: bool) -> None:
     show(result)
 
 
-def plugin_row(found: plugins.PluginReport) -> dict[str, Any]:
+def plugin_row(found: PluginReport) -> dict[str, Any]:
     """One row of `gftzoo plugins`."""
     return {
         "plugin": plain(found.plugin.name, LONGEST_NAME),

@@ -68,7 +68,7 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     from gftzoo.data.encoding import EncodingModel
     from gftzoo.data.planning import plan_cache
     from gftzoo.engine.runner import choose_device
-    from gftzoo.plugins import load_family
+    from gftzoo.families.finding import load_family
 
     config = engine.resolve(name, data=src, options=engine.parse_options(choices["options"], OPTIONS))
     source = open_source(src, choices["split"])

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gftzoo import plugins, zoo
 from gftzoo.cli.browse import add_row, show, table
 from gftzoo.errors import PluginError, UsageError, nearest
+from gftzoo.plugins.discovery import FAMILIES, active
 from gftzoo.printing import plain, say
+from gftzoo.zoo import catalogue
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,18 +44,22 @@ def check_plugin_command(name: str, quick: bool, as_json: bool) -> None:
 
 def models_of(name: str) -> list[str]:
     """The models to check: of a distribution, one per family; PluginError if its plugin does not load."""
-    families = [p for p in plugins.active(plugins.FAMILIES) if name in (p.distribution, p.name)]
+    families = [p for p in active(FAMILIES) if name in (p.distribution, p.name)]
     if not families:
-        if name in zoo.catalogue().models:
+        if name in catalogue().models:
             return [name]
-        if name in zoo.catalogue().families:
-            plugins.find_family(name)  # which says how to install it
-        known = {n for p in plugins.active(plugins.FAMILIES) for n in (p.distribution, p.name)}
+        if name in catalogue().families:
+            from gftzoo.families.finding import find_family  # with torch
+
+            find_family(name)  # which says how to install it
+        known = {n for p in active(FAMILIES) for n in (p.distribution, p.name)}
         raise UsageError(
             f"no distribution, family or model is called {name!r}{nearest(name, known)}; `gftzoo plugins` shows all."
         )
     for plugin in families:
-        found = plugins.report(plugin)
+        from gftzoo.installed import report  # with torch
+
+        found = report(plugin)
         if found.state != "ok":
             raise PluginError(found.reason)
     from gftzoo.testing import subject_of

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import click
 
-from gftzoo import plugins
 from gftzoo.errors import GftzooError
+from gftzoo.plugins.discovery import Plugin, installed_plugins
 from gftzoo.printing import LONGEST_NAME, plain, words
 
 DONE, FAILED, MISUSED, PLUGIN_FAILED = 0, 1, 2, 3  # exit codes
@@ -81,9 +81,9 @@ def _speaks_of_memory(error: RuntimeError) -> bool:
     return any(sign in message for sign in _MEMORY)
 
 
-def culprit(error: BaseException) -> plugins.Plugin | None:
+def culprit(error: BaseException) -> Plugin | None:
     """The plugin whose code threw; None where it was the zoo's, or a library that the zoo called."""
-    roots = {p.entry.value.partition(":")[0].partition(".")[0]: p for p in reversed(plugins.installed_plugins())}
+    roots = {p.entry.value.partition(":")[0].partition(".")[0]: p for p in reversed(installed_plugins())}
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         root = str(frame.f_globals.get("__name__", "")).partition(".")[0]

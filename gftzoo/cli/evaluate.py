@@ -191,7 +191,7 @@ def sweep_command(models: tuple[str, ...], out: Path, **options: Any) -> None:
 
 def steered_by(name: str, options: dict[str, Any], values: dict[str, list[float]]) -> str:
     """`beta` or `cfg`, by what the model is; UsageError if the values to sweep are of the other."""
-    from gftzoo.weights import card_of
+    from gftzoo.loading import card_of
 
     word = "beta" if card_of(name, options["weights"], options["entry"], options["adapter"]).temperature else "cfg"
     if word not in values:

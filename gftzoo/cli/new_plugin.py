@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from gftzoo import plugins, zoo
 from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.errors import UsageError
+from gftzoo.plugins.discovery import installed_plugins
 from gftzoo.printing import say
+from gftzoo.zoo import catalogue
 
 TEMPLATE = Path(__file__).parents[1] / "template"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -42,7 +43,7 @@ def write_package(name: str, out: Path) -> Path:
         raise UsageError(
             f"{name!r} cannot be the name of a family; valid are lower-case words joined by hyphens, such as my-flow."
         )
-    taken = {plugin.name for plugin in plugins.installed_plugins()} | set(zoo.catalogue().families)
+    taken = {plugin.name for plugin in installed_plugins()} | set(catalogue().families)
     if name in taken:
         raise UsageError(f"there is a family {name!r} already; `gftzoo plugins` shows all, choose another name.")
     folder = out / f"gftzoo-{name}"

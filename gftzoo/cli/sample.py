@@ -17,7 +17,7 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.printing import plain, say
 
 if TYPE_CHECKING:
-    from gftzoo.guidance import Guidance
+    from gftzoo.contract.guidance import Guidance
     from gftzoo.model import Model
 
 
@@ -73,7 +73,7 @@ def sample_command(model: str, out: Path, **options: Any) -> None:
 def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
     """The model on its device; fresh weights are refused, since their images mean nothing."""
     from gftzoo.engine.runner import choose_device
-    from gftzoo.weights import load
+    from gftzoo.loading import load
     from gftzoo.zoo import get_card
 
     if not Path(model).is_dir():

@@ -15,9 +15,9 @@ from gftzoo.cli.ranks import first_rank, say
 from gftzoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from gftzoo.catalogue.cards import ModelCard
     from gftzoo.data import Source
     from gftzoo.engine import TrainConfig
-    from gftzoo.zoo import ModelCard
 
 
 @click.command("train")

@@ -8,9 +8,9 @@ from typing import Literal
 import click
 
 from gftzoo.atomic import folder_written_whole, is_free
+from gftzoo.catalogue.cards import Schedule
 from gftzoo.errors import UsageError
 from gftzoo.printing import say
-from gftzoo.zoo import Schedule
 
 
 @click.command("import")
@@ -23,7 +23,8 @@ def import_command(model: str, weights: str, out: Path, entry: Literal["raw", "e
 
     The file is never executed. OUT holds safetensors and the card; `gftzoo sample OUT` and --weights take it.
     """
-    from gftzoo.weights import import_model, locate, save_model
+    from gftzoo.loading.files import import_model, locate
+    from gftzoo.weights import save_model
     from gftzoo.zoo import get_card
 
     refuse_existing(out)
@@ -57,6 +58,7 @@ def export_command(
     An adapter is merged into its base, and `--to adapter` writes it alone.
     """
     from gftzoo.cli.sample import load_for_sampling
+    from gftzoo.exporting import export
 
     refuse_existing(out)
     # What gftzoo reads again takes its tokenizer from the card; the pipelines of others hold it.
@@ -68,7 +70,7 @@ def export_command(
     elif schedule is not None:
         raise UsageError("--schedule says how the temperature of --beta is folded; give --beta too, or leave it out.")
     with folder_written_whole(out) as folder:
-        written = out / loaded.family.export(loaded, form, folder).relative_to(folder)
+        written = out / export(loaded, form, folder).relative_to(folder)
     say(f"{written}: {loaded.card.name} as {form}, {loaded.weights_in_words}.", err=True)
 
 

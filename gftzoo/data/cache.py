@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.model import Model
 from gftzoo.data.columns import read_columns
 from gftzoo.data.manifest import Manifest, weights_hash
-from gftzoo.data.sources import Source, Split
+from gftzoo.data.sources import Opener, Source, Split
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.model import Model
-from gftzoo.zoo import ModelCard
 
 
 class CacheSource(Source):
@@ -160,3 +160,6 @@ def open_cache(argument: str, split: Split) -> Source:
     if not len(source):
         raise GftzooError(f"cache {argument!r} holds no image.")
     return source
+
+
+CACHE = Opener(open_cache, "PATH")

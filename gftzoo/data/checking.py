@@ -9,13 +9,13 @@ from shlex import quote
 import torch
 from torch import Tensor
 
+from gftzoo.contract.tokenizer import draw_latents
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.fingerprint import fingerprint_of
 from gftzoo.data.manifest import weights_hash
 from gftzoo.data.sources import Source, open_source
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.plugins import load_family
-from gftzoo.tokenizers import draw_latents
+from gftzoo.families.finding import load_family
 from gftzoo.weights import sha256
 
 

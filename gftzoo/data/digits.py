@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 
 from gftzoo.data.arrays import ArraySource, stratified
-from gftzoo.data.sources import Source, Split
+from gftzoo.data.sources import Opener, Source, Split
 
 LEVELS = 16  # the original values are 0..16
 
@@ -20,3 +20,6 @@ def open_digits(_: str, split: Split) -> Source:
     rows = stratified(labels, split)
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     return ArraySource("digits", pixels[rows], labels[rows].tolist(), names, mirrorable=False)
+
+
+DIGITS = Opener(open_digits)

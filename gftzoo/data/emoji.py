@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gftzoo.data.arrays import ArraySource, stratified
 from gftzoo.data.picture import whole_picture
-from gftzoo.data.sources import Source, Split
+from gftzoo.data.sources import Opener, Source, Split
 from gftzoo.errors import GftzooError
 
 SIDE = 72
@@ -80,3 +80,8 @@ def load() -> tuple[NDArray[np.uint8], list[str], list[str], list[str]]:
             subcategories.append(entry["subcategory"])
             captions.append((entry["name"] or entry["short_name"].replace("_", " ")).lower())
     return np.stack(pictures), categories, captions, subcategories
+
+
+EMOJI = Opener(open_emoji)
+EMOJI_CAPTIONS = Opener(open_emoji_captions)
+EMOJI_NATURE = Opener(open_emoji_nature)

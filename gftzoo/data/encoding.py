@@ -11,11 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.data.sources import Source
-from gftzoo.family import Family
+from gftzoo.families.family import Family
 from gftzoo.model import Model
-from gftzoo.tokenizers import Tokenizer
-from gftzoo.zoo import ModelCard
 
 TEN_CROP_SCALE = 1.1  # LlamaGen's: five crops of a picture that is this much larger
 Content = Literal["latents", "moments", "codes"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gftzoo.data.arrays import ArraySource
-from gftzoo.data.sources import Source, Split
+from gftzoo.data.sources import Opener, Source, Split
 from gftzoo.errors import GftzooError
 
 FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -43,3 +43,6 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise
     except (OSError, EOFError, ValueError, IndexError) as error:
         raise GftzooError(f"{str(path)!r} is damaged ({error}).") from error
+
+
+FASHION_MNIST = Opener(open_fashion)

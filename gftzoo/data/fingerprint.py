@@ -12,13 +12,13 @@ from typing import Literal
 
 import fsspec
 
+from gftzoo.catalogue.cards import Frozen
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.hub import reason
 from gftzoo.data.picture import UnreadableError
 from gftzoo.data.sources import Source
 from gftzoo.data.stream import StreamSource
 from gftzoo.errors import GftzooError
-from gftzoo.zoo import Frozen
 
 SAMPLES = 1024  # images of which the content is hashed
 SHARDS = 16  # of a stream, which is read over a network

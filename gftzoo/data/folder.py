@@ -10,7 +10,7 @@ from pathlib import Path
 from gftzoo.data.decoding import VERSION, DecodingSource, file_below
 from gftzoo.data.picture import UnreadableError, picture_suffixes, read_header
 from gftzoo.data.settings import Decoding, settings_of
-from gftzoo.data.sources import Source, Split, without_held_out
+from gftzoo.data.sources import Opener, Source, Split, without_held_out
 from gftzoo.data.walk import LeftOut, pictures_below, pictures_in, subfolders
 from gftzoo.documents import read_text
 from gftzoo.errors import GftzooError
@@ -182,3 +182,7 @@ def _caption_line(path: Path, number: int, line: str) -> tuple[str, str]:
             f"({type(error).__name__})."
         ) from error
     return caption, named
+
+
+IMAGEFOLDER = Opener(open_folder, "PATH", decodes=True)
+JSONL = Opener(open_captions, "PATH", decodes=True)

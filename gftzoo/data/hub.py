@@ -19,7 +19,7 @@ from gftzoo.data.labels import (
 )
 from gftzoo.data.picture import UnreadableError, one_line, read_header
 from gftzoo.data.settings import Decoding, settings_of
-from gftzoo.data.sources import Source, Split, without_held_out
+from gftzoo.data.sources import Opener, Source, Split, without_held_out
 from gftzoo.data.tars import open_tars
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
@@ -146,3 +146,6 @@ def reason(error: Exception) -> str:
     """The type of an error and the first line of what it says, which may be nothing."""
     said = one_line(error)
     return f"{type(error).__name__}: {said}" if said != type(error).__name__ else said
+
+
+HF = Opener(open_hub, "NAME", decodes=True)

@@ -13,10 +13,10 @@ from torch import nn
 
 from gftzoo import __version__
 from gftzoo.atomic import written_whole
+from gftzoo.catalogue.cards import Frozen, ModelCard, TokenizerSpec, validation_sentence
 from gftzoo.data.sources import Split
 from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.zoo import Frozen, ModelCard, TokenizerSpec, validation_sentence
 
 MANIFEST_FILE = "manifest.json"
 LARGEST_ROW = 2**31  # bytes of what is stored of one image

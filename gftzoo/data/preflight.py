@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.data.sources import Source
-from gftzoo.zoo import ModelCard, catalogue
+from gftzoo.zoo import catalogue
 
 
 @dataclass(frozen=True)

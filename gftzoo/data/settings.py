@@ -11,8 +11,8 @@ from typing import Any
 from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator
 
+from gftzoo.catalogue.cards import Frozen, validation_sentence
 from gftzoo.errors import UsageError
-from gftzoo.zoo import Frozen, validation_sentence
 
 LARGEST = 178_956_970  # pixels; what Pillow, too, takes for a decompression bomb
 

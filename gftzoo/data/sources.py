@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.hookspecs import PROJECT
+from gftzoo.contract.model import Model
 from gftzoo.data.settings import Decoding, settings_of, split_settings
-from gftzoo.errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    from gftzoo.model import Model
-    from gftzoo.zoo import ModelCard
+from gftzoo.errors import PluginError, UsageError, nearest
+from gftzoo.plugins.discovery import SOURCES, active
+from gftzoo.plugins.loading import load_object
 
 Split = Literal["train", "held-out", "all"]
 
@@ -104,6 +106,27 @@ class Source(ABC):
         """The same, of what shows only in the model itself."""
 
 
+@dataclass(frozen=True)
+class Opener:
+    """How a kind of data source is opened; what an entry point of the group `gftzoo.sources` names.
+
+    A function (argument, split) does as well, for a source whose argument is its own matter.
+
+    Args:
+        open: (argument, split), and with `decodes` the decoding of pictures and the source's full name.
+        argument: what stands behind the colon, in capitals; None where nothing may.
+        decodes: whether it decodes the pictures of files, as their settings say.
+    """
+
+    open: Callable[..., Source]
+    argument: str | None = None
+    decodes: bool = False
+
+    def form(self, kind: str) -> str:
+        """How it is written, e.g. `imagefolder:PATH`."""
+        return kind if self.argument is None else f"{kind}:{self.argument}"
+
+
 def open_source(spec: str, split: Split = "train") -> Source:
     """The source of a name such as `digits` or `imagefolder:PATH`; settings may follow it (`#background=black`).
 
@@ -116,24 +139,45 @@ def open_source(spec: str, split: Split = "train") -> Source:
     """
     plain, decoding = split_settings(spec)
     kind, colon, argument = plain.partition(":")
-    openers, readers = _openers(), _readers()
-    known = kind in openers or kind in readers
-    if not known and (found := _of_a_plugin(kind)) is not None:
+    found = _find(kind)
+    if found is None:
+        raise UsageError(f"unknown data {spec!r}{nearest(kind, kinds())}; valid are {', '.join(_forms())}.")
+    if not isinstance(found, Opener):
         return found(argument, split)
-    if not known:
-        others = _plugin_names()
-        hint, forms = nearest(kind, [*openers, *readers, *others]), ", ".join([*_forms(), *others])
-        raise UsageError(f"unknown data {spec!r}{hint}; valid are {forms}.")
-    takes_argument = kind in _WITH_ARGUMENT
-    if takes_argument != bool(colon and argument):
-        form = f"{kind}:{_WITH_ARGUMENT[kind]}" if takes_argument else kind
-        raise UsageError(f"data {spec!r} is not complete or has too much; write {form}.")
+    if (found.argument is not None) != bool(colon and argument):
+        raise UsageError(f"data {spec!r} is not complete or has too much; write {found.form(kind)}.")
     argument = _absolute(kind, argument)
-    if kind in readers:
-        return readers[kind](argument, split, decoding, f"{kind}:{argument}{settings_of(spec)}")
+    if found.decodes:
+        return found.open(argument, split, decoding, f"{kind}:{argument}{settings_of(spec)}")
     if decoding != Decoding():
-        raise UsageError(f"data {kind!r} is decoded already and takes no {settings_of(spec)}; {', '.join(readers)} do.")
-    return openers[kind](argument, split)
+        decoders = ", ".join(name for name in kinds() if getattr(_find(name), "decodes", False))
+        raise UsageError(f"data {kind!r} is decoded already and takes no {settings_of(spec)}; {decoders} do.")
+    return found.open(argument, split)
+
+
+def kinds() -> list[str]:
+    """The names of all data sources, gftzoo's own first, from metadata alone."""
+    own = [plugin.name for plugin in active(SOURCES) if plugin.distribution == PROJECT]
+    return [*own, *sorted({plugin.name for plugin in active(SOURCES)} - set(own))]
+
+
+def _find(kind: str) -> Opener | Callable[[str, Split], Source] | None:
+    """What an entry point of that name holds, gftzoo's own before another's; PluginError if it does not load."""
+    found = [plugin for plugin in active(SOURCES) if plugin.name == kind]
+    found.sort(key=lambda plugin: plugin.distribution != PROJECT)
+    return load_object(found[0]) if found else None
+
+
+def _forms() -> list[str]:
+    """How each source is named, e.g. `imagefolder:PATH`; of a plugin that does not load, its name."""
+    forms = []
+    for kind in kinds():
+        try:
+            found = _find(kind)
+        except PluginError:
+            found = None
+        forms.append(found.form(kind) if isinstance(found, Opener) else kind)
+    return forms
 
 
 def full_name(spec: str) -> str:
@@ -145,7 +189,7 @@ def full_name(spec: str) -> str:
 
 def _absolute(kind: str, argument: str) -> str:
     """What stands behind the colon, a local path in full."""
-    if kind not in _WITH_ARGUMENT or "://" in argument or "::" in argument:
+    if not isinstance(_find(kind), Opener) or "://" in argument or "::" in argument:
         return argument
     path = Path(argument)
     if argument.startswith("~"):  # which a shell leaves alone behind a colon
@@ -154,54 +198,6 @@ def _absolute(kind: str, argument: str) -> str:
     if kind == "hf" and not argument.startswith("~") and not os.path.exists(place):  # noqa: PTH110 (names that are too long)
         return argument  # a name of the hub
     return str(path.absolute())
-
-
-def _of_a_plugin(kind: str) -> Callable[[str, Split], Source] | None:
-    """The opener behind an entry point of that name; PluginError if it does not load."""
-    from gftzoo.plugins import SOURCES, active, load_object
-
-    found = next((plugin for plugin in active(SOURCES) if plugin.name == kind), None)
-    return None if found is None else cast("Callable[[str, Split], Source]", load_object(found))
-
-
-def _plugin_names() -> list[str]:
-    from gftzoo.plugins import SOURCES, active
-
-    return sorted(plugin.name for plugin in active(SOURCES))
-
-
-_WITH_ARGUMENT = {"imagefolder": "PATH", "hf": "NAME", "jsonl": "PATH", "cache": "PATH", "stream": "URL"}
-
-
-def _forms() -> list[str]:
-    kinds = [*_openers(), *_readers()]
-    return [f"{kind}:{_WITH_ARGUMENT[kind]}" if kind in _WITH_ARGUMENT else kind for kind in kinds]
-
-
-def _openers() -> dict[str, Callable[[str, Split], Source]]:
-    """Sources that have pixels, or what was made of them."""
-    from gftzoo.data.cache import open_cache
-    from gftzoo.data.digits import open_digits
-    from gftzoo.data.emoji import open_emoji, open_emoji_captions, open_emoji_nature
-    from gftzoo.data.fashion import open_fashion
-
-    return {
-        "digits": open_digits,
-        "fashion-mnist": open_fashion,
-        "emoji": open_emoji,
-        "emoji-captions": open_emoji_captions,
-        "emoji-nature": open_emoji_nature,
-        "cache": open_cache,
-    }
-
-
-def _readers() -> dict[str, Callable[[str, Split, Decoding, str], Source]]:
-    """Sources that decode the pictures of files, as their settings say; they get their full name."""
-    from gftzoo.data.folder import open_captions, open_folder
-    from gftzoo.data.hub import open_hub
-    from gftzoo.data.stream import open_stream
-
-    return {"imagefolder": open_folder, "jsonl": open_captions, "hf": open_hub, "stream": open_stream}
 
 
 def without_held_out(spec: str, split: Split) -> None:

@@ -19,6 +19,8 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.model import Model
 from gftzoo.data.archive import FIRST, Naming, naming_of, samples, text_of, why_incomplete
 from gftzoo.data.cache import check_encoder
 from gftzoo.data.decoding import VERSION
@@ -28,11 +30,9 @@ from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.shards import find_shards, kind_of, unreadable
-from gftzoo.data.sources import Source, Split, without_held_out
+from gftzoo.data.sources import Opener, Source, Split, without_held_out
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.model import Model
 from gftzoo.printing import words
-from gftzoo.zoo import ModelCard
 
 READ = 32  # samples taken from a file together
 OPEN = 16  # shards kept open
@@ -246,3 +246,6 @@ def open_stream(argument: str, split: Split, decoding: Decoding, name: str) -> S
             raise UsageError(f"data {name!r} is a cache, which is decoded already; leave {settings_of(name)} out.")
         return StreamSource(name, shards, "arrow", manifest)
     return StreamSource(name, shards, kind_of(name, shards), decoding=decoding)
+
+
+STREAM = Opener(open_stream, "URL", decodes=True)

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gftzoo.adapters import Adapter, Base, Way, base_hash, find_base, freeze, is_adapter, refuse_other_base, slope_shape
+from gftzoo.adapters import Adapter, Base, Way, base_hash, freeze, slope_shape
+from gftzoo.catalogue.cards import ModelCard, Recipe
 from gftzoo.errors import UsageError
+from gftzoo.families.finding import load_family
 from gftzoo.gft import GFTOptions
 from gftzoo.layers.temperature import TemperatureOptions
+from gftzoo.loading.adapted import find_base, is_adapter, refuse_other_base
+from gftzoo.loading.files import resolve_weights
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective, find_objective
-from gftzoo.plugins import load_family
-from gftzoo.weights import read_card, read_tensors, resolve_weights
-from gftzoo.zoo import ModelCard, Recipe
+from gftzoo.weights import read_card, read_tensors
 
 if TYPE_CHECKING:
     from gftzoo.engine.config import TrainConfig

@@ -9,10 +9,10 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gftzoo.atomic import written_whole
+from gftzoo.catalogue.cards import Frozen, LearningRate, ModelCard, validation_sentence
 from gftzoo.documents import read_yaml
 from gftzoo.errors import GftzooError
 from gftzoo.layers.lora import LoraOptions
-from gftzoo.zoo import Frozen, LearningRate, ModelCard, validation_sentence
 
 CONFIG_FILE = "config.yaml"
 Momentum = Annotated[float, Field(ge=0, lt=1)]

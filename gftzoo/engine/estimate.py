@@ -11,15 +11,15 @@ import torch
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from gftzoo.adapters import freeze
+from gftzoo.contract.objective import Forwards
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.loop import choose_dtype
 from gftzoo.engine.parallel import checkpoint_slopes
 from gftzoo.engine.trace import trace_forward, trace_frozen
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.families.finding import load_family
 from gftzoo.model import Model
-from gftzoo.objective import Forwards
 from gftzoo.objectives import find_objective
-from gftzoo.plugins import load_family
 
 GIB = 2**30
 MOST_PARTS = 20_000  # modules of a network; the largest of the zoo has less than a tenth

@@ -11,13 +11,13 @@ import torch
 from pydantic import Field, ValidationError
 
 from gftzoo import __version__
+from gftzoo.catalogue.cards import Frozen
 from gftzoo.data import Source
 from gftzoo.data.fingerprint import Fingerprint, fingerprint_of
 from gftzoo.engine import checkpoint
 from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.errors import UsageError
-from gftzoo.plugins import FAMILIES, OBJECTIVES, SOURCES, WRAPPERS, active
-from gftzoo.zoo import Frozen
+from gftzoo.plugins.discovery import FAMILIES, OBJECTIVES, SOURCES, WRAPPERS, active
 
 # Settings that decide neither weights nor losses, or that a resumed run may change as the documentation says.
 FREE = {

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from gftzoo.catalogue.cards import ModelCard, Recipe, validation_sentence
+from gftzoo.data import Source, open_source
+from gftzoo.data.fingerprint import class_counts
+from gftzoo.data.sources import full_name
 from gftzoo.engine.adapting import adapter_recipe, check_adapter
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.options import CARD_OPTIONS, dotted
 from gftzoo.errors import UsageError, nearest
-from gftzoo.objectives import build_objective, find_objective
-from gftzoo.plugins import load_family
-from gftzoo.weights import own_weights, refuse_unknown
-from gftzoo.zoo import ModelCard, Recipe, catalogue, get_card, get_tokenizer_spec, validation_sentence
-
-if TYPE_CHECKING:
-    from gftzoo.data import Source
+from gftzoo.families.finding import load_family
+from gftzoo.loading.files import refuse_unknown
+from gftzoo.objectives import build_objective, find_objective, refuse_unfit
+from gftzoo.weights import own_weights
+from gftzoo.zoo import catalogue, get_card, get_tokenizer_spec
 
 DEMONSTRATION_STEPS = 10
 DEMONSTRATION_BATCH = 8
@@ -81,7 +83,7 @@ def resolve(
     except ValidationError as error:
         raise UsageError(validation_sentence(f"training {model}", error, TrainConfig)) from error
     check_adapter(card, config.train, objective, start)
-    build_objective(objective, config.objective_options).check(load_family(card.family), start)
+    refuse_unfit(build_objective(objective, config.objective_options), load_family(card.family), start)
     if config.learning_rate.horizon is not None:
         return config
     fixed = config.learning_rate.model_copy(update={"horizon": config.steps})  # a longer resume does not bend it
@@ -104,10 +106,6 @@ def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) 
 
 def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Source]:
     """The card fitted to the data (its classes; for the demonstration also its tokenizer and size), and the data."""
-    from gftzoo.data import open_source
-    from gftzoo.data.fingerprint import class_counts
-    from gftzoo.data.sources import full_name
-
     if data is None and card.data is None:
         card = _demonstration_card(card)
     name = full_name(data if data is not None else str(card.data))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gftzoo import checksums
 from gftzoo.adapters import adapter_of
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.checksums import DamagedError, advice
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.parallel import any_rank
@@ -19,7 +20,6 @@ from gftzoo.engine.tensors import Named, empty_optimizer, fill, live, not_finite
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.weights import check_fit, read_card
-from gftzoo.zoo import ModelCard
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for every parameter that it has moved
 IDENTITY = ("name", "family", "network", "tokenizer", "resolution", "condition", "classes", "temperature")

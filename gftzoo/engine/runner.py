@@ -30,10 +30,11 @@ from gftzoo.engine.training import TrainingModel
 from gftzoo.engine.workers import deaf_to_signals
 from gftzoo.engine.zoo_runner import ZooRunner
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.families.finding import load_family
+from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
-from gftzoo.plugins import load_family
-from gftzoo.weights import import_model, locate, read_card
+from gftzoo.weights import read_card
 
 HookBuilder = Callable[[Model, EMA | None], list[Hook]]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from gftzoo.catalogue.cards import LearningRate
 from gftzoo.engine.config import TrainConfig
-from gftzoo.zoo import LearningRate
 
 COMPARED = 1000  # steps at which two schedules are compared
 

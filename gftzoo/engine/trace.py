@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
-from gftzoo.zoo import ModelCard
 
 # What autocast runs in half precision; the rest of its list is rare in these networks.
 PRODUCTS = {

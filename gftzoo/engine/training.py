@@ -8,10 +8,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from gftzoo.contract.objective import Objective
+from gftzoo.contract.tokenizer import draw_latents
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
-from gftzoo.objective import Objective
-from gftzoo.tokenizers import draw_latents
 
 
 class TrainingModel(nn.Module):

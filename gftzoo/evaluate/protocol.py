@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from gftzoo.catalogue.cards import Frozen, ModelCard, validation_sentence
 from gftzoo.data import open_source
 from gftzoo.errors import UsageError, nearest
-from gftzoo.zoo import Frozen, ModelCard, validation_sentence
 
 MOST_IMAGES = 10_000_000  # what is known of each image fits the memory
 

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from gftzoo.atomic import written_whole
+from gftzoo.catalogue.cards import Frozen, validation_sentence
 from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.scoring import Scores
 from gftzoo.evaluate.subjects import Subject
-from gftzoo.zoo import Frozen, validation_sentence
 
 LIBRARIES = ("gftzoo", "torch", "torchmetrics", "torch-fidelity", "timm", "diffusers", "numpy", "pillow")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gftzoo.catalogue.cards import Frozen
 from gftzoo.evaluate.features import FeatureNetwork
 from gftzoo.evaluate.metrics import Gaussian, frechet_distance, kernel_distance, precision_recall
 from gftzoo.evaluate.streaming import Accuracy, FeatureSample, StreamedGaussian, StreamedInceptionScore
-from gftzoo.zoo import Frozen
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.adapters import tensors_sha256
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.catalogue.cards import Frozen
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.model import Model
-from gftzoo.zoo import Frozen
 
 
 class Subject(Frozen):

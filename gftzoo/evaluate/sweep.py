@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gftzoo.atomic import written_whole
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.drawing import conditions_for
 from gftzoo.evaluate.evaluator import Evaluator
 from gftzoo.evaluate.records import ScoreRecord, compare, score_names
 from gftzoo.evaluate.subjects import subject_of
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.model import Model
+from gftzoo.pictures import labelled_rows
+from gftzoo.sampling import image_seeds, sample_batches
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -178,9 +180,6 @@ def strip(
 ) -> Image:
     """The same seeds at every guidance, one row each."""
     import torch
-
-    from gftzoo.pictures import labelled_rows
-    from gftzoo.sampling import image_seeds, sample_batches
 
     seeds = image_seeds(seed, range(len(conditions)))
     pictures = [

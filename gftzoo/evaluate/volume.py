@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from gftzoo.contract.guidance import Guidance
 from gftzoo.evaluate.images import to_uint8
 from gftzoo.evaluate.npz_job import NpzJob, barrier, rank
 from gftzoo.evaluate.subjects import subject_of
-from gftzoo.guidance import Guidance
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gftzoo.zoo import Frozen
+from gftzoo.catalogue.cards import Frozen
 
 
 class AutoencoderOptions(Frozen):

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import Frozen
 from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import is_slope
-from gftzoo.zoo import Frozen
 
 # The layers inside of what families call their attention: `attn`, `attn1`, `attention`.
 ATTENTION = r"(?:.*\.)?(?:attn\d*|attention)\.[^.]+(?:\.\d+)?"

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gftzoo.zoo import Frozen
+from gftzoo.catalogue.cards import Frozen
 
 TemperatureInput = Literal["embedding", "affine", "both"]
 

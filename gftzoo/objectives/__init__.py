@@ -6,15 +6,18 @@ import inspect
 from functools import partial
 from typing import Any
 
+from gftzoo.catalogue.cards import validation_sentence
+from gftzoo.contract.objective import Objective
 from gftzoo.errors import PluginError, UsageError, nearest
+from gftzoo.families.family import Family
+from gftzoo.families.finding import families_with
 from gftzoo.gft import GFT
-from gftzoo.guard import ForeignError, attempt
-from gftzoo.objective import Objective
 from gftzoo.objectives.cca import CCA
 from gftzoo.objectives.conditional import Conditional
 from gftzoo.objectives.distillation import Distillation
-from gftzoo.plugins import OBJECTIVES, Plugin, active, load_object
-from gftzoo.zoo import validation_sentence
+from gftzoo.plugins.discovery import OBJECTIVES, Plugin, active
+from gftzoo.plugins.guard import ForeignError, attempt
+from gftzoo.plugins.loading import load_object
 
 BUILT_IN: dict[str, type[Objective]] = {o.name: o for o in (GFT, Conditional, CCA, Distillation)}
 
@@ -49,7 +52,7 @@ def plugin_objective(plugin: Plugin) -> type[Objective]:
 def _checked(plugin: Plugin, found: Any) -> type[Objective]:
     if not (inspect.isclass(found) and issubclass(found, Objective)):
         raise PluginError(
-            f"plugin {plugin.label} is no objective: it must name a subclass of gftzoo.objective.Objective."
+            f"plugin {plugin.label} is no objective: it must name a subclass of gftzoo.contract.objective.Objective."
         )
     lacking = [*sorted(found.__abstractmethods__), *(a for a in ("name", "temperature") if not hasattr(found, a))]
     if lacking:
@@ -69,3 +72,14 @@ def build_objective(name: str, options: dict[str, Any] | None = None) -> Objecti
         return objective(objective.Options.model_validate(options or {}))
     except ValueError as error:
         raise UsageError(validation_sentence(f"objective {name}", error, objective.Options)) from error
+
+
+def refuse_unfit(objective: Objective, family: Family, start: str | None) -> None:
+    """UsageError if a run of `family` from the weights `start` (None: from scratch) cannot have the objective."""
+    if objective.needs is not None and not family.offers(objective.needs):
+        having = ", ".join(families_with(objective.needs)) or "none that is installed"
+        raise UsageError(
+            f"objective {objective.name} needs the hook {objective.needs}, which family {family.name!r} does not have; "
+            f"families that have it: {having}."
+        )
+    objective.check(start)

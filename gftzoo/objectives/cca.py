@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from gftzoo.contract.model import Model
+from gftzoo.contract.objective import Forwards, ObjectiveOptions
+from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
-from gftzoo.family import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.model import Model
-from gftzoo.objective import Forwards, ObjectiveOptions
 from gftzoo.objectives.frozen import FrozenCopy
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from gftzoo.family import Problem
+from gftzoo.contract.model import Model
+from gftzoo.contract.objective import Objective, ObjectiveOptions
+from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.model import Model
-from gftzoo.objective import Objective, ObjectiveOptions
 
 
 class ConditionalOptions(ObjectiveOptions):

@@ -11,10 +11,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from gftzoo.family import Problem
+from gftzoo.contract.model import Model
+from gftzoo.contract.objective import Forwards, ObjectiveOptions
+from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.model import Model
-from gftzoo.objective import Forwards, ObjectiveOptions
 from gftzoo.objectives.frozen import FrozenCopy
 
 

@@ -6,10 +6,9 @@ import copy
 from dataclasses import replace
 from typing import ClassVar
 
+from gftzoo.contract.model import Model
+from gftzoo.contract.objective import Objective, ObjectiveOptions
 from gftzoo.errors import UsageError
-from gftzoo.family import Family
-from gftzoo.model import Model
-from gftzoo.objective import Objective, ObjectiveOptions
 
 
 class FrozenCopy(Objective):
@@ -25,8 +24,7 @@ class FrozenCopy(Objective):
         super().__init__(options)
         self._frozen: Model | None = None
 
-    def check(self, family: Family, start: str | None) -> None:
-        super().check(family, start)
+    def check(self, start: str | None) -> None:
         if start is None:
             raise UsageError(
                 f"objective {self.name} starts from a trained model; give its weights with --weights RUN_OR_FILE "
@@ -35,7 +33,7 @@ class FrozenCopy(Objective):
 
     def prepare(self, model: Model) -> None:
         network = copy.deepcopy(model.network).requires_grad_(False).eval()
-        self._frozen = replace(model, network=network)
+        self._frozen = replace(model, network=network)  # type: ignore[type-var]
 
     @property
     def frozen(self) -> Model:

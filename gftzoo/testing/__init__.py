@@ -10,7 +10,8 @@ or, in a plugin's own tests:
 """
 
 from gftzoo.testing import running, sampling, temperature, training  # they fill CHECKS
-from gftzoo.testing.contract import CHECKS, Broken, Check
+from gftzoo.testing.broken import Broken
+from gftzoo.testing.contract import CHECKS, Check
 from gftzoo.testing.report import Finding, examine
 from gftzoo.testing.subject import Subject, subject_of
 from gftzoo.testing.suite import conformance

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gftzoo.testing.contract import Broken
+from gftzoo.testing.broken import Broken
 
 ROUNDING = 1e-4  # of float32 networks in batches of different sizes, as a share of the largest value
 

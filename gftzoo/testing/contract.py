@@ -6,16 +6,9 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from gftzoo.hookspecs import GenerativeFamily
-
-if TYPE_CHECKING:
-    from gftzoo.testing.subject import Subject
-
-
-class Broken(Exception):  # noqa: N818 (a finding, not an error of the kit)
-    """A sentence of the contract does not hold; the message has the numbers."""
+from gftzoo.contract.hookspecs import GenerativeFamily
+from gftzoo.testing.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gftzoo.errors import GftzooError
-from gftzoo.testing.contract import Broken, Check
+from gftzoo.testing.broken import Broken
+from gftzoo.testing.contract import Check
 from gftzoo.testing.subject import Subject
 
 

@@ -15,12 +15,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from gftzoo.contract.guidance import ClassifierFree, Temperature
+from gftzoo.engine import checkpoint
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
-from gftzoo.guidance import ClassifierFree, Temperature
 from gftzoo.objectives.conditional import Conditional
+from gftzoo.testing.broken import Broken
 from gftzoo.testing.compare import ROUNDING, expect, same
-from gftzoo.testing.contract import Broken, promises
+from gftzoo.testing.contract import promises
 from gftzoo.testing.subject import BATCH, Subject
 from gftzoo.testing.training import NONE_DROPPED, equal_gradients, gradients
 
@@ -80,8 +82,6 @@ def two_ranks(subject: Subject) -> str:
 
 def train(model: str, ranks: int, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The weights and their average after a short run, in processes of its own."""
-    from gftzoo.engine import checkpoint
-
     words = ["train", model, "--gft", "--steps", "2", "--runs", str(folder), "--name", str(ranks)]
     words += [f"-o{key}={value}" for key, value in RUN.items()]
     words += [f"-oaccumulate={2 // ranks}"]  # the micro-batches of two ranks, one after the other

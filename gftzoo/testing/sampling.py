@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from gftzoo.guidance import ClassifierFree, Temperature, Unguided
+from gftzoo.contract.guidance import ClassifierFree, Temperature, Unguided
+from gftzoo.loading import load
 from gftzoo.testing.compare import expect, other, same
 from gftzoo.testing.contract import promises
 from gftzoo.testing.subject import BATCH, SHUFFLED, Subject, isolated, no_global_randomness
@@ -93,8 +94,6 @@ def conditions_steer(subject: Subject) -> str:
 def save_and_load(subject: Subject) -> str:
     """A model that was saved and loaded again predicts the same, to the bit."""
     import tempfile
-
-    from gftzoo.weights import load
 
     model = subject.model(temperature=True)
     with tempfile.TemporaryDirectory() as folder, isolated(7):

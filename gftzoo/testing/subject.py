@@ -15,15 +15,17 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.problem import Problem
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
-from gftzoo.family import Family, Problem
+from gftzoo.families.family import Family
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
-from gftzoo.testing.contract import Broken
-from gftzoo.tokenizers import Tokenizer
-from gftzoo.zoo import ModelCard, catalogue, get_card, list_models
+from gftzoo.testing.broken import Broken
+from gftzoo.zoo import catalogue, get_card, list_models
 
 BATCH = 4
 SHUFFLED = [2, 0, 3, 1]

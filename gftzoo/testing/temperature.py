@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import UsageError
-from gftzoo.guidance import Temperature, Unguided
 from gftzoo.layers.temperature import Affine, TemperatureOptions
 from gftzoo.testing.compare import ROUNDING, expect, other, same
 from gftzoo.testing.contract import promises

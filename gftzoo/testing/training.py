@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
 from gftzoo.model import Model
+from gftzoo.testing.broken import Broken
 from gftzoo.testing.compare import ROUNDING, cosine, expect, other, same
-from gftzoo.testing.contract import Broken, promises
+from gftzoo.testing.contract import promises
 from gftzoo.testing.subject import (
     BATCH,
     SHUFFLED,

@@ -6,17 +6,9 @@ from gftzoo.weights.fitting import load_weights as load_weights
 from gftzoo.weights.folders import model_folder as model_folder
 from gftzoo.weights.folders import own_weights as own_weights
 from gftzoo.weights.folders import weights_in as weights_in
-from gftzoo.weights.loading import Located as Located
-from gftzoo.weights.loading import card_of as card_of
-from gftzoo.weights.loading import import_model as import_model
-from gftzoo.weights.loading import load as load
-from gftzoo.weights.loading import locate as locate
-from gftzoo.weights.loading import refuse_unknown as refuse_unknown
-from gftzoo.weights.loading import resolve_weights as resolve_weights
 from gftzoo.weights.names import Entry as Entry
 from gftzoo.weights.reading import read_tensors as read_tensors
 from gftzoo.weights.reading import sha256 as sha256
-from gftzoo.weights.saving import load_folder as load_folder
 from gftzoo.weights.saving import read_card as read_card
 from gftzoo.weights.saving import save_model as save_model
 from gftzoo.weights.saving import trained_further as trained_further

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from gftzoo.catalogue.cards import Checkpoint
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.zoo import Checkpoint
 
 
 def fetch(checkpoint: Checkpoint) -> Path:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError
-from gftzoo.family import Family
 from gftzoo.printing import plain
 from gftzoo.weights.choosing import Tensors
-from gftzoo.zoo import ModelCard
+
+
+class BuildsNetworks(Protocol):
+    """A family, as far as its networks go."""
+
+    def build_network(self, card: ModelCard) -> nn.Module:
+        """The network of a card."""
+
 
 MOST_TENSORS = 5_000  # of a network; the largest published ones have some hundred
 
 
-def empty_network(family: Family, card: ModelCard) -> nn.Module:
+def empty_network(family: BuildsNetworks, card: ModelCard) -> nn.Module:
     """The network of a card without numbers, which takes no memory; GftzooError for one of absurd depth."""
     seen = 0
 

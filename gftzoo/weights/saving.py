@@ -12,18 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gftzoo.atomic import written_whole
+from gftzoo.catalogue.cards import ModelCard, validation_sentence
 from gftzoo.checksums import CARD_FILE, verify
+from gftzoo.contract.model import Model
 from gftzoo.documents import DocumentError, read_json
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.model import Model
 from gftzoo.parts import join_parts
-from gftzoo.plugins import load_family
 from gftzoo.printing import words
-from gftzoo.weights.fitting import check_fit, empty_network, load_weights
-from gftzoo.weights.folders import kinds_of, missing
+from gftzoo.weights.folders import kinds_of
 from gftzoo.weights.names import Entry
 from gftzoo.weights.reading import read_safetensors, reason
-from gftzoo.zoo import ModelCard, validation_sentence
 
 
 def save_model(model: Model, folder: str | Path, entry: Entry | None = None) -> None:
@@ -40,7 +38,7 @@ def save_model(model: Model, folder: str | Path, entry: Entry | None = None) -> 
     provenance = trained_further(model.provenance) if model.changed else model.provenance
     kind: Entry = entry or ("ema" if provenance.get("entry") == "ema" else "raw")
     other = next(each for each in kinds_of(None) if each != kind)
-    if _holds(folder, other):
+    if holds(folder, other):
         raise UsageError(f"{str(folder)!r} holds {other!r} weights already and these are {kind!r}; name a new folder.")
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     with written_whole(folder / f"{kind}.safetensors") as partial:
@@ -84,29 +82,12 @@ def read_card(folder: Path) -> tuple[ModelCard, dict[str, Any]]:
         raise GftzooError(validation_sentence(f"{str(path)!r} is damaged", fault, ModelCard)) from error
 
 
-def load_folder(
-    folder: Path, entry: Entry | None = None, tokenizer_path: str | None = None, tokenizer: bool = True
-) -> Model:
-    """A model saved by gftzoo, with its `tokenizer` or without; EMA weights unless `entry` says otherwise."""
-    card, provenance = read_card(folder)
-    kept = next((kind for kind in kinds_of(entry) if _holds(folder, kind)), None)
-    if kept is None:
-        raise UsageError(missing(folder, entry))
-    family = load_family(card.family)
-    tensors, where = _read_own(folder, kept), f"{kept} of {folder}"
-    check_fit(empty_network(family, card), tensors, where)  # before memory is taken for whatever the card describes
-    network = family.build_network(card)
-    load_weights(network, tensors, where)
-    provenance = {**provenance, "entry": kept, "folder": folder.name}
-    built = family.build_tokenizer(card.tokenizer, tokenizer_path) if tokenizer else None
-    return Model(card, network, built, family, provenance)
-
-
-def _holds(folder: Path, kind: Entry) -> bool:
+def holds(folder: Path, kind: Entry) -> bool:
+    """Whether a folder of gftzoo's has these weights, in one file or in parts."""
     return (folder / kind).is_dir() or (folder / f"{kind}.safetensors").is_file()
 
 
-def _read_own(folder: Path, kind: Entry) -> Mapping[str, Tensor]:
+def read_own(folder: Path, kind: Entry) -> Mapping[str, Tensor]:
     """The weights in a folder of gftzoo's, one file or the parts of several ranks."""
     if not (folder / kind).is_dir():
         return read_safetensors(folder / f"{kind}.safetensors")

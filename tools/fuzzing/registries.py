@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzing.target import SilentChangeError, Target
+from gftzoo.catalogue.registry import read_registry, zoo_registry
 from gftzoo.printing import plain_lines
-from gftzoo.zoo import read_registry, zoo_registry
 
 SEED = """
 families: {acme: {distribution: gftzoo-acme, nano: acme-nano, summary: "caf\u00e9 [bold]"}}

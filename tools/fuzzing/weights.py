@@ -14,8 +14,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fuzzing.target import SilentChangeError, Target
+from gftzoo.loading.files import load_folder
 from gftzoo.model import Model
-from gftzoo.weights import load_folder, load_weights, read_tensors
+from gftzoo.weights import load_weights, read_tensors
 from gftzoo.zoo import get_card
 
 

@@ -3,7 +3,7 @@
 An image x_1 and noise x_0 are joined by the straight line x_t = (1 - t) x_0 + t x_1; the network learns the velocity
 x_1 - x_0 along it ("Flow Straight and Fast", arXiv 2209.03003, eq. 1). Suffixes: B batch, C channels, H W sides.
 
-Every hook's duties are in `gftzoo.hookspecs`; `gftzoo check-plugin acme` tests them.
+Every hook's duties are in `gftzoo.contract.hookspecs`; `gftzoo check-plugin acme` tests them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from gftzoo import hookimpl
-from gftzoo.family import FamilyOptions, Problem
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
+from gftzoo.contract.guidance import Guidance
 from gftzoo.layers.temperature import Prediction
-from gftzoo.model import Model
-from gftzoo.zoo import ModelCard
+from gftzoo.contract.model import Model
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo_acme import sampler
 from gftzoo_acme.network import Network, NetworkOptions
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
+from gftzoo.contract.guidance import Guidance
 from gftzoo.layers.temperature import each
-from gftzoo.model import Model
+from gftzoo.contract.model import Model
 
 
 class SamplerOptions(BaseModel):

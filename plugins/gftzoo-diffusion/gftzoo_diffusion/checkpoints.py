@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.finetuning import fit_classes
 from gftzoo.layers.sinusoid import SINUSOID
-from gftzoo.zoo import ModelCard
 from gftzoo_diffusion.network import DiTNetwork, sincos_positions
 
 LABELS = "y_embedder.embedding_table.weight"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.model import Model
 from gftzoo.tokenizers import DiffusersVAE
 from gftzoo_diffusion.network import DiTNetwork, sincos_positions
 from gftzoo_diffusion.sampler import DiffusionSampler, solver_route

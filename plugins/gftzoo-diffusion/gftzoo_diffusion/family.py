@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
-from gftzoo.family import FamilyOptions, Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
-from gftzoo.hookspecs import hookimpl
 from gftzoo.layers.temperature import Prediction
-from gftzoo.model import Model
-from gftzoo.zoo import ModelCard
 from gftzoo_diffusion import sampler
 from gftzoo_diffusion.checkpoints import fit_weights
 from gftzoo_diffusion.export import export_pipeline

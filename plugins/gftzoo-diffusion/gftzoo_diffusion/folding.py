@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gftzoo.contract.model import Model
 from gftzoo.layers.folding import Tensors, add, constant, fold_slope, settle_rows, without_temperature
 from gftzoo.layers.sinusoid import SINUSOID, sinusoid
-from gftzoo.model import Model
 from gftzoo_diffusion.network import DiT
 from gftzoo_diffusion.sampler import DiffusionSampler
 

@@ -13,12 +13,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.model import Model
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
 from gftzoo.layers.temperature import each, plain
-from gftzoo.model import Model
-from gftzoo.zoo import ModelCard
 from gftzoo_diffusion.network import DiTNetwork
 from gftzoo_diffusion.process import STEPS, Process, spaced_timesteps
 

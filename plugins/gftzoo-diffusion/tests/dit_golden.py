@@ -12,10 +12,10 @@ from gftzoo_diffusion.family import DiffusionProblem, training_process
 from golden import Golden, open_golden
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
 from gftzoo.generator import SampleGenerator
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
-from gftzoo.weights import import_model
-from gftzoo.zoo import ModelCard, TokenizerSpec
 
 BETA_EMBEDDINGS = {"linear": "linear", "mlp": "mlp", "3_layer_mlp": "3-layer"}
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard, list_models
+from gftzoo.families.finding import load_family
+from gftzoo.zoo import list_models
 
 CARDS = {card.name: card for card in list_models("dit-*", family="diffusion")}
 FACTS = {  # of the official code: depth, width, heads, parameters at patch 2, 4 and 8 and 256 pixels

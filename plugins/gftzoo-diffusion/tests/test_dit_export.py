@@ -11,13 +11,15 @@ from diffusers import AutoencoderKL, DiTPipeline
 from diffusers.models.embeddings import Timesteps
 from gftzoo_diffusion.timesteps import diffusers_sinusoid, refit
 
+from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.errors import UsageError
+from gftzoo.exporting import export
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.sinusoid import sinusoid
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds
 from gftzoo.tokenizers import DiffusersVAE
-from gftzoo.zoo import TokenizerSpec, get_card
+from gftzoo.zoo import get_card
 
 STEPS = 8
 CLASSES = [3, 0, 7]
@@ -61,7 +63,7 @@ def stock_images(folder: Path) -> tuple[torch.Tensor, list[int]]:
 @pytest.mark.parametrize("offset", [0, 1])
 def test_images_of_a_folded_temperature_are_the_same(kind: str, offset: int, tmp_path: Path) -> None:
     model = tiny_model(True, {"timestep_offset": offset}, temperature_input=kind)
-    model.family.export(model.bake(0.4), "diffusers", tmp_path)
+    export(model.bake(0.4), "diffusers", tmp_path)
     images, calls = stock_images(tmp_path)
     assert (images - model.sample(CLASSES, beta=0.4)).abs().max() < 1e-3
     assert calls == [len(CLASSES)] * STEPS and images.std() > 0.01
@@ -70,7 +72,7 @@ def test_images_of_a_folded_temperature_are_the_same(kind: str, offset: int, tmp
 
 def test_images_of_plain_weights_are_the_same(tmp_path: Path) -> None:
     model = tiny_model(False, learn_sigma=False)
-    model.family.export(model, "diffusers", tmp_path)
+    export(model, "diffusers", tmp_path)
     assert (stock_images(tmp_path)[0] - model.sample(CLASSES)).abs().max() < 1e-3
     pipeline = DiTPipeline.from_pretrained(tmp_path, local_files_only=True)
     assert pipeline.get_label_ids(["3", "0"]) == [3, 0]
@@ -91,15 +93,15 @@ def test_timesteps_are_fitted_where_the_scheduler_asks() -> None:
 def test_what_no_pipeline_can_run_is_refused(tmp_path: Path) -> None:
     steered = tiny_model(True)
     with pytest.raises(UsageError, match=r"has a temperature input.*--beta 0.66"):
-        steered.family.export(steered, "diffusers", tmp_path)
+        export(steered, "diffusers", tmp_path)
     wide = tiny_model(False, mlp_ratio=2.0)
     with pytest.raises(UsageError, match="mlp_ratio 2"):
-        wide.family.export(wide, "diffusers", tmp_path)
+        export(wide, "diffusers", tmp_path)
     pixels = Model.fresh(get_card("dit-nano"), steered.family.build_tokenizer(get_card("dit-nano").tokenizer))
     with pytest.raises(UsageError, match=r"'pixels-grey'.*tokenizer=sd-vae"):
-        pixels.family.export(pixels, "diffusers", tmp_path)
+        export(pixels, "diffusers", tmp_path)
     moved = tiny_model(False)
     with torch.no_grad():
         moved.network.pos_embed.add_(1)
     with pytest.raises(UsageError, match="positions"):
-        moved.family.export(moved, "diffusers", tmp_path)
+        export(moved, "diffusers", tmp_path)

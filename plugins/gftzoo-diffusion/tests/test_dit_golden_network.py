@@ -10,8 +10,9 @@ from dit_golden import official_model, read_golden, tiny_card
 from gftzoo_diffusion.sampler import DiffusionSampler, guided
 from golden import near
 
-from gftzoo.guidance import ClassifierFree
-from gftzoo.weights import import_model
+from gftzoo.contract.guidance import ClassifierFree
+from gftzoo.exporting import export
+from gftzoo.loading.files import import_model
 
 GFT = ("gft-dit-linear", "gft-dit-mlp", "gft-dit-3layer")
 
@@ -52,7 +53,7 @@ def test_a_folded_temperature_in_plain_weights(name: str, tmp_path: Path) -> Non
     channels = x.shape[1]
     for row in torch.nonzero(beta).flatten().tolist():
         own = slice(row, row + 1)
-        model.family.export(model.bake(float(beta[row])), "official", tmp_path / str(row))
+        export(model.bake(float(beta[row])), "official", tmp_path / str(row))
         card = tiny_card(golden.config["arch"], temperature=False)
         plain = import_model(card, tmp_path / str(row) / "ema.safetensors").network.eval()
         assert {"y_embedder.embedding_table.weight", "final_layer.linear.bias"} <= set(plain.state_dict())

@@ -13,7 +13,7 @@ from gftzoo_diffusion.sampler import DiffusionSampler, sample
 from golden import Golden, near
 from torch import Tensor
 
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.model import Model
 
 

@@ -9,8 +9,8 @@ import torch
 from gftzoo_diffusion.sampler import DiffusionSampler, solver_route
 from torch import Tensor
 
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.errors import UsageError
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.model import Model
 from gftzoo.zoo import list_models
 

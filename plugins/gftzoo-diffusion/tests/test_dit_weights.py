@@ -8,11 +8,12 @@ import pytest
 import torch
 from gftzoo_diffusion.family import DiffusionProblem, training_process
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError
 from gftzoo.gft import GFT
+from gftzoo.loading.files import import_model, resolve_weights
 from gftzoo.model import Model
-from gftzoo.weights import import_model, resolve_weights
-from gftzoo.zoo import ModelCard, get_card
+from gftzoo.zoo import get_card
 
 
 @pytest.fixture(scope="module")

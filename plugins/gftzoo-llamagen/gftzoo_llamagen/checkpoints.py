@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.finetuning import fit_classes, idle_embedding
-from gftzoo.zoo import ModelCard
 from gftzoo_llamagen.network import NetworkOptions
 
 LABELS = "cls_embedding.embedding_table.weight"

@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.contract.options import FamilyOptions, decay_groups
+from gftzoo.contract.problem import Problem
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
-from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
-from gftzoo.hookspecs import hookimpl
 from gftzoo.layers.temperature import Prediction
-from gftzoo.model import Model
-from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
-from gftzoo.zoo import ModelCard, TokenizerSpec
+from gftzoo.tokenizers import build_core_tokenizer
 from gftzoo_llamagen import sampler
 from gftzoo_llamagen.captions import encode_captions
 from gftzoo_llamagen.checkpoints import fit_weights

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import (
     Affine,
@@ -22,7 +23,6 @@ from gftzoo.layers.temperature import (
     linear_readout,
     start_slope,
 )
-from gftzoo.zoo import ModelCard
 from gftzoo_llamagen.conditions import CaptionEmbedding, ClassEmbedding, present
 from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
 

@@ -13,12 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gftzoo.catalogue.cards import Frozen
+from gftzoo.contract.guidance import Guidance, Temperature
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance, Temperature
 from gftzoo.layers import categorical
 from gftzoo.layers.temperature import Prediction
-from gftzoo.zoo import Frozen
 from gftzoo_llamagen.network import Decoder, Transformer
 
 

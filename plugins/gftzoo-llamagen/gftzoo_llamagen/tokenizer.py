@@ -13,13 +13,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.catalogue.cards import TokenizerSpec
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
 from gftzoo.layers.codebook import nearest
-from gftzoo.tokenizers import Tokenizer, read_tokenizer_options, weights_file
+from gftzoo.tokenizers import read_tokenizer_options, weights_file
 from gftzoo.weights import load_weights, read_tensors
-from gftzoo.zoo import TokenizerSpec
 
 MIDDLE = ("block_1", "attn_1", "block_2")  # the official files number them
 USAGE_WINDOW = 65_536  # codes that the official training remembers in a buffer of the file

@@ -13,9 +13,9 @@ import torch
 from golden import Golden, open_golden
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
-from gftzoo.weights import import_model
-from gftzoo.zoo import ModelCard, TokenizerSpec
 
 NO_DROPOUT = {"token_dropout": 0.0, "residual_dropout": 0.0, "ffn_dropout": 0.0}
 

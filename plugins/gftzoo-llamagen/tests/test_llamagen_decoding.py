@@ -11,8 +11,8 @@ from llamagen_golden import ARCH, NO_DROPOUT, random_model, tiny_card
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.errors import UsageError
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.layers.categorical import keep_likely
 
 CPU = torch.device("cpu")

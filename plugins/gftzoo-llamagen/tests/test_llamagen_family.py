@@ -17,11 +17,11 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from gftzoo.engine import checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
 from gftzoo.layers.sinusoid import sinusoid
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
 from gftzoo.zoo import get_card, list_models
 
 # (parameters, with the temperature input, width of the feed-forward, head width, tensors) of the official networks

@@ -8,11 +8,12 @@ from golden import Golden
 from llamagen_golden import assert_gradients, official_model, read_golden, tiny_card
 from torch import Tensor
 
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
+from gftzoo.exporting import export
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
-from gftzoo.weights import import_model
 
 PLAIN, RELEASED = "llamagen-c2i", "gft-llamagen"
 
@@ -109,7 +110,7 @@ def test_logits_at_temperatures(released: Golden, tmp_path) -> None:
 
 def test_a_folded_temperature_in_plain_weights(released: Golden, tmp_path) -> None:
     baked = official_model(released, tmp_path, temperature=True).bake(0.6)
-    baked.family.export(baked, "official", tmp_path / "out")
+    export(baked, "official", tmp_path / "out")
     plain = import_model(tiny_card(released.config["arch"]), tmp_path / "out" / "raw.safetensors")
     plain.network.eval()
     close(logits(plain, released, released.inputs["cls"]), released.outputs["logits_beta0.6"])

@@ -6,10 +6,11 @@ import pytest
 import torch
 from llamagen_golden import read_golden
 
+from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.data import open_source
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.plugins import load_family
-from gftzoo.zoo import TokenizerSpec, get_card, get_tokenizer_spec
+from gftzoo.families.finding import load_family
+from gftzoo.zoo import get_card, get_tokenizer_spec
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.finetuning import fit_classes, idle_embedding
-from gftzoo.zoo import ModelCard
 
 TEMPERATURE = "beta_embed"
 

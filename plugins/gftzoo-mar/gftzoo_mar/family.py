@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.options import FamilyOptions, decay_groups
+from gftzoo.contract.problem import Problem
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
-from gftzoo.family import FamilyOptions, Problem, decay_groups
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
-from gftzoo.hookspecs import hookimpl
 from gftzoo.layers.temperature import Prediction, each
-from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
-from gftzoo.zoo import ModelCard, TokenizerSpec
+from gftzoo.tokenizers import build_core_tokenizer
 from gftzoo_mar import checkpoints, sampler
 from gftzoo_mar.folding import fold
 from gftzoo_mar.network import MAR, NetworkOptions, patchify

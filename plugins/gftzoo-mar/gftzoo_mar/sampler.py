@@ -14,10 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gftzoo.catalogue.cards import Frozen
+from gftzoo.contract.guidance import Guidance
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
 from gftzoo.layers.temperature import each, plain
-from gftzoo.zoo import Frozen
 from gftzoo_mar.network import MAR, unpatchify
 from gftzoo_mar.schedule import Schedule, Spacing, sampling_schedule
 

@@ -11,11 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import TokenizerSpec
+from gftzoo.contract.tokenizer import Tokenizer, draw_latents
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
-from gftzoo.tokenizers import Tokenizer, draw_latents, read_tokenizer_options, weights_file
+from gftzoo.tokenizers import read_tokenizer_options, weights_file
 from gftzoo.weights import load_weights, read_tensors
-from gftzoo.zoo import TokenizerSpec
 
 OWN = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from golden import Golden, open_golden
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
-from gftzoo.weights import import_model
-from gftzoo.zoo import ModelCard, TokenizerSpec
 
 
 def read_golden(name: str) -> Golden:

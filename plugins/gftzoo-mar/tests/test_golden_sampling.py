@@ -11,11 +11,11 @@ from golden import Golden, near
 from mar_golden import official_model, read_golden
 from torch import Tensor, nn
 
-from gftzoo.family import Family
-from gftzoo.guidance import ClassifierFree, Guidance, Unguided
-from gftzoo.plugins import load_family
-from gftzoo.tokenizers import Tokenizer
-from gftzoo.zoo import TokenizerSpec
+from gftzoo.catalogue.cards import TokenizerSpec
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Unguided
+from gftzoo.contract.tokenizer import Tokenizer
+from gftzoo.families.family import Family
+from gftzoo.families.finding import load_family
 
 
 class Recorded:

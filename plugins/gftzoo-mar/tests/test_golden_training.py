@@ -12,7 +12,7 @@ from golden import Golden, near
 from mar_golden import official_model, read_golden
 from torch import Tensor
 
-from gftzoo.guidance import ClassifierFree
+from gftzoo.contract.guidance import ClassifierFree
 from gftzoo.model import Model
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard, list_models
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.families.finding import load_family
+from gftzoo.zoo import list_models
 
 CARDS = {card.name: card for card in list_models("mar-*", family="mar")}
 TENSORS = {"mar-b": 364, "mar-l": 476, "mar-h": 604}

@@ -13,9 +13,9 @@ from gftzoo_mar.schedule import sampling_schedule
 from nano import nano_model
 from torch import Tensor
 
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.model import Model
 
 SETTINGS = SamplerOptions(steps=5, head_steps=4, head_temperature=0.9, variance_share=-0.5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderKL
 
+from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.errors import UsageError
 from gftzoo.tokenizers import DiffusersVAE
-from gftzoo.zoo import TokenizerSpec
 from gftzoo_sd.text import load_part
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.weights import weights_in
-from gftzoo.zoo import ModelCard
 from gftzoo_sd.network import SDNetwork, build_unet
 
 STEM = "diffusion_pytorch_model"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
 
+from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.model import Model
 from gftzoo.tokenizers import DiffusersVAE
 from gftzoo_sd.network import SDNetwork
 from gftzoo_sd.sampler import build_scheduler

@@ -13,14 +13,15 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from gftzoo.family import FamilyOptions, Problem
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.problem import Problem
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
-from gftzoo.hookspecs import hookimpl
 from gftzoo.layers.temperature import Prediction
-from gftzoo.model import Model
-from gftzoo.tokenizers import Tokenizer
-from gftzoo.zoo import ModelCard, TokenizerSpec
 from gftzoo_sd import sampler
 from gftzoo_sd.autoencoder import build_autoencoder
 from gftzoo_sd.checkpoints import fit_weights, unet_file

@@ -13,9 +13,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import Affine, Prediction, Slope, TemperatureOptions, start_slope, strength
-from gftzoo.zoo import ModelCard
 
 
 class SDNetwork(TemperatureOptions):

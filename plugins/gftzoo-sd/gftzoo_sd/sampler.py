@@ -11,11 +11,11 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor
 
+from gftzoo.contract.guidance import ClassifierFree, Guidance
+from gftzoo.contract.model import Model
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import ClassifierFree, Guidance
 from gftzoo.layers.temperature import each
-from gftzoo.model import Model
 from gftzoo_sd.network import predict_noise
 from gftzoo_sd.text import encode_prompts
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.foreign_folders import refuse_code
-from gftzoo.model import Model
 from gftzoo.prompts import tell_of_long_prompts
 from gftzoo_sd.network import SDNetwork
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.families.finding import load_family
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard, get_card
+from gftzoo.zoo import get_card
 
 TINY: dict[str, Any] = {
     "channels": [16, 32], "attention": [True, False], "layers": 1, "heads": 2, "norm_groups": 8, "text_width": 96,

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.engine import estimate, resolve
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard, get_card
+from gftzoo.families.finding import load_family
+from gftzoo.zoo import get_card
 
 
 def empty_network(card: ModelCard, **network: object) -> nn.Module:

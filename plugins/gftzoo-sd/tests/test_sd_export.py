@@ -14,14 +14,15 @@ from safetensors.torch import load_file
 from sd_tiny import PROMPTS, near, tiny_model
 
 from gftzoo.adapters import Adapter, Base, base_hash, freeze
+from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.exporting import export
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Temperature, Unguided
 from gftzoo.layers.lora import LoraOptions
+from gftzoo.loading import load
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds
 from gftzoo.tokenizers import Pixels
-from gftzoo.weights import load
 from gftzoo.zoo import get_tokenizer_spec
 
 STEPS = 6
@@ -42,7 +43,7 @@ def stock_images(folder: Path, scale: float, **arguments: Any) -> tuple[torch.Te
 
 @pytest.mark.parametrize("beta", [1.0, 0.4, 0.2])
 def test_guidance_free_images_are_the_same(beta: float, tmp_path: Path, steered: Model) -> None:
-    steered.family.export(steered, "diffusers", tmp_path)
+    export(steered, "diffusers", tmp_path)
     images, calls = stock_images(tmp_path, 1 / beta)
     assert (images - steered.sample(PROMPTS, beta=beta, steps=STEPS)).abs().max() < 1e-3
     assert images.std() > 0.01
@@ -52,7 +53,7 @@ def test_guidance_free_images_are_the_same(beta: float, tmp_path: Path, steered:
 @pytest.mark.parametrize("network", [{}, {"temperature_input": "affine"}, {"temperature_input": "both"}])
 def test_images_of_a_folded_temperature_are_the_same(network: dict[str, Any], tmp_path: Path) -> None:
     model = tiny_model(temperature=True, **network)
-    model.family.export(model.bake(0.4), "diffusers", tmp_path)
+    export(model.bake(0.4), "diffusers", tmp_path)
     images, calls = stock_images(tmp_path, 1.0)
     assert (images - model.sample(PROMPTS, beta=0.4, steps=STEPS)).abs().max() < 1e-3
     assert calls == [len(PROMPTS)] * STEPS
@@ -62,12 +63,12 @@ def test_images_of_a_folded_temperature_are_the_same(network: dict[str, Any], tm
 def test_an_affine_temperature_needs_to_be_folded(tmp_path: Path) -> None:
     affine = tiny_model(temperature=True, temperature_input="affine")
     with pytest.raises(UsageError, match=r"slope no pipeline knows.*--beta 0.66"):
-        affine.family.export(affine, "diffusers", tmp_path)
+        export(affine, "diffusers", tmp_path)
 
 
 def test_official_weights_have_lora_merged(tmp_path: Path) -> None:
     model = with_factors()
-    model.family.export(model.bake(0.4), "official", tmp_path)
+    export(model.bake(0.4), "official", tmp_path)
     plain = tiny_model(temperature=False).network.state_dict()
     assert load_file(tmp_path / "raw.safetensors").keys() == plain.keys()
     drawn = load(tmp_path).sample_latents(PROMPTS, Unguided(), [1, 2, 3], steps=2)
@@ -75,7 +76,7 @@ def test_official_weights_have_lora_merged(tmp_path: Path) -> None:
 
 
 def test_guided_images_are_the_same(tmp_path: Path, plain: Model) -> None:
-    plain.family.export(plain, "diffusers", tmp_path)
+    export(plain, "diffusers", tmp_path)
     for negative in ("", "tiger face"):
         images, calls = stock_images(tmp_path, 3.0, negative_prompt=[negative] * len(PROMPTS))
         ours = plain.sample(PROMPTS, cfg=3.0, steps=STEPS, negative_prompt=negative)
@@ -98,7 +99,7 @@ def with_factors() -> Model:
 
 def test_lora_is_merged(tmp_path: Path) -> None:
     model = with_factors()
-    model.family.export(model, "diffusers", tmp_path)
+    export(model, "diffusers", tmp_path)
     images, _ = stock_images(tmp_path, 2.0)
     assert (images - model.sample(PROMPTS, beta=0.5, steps=STEPS)).abs().max() < 1e-3
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
@@ -107,7 +108,7 @@ def test_lora_is_merged(tmp_path: Path) -> None:
 
 def test_the_exported_folder_loads_again(tmp_path: Path, steered: Model) -> None:
     """It is a diffusers folder like any other: UNet, VAE and text encoder come from it."""
-    steered.family.export(steered, "diffusers", tmp_path)
+    export(steered, "diffusers", tmp_path)
     path = steered.family.weights_file(steered.card, tmp_path)
     assert path.parent == tmp_path / "unet"
     tokenizer = steered.family.build_tokenizer(steered.card.tokenizer, str(tmp_path))
@@ -119,12 +120,12 @@ def test_the_exported_folder_loads_again(tmp_path: Path, steered: Model) -> None
 def test_what_no_pipeline_can_run_is_refused(tmp_path: Path, steered: Model) -> None:
     pixels = Model(steered.card, steered.network, Pixels(get_tokenizer_spec("pixels")), steered.family)
     with pytest.raises(UsageError, match=r"'pixels'.*needs a VAE"):
-        steered.family.export(pixels, "diffusers", tmp_path)
+        export(pixels, "diffusers", tmp_path)
     with pytest.raises(UsageError, match="160 wide, padded from 96"):
         padded = tiny_model(temperature=True, text_width=160)
-        padded.family.export(padded, "diffusers", tmp_path)
+        export(padded, "diffusers", tmp_path)
     with pytest.raises(UsageError, match=r"'onnx'.*diffusers"):
-        steered.family.export(steered, "onnx", tmp_path)
+        export(steered, "onnx", tmp_path)
 
 
 def test_an_incomplete_pipeline_is_named(tmp_path: Path, steered: Model) -> None:

@@ -9,8 +9,8 @@ import torch
 from gftzoo_sd.sampler import build_scheduler
 from sd_tiny import PROMPTS, near
 
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.errors import UsageError
-from gftzoo.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.model import Model
 
 SAMPLERS: list[dict[str, Any]] = [

@@ -13,12 +13,12 @@ from sd_tiny import PROMPTS, TINY, near, tiny_card, tiny_model
 from torch import Tensor
 
 import gftzoo
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import Temperature
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Temperature
+from gftzoo.loading.files import import_model, resolve_weights
 from gftzoo.model import Model
-from gftzoo.weights import import_model, resolve_weights
-from gftzoo.zoo import ModelCard
 
 COND_PROJ = "time_embedding.cond_proj.weight"
 

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import (
     Affine,
@@ -25,7 +26,6 @@ from gftzoo.layers.temperature import (
     linear_readout,
     start_slope,
 )
-from gftzoo.zoo import ModelCard
 from gftzoo_var.layers import Block, Cache, HeadNorm, attention_backend, modulation
 
 LOGGER = logging.getLogger("gftzoo.family")  # goes into the run's log.txt

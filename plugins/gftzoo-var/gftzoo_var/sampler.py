@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gftzoo.catalogue.cards import Frozen
+from gftzoo.contract.guidance import Guidance
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
 from gftzoo.layers.categorical import draw, keep_likely
-from gftzoo.zoo import Frozen
 from gftzoo_var.network import VAR
 from gftzoo_var.quantizer import Quantizer
 

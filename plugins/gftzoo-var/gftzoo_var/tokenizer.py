@@ -14,12 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import TokenizerSpec
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
-from gftzoo.tokenizers import Tokenizer, read_tokenizer_options, weights_file
+from gftzoo.tokenizers import read_tokenizer_options, weights_file
 from gftzoo.weights import load_weights, read_tensors
-from gftzoo.zoo import TokenizerSpec
 from gftzoo_var.quantizer import Quantizer
 
 KIND = "multi-scale-vq"

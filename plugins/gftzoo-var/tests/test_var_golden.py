@@ -9,8 +9,8 @@ import torch
 from gftzoo_var.quantizer import Quantizer, phi_index
 from var_golden import official_model, official_tokenizer, per_scale, read_golden
 
+from gftzoo.contract.guidance import ClassifierFree, Unguided
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import ClassifierFree, Unguided
 
 FORWARDS = {"var-forward-nol2": 1e-4, "var-forward-nol2-shared": 1e-4, "var-forward-shared": 2e-4}
 

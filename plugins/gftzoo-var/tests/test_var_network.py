@@ -13,10 +13,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from var_golden import official_model, read_golden
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
 from gftzoo.errors import UsageError
+from gftzoo.families.finding import load_family
 from gftzoo.layers.sinusoid import sinusoid
-from gftzoo.plugins import load_family
-from gftzoo.zoo import ModelCard, TokenizerSpec, list_models
+from gftzoo.zoo import list_models
 
 CARDS = {card.name: card for card in list_models("var-*", family="var")}
 TENSORS = {"var-d12": 168, "var-d16": 220, "var-d20": 272, "var-d24": 324, "var-d30": 402, "var-d36": 446}

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from var_golden import official_model, official_tokenizer, read_golden
 
+from gftzoo.contract.guidance import Temperature
 from gftzoo.data import open_source
-from gftzoo.guidance import Temperature
+from gftzoo.families.finding import load_family
 from gftzoo.layers.categorical import draw, keep_likely
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
 from gftzoo.zoo import get_card
 
 CFG_OFFICIAL = 1.5

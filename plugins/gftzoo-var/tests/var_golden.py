@@ -10,10 +10,10 @@ from gftzoo_var.tokenizer import load_tokenizer
 from golden import Golden, open_golden
 from torch import Tensor
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.contract.tokenizer import Tokenizer
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
-from gftzoo.tokenizers import Tokenizer
-from gftzoo.weights import import_model
-from gftzoo.zoo import ModelCard, TokenizerSpec
 
 
 def per_scale(golden: Golden, name: str) -> Tensor:

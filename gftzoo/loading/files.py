@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gftzoo.catalogue.cards import Checkpoint, ModelCard
 from gftzoo.checksums import CARD_FILE
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
+from gftzoo.families.finding import load_family
 from gftzoo.layers.temperature import with_idle_slope
 from gftzoo.model import Model
-from gftzoo.plugins import load_family
-from gftzoo.tokenizers import Tokenizer
 from gftzoo.weights.fetching import fetch
-from gftzoo.weights.fitting import completed, empty_network, load_weights
-from gftzoo.weights.folders import model_folder, own_weights
+from gftzoo.weights.fitting import check_fit, completed, empty_network, load_weights
+from gftzoo.weights.folders import kinds_of, missing, own_weights
 from gftzoo.weights.names import Entry
 from gftzoo.weights.reading import fingerprint, read_tensors, safetensors_metadata
-from gftzoo.weights.saving import load_folder, read_card
-from gftzoo.zoo import Checkpoint, ModelCard, get_card
+from gftzoo.weights.saving import holds, read_card, read_own
 
 
 @dataclass(frozen=True)
@@ -155,66 +155,19 @@ def _own_provenance(path: Path) -> dict[str, Any]:
     return {"imported_from": before, **provenance} if before else provenance
 
 
-def load(
-    source: str | Path,
-    weights: str | Path | None = None,
-    *,
-    entry: Entry | None = None,
-    tokenizer_path: str | None = None,
-    tokenizer: bool = True,
-    adapter: str | Path | None = None,
+def load_folder(
+    folder: Path, entry: Entry | None = None, tokenizer_path: str | None = None, tokenizer: bool = True
 ) -> Model:
-    """A model ready to sample.
-
-    Args:
-        source: a model's name, or a folder written by `Model.save` or a training run (its newest complete checkpoint).
-        weights: only for a name: a checkpoint of the card (`base`, `gft`), a local file or folder, or None for fresh
-            weights.
-        entry: `raw` or `ema` where there are both; EMA by default, and the choice is in `model.provenance["entry"]`.
-        tokenizer_path: a local folder or file with the tokenizer's weights, where the hub is not reached.
-        tokenizer: False leaves it out, for what needs the network alone.
-        adapter: an adapter's file or run, to be put on these weights; with a name alone, on its own base. The folder of
-            an adapter is a source, too.
-    """
-    from gftzoo.adapters import is_adapter, load_with_adapter  # which is made of this package
-
-    folder = Path(source)
-    if adapter is not None or (folder.is_dir() and is_adapter(folder)):
-        model = load_with_adapter(source, weights, adapter, entry)
-        if tokenizer:
-            model.tokenizer = model.family.build_tokenizer(model.card.tokenizer, tokenizer_path)
-        return model
-    if folder.is_dir():
-        if weights is not None:
-            raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
-        return load_folder(model_folder(folder), entry, tokenizer_path, tokenizer)
-    card = get_card(str(source))
-    if weights is not None and Path(weights).is_dir() and is_adapter(Path(weights)):
-        raise UsageError(f"{str(weights)!r} is an adapter; give it as --adapter, and its base as --weights.")
-    if weights is None:
-        model = Model.fresh(card)
-    else:
-        located = locate(card, weights, entry)
-        model = import_model(located.card, located.path, entry, located=located)
-    # Last, since it may be fetched: weights that do not fit are told of at once.
-    if tokenizer:
-        model.tokenizer = model.family.build_tokenizer(model.card.tokenizer, tokenizer_path)
-    return model
-
-
-def card_of(
-    source: str | Path,
-    weights: str | Path | None = None,
-    entry: Entry | None = None,
-    adapter: str | Path | None = None,
-) -> ModelCard:
-    """The card of the model that `load` makes of the same arguments; its weights are not read."""
-    from gftzoo.adapters import is_adapter, read_adapter
-
-    folder = Path(source)
-    if adapter is not None or (folder.is_dir() and is_adapter(folder)):
-        return read_adapter(adapter or source, entry).card
-    if folder.is_dir():
-        return read_card(model_folder(folder))[0]
-    card = get_card(str(source))
-    return card if weights is None else locate(card, weights, entry).card
+    """A model saved by gftzoo, with its `tokenizer` or without; EMA weights unless `entry` says otherwise."""
+    card, provenance = read_card(folder)
+    kept = next((kind for kind in kinds_of(entry) if holds(folder, kind)), None)
+    if kept is None:
+        raise UsageError(missing(folder, entry))
+    family = load_family(card.family)
+    tensors, where = read_own(folder, kept), f"{kept} of {folder}"
+    check_fit(empty_network(family, card), tensors, where)  # before memory is taken for whatever the card describes
+    network = family.build_network(card)
+    load_weights(network, tensors, where)
+    provenance = {**provenance, "entry": kept, "folder": folder.name}
+    built = family.build_tokenizer(card.tokenizer, tokenizer_path) if tokenizer else None
+    return Model(card, network, built, family, provenance)

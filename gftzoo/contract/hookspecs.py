@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from gftzoo.family import FamilyOptions, Problem
+    from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+    from gftzoo.contract.guidance import Guidance
+    from gftzoo.contract.model import Model
+    from gftzoo.contract.options import FamilyOptions
+    from gftzoo.contract.problem import Problem
+    from gftzoo.contract.tokenizer import Tokenizer
     from gftzoo.generator import SampleGenerator
-    from gftzoo.guidance import Guidance
     from gftzoo.layers.temperature import Prediction
-    from gftzoo.model import Model
-    from gftzoo.tokenizers import Tokenizer
-    from gftzoo.zoo import ModelCard, TokenizerSpec
 
 PROJECT: Final = "gftzoo"
 CONTRACT_VERSION: Final = 2
@@ -38,7 +39,7 @@ class GenerativeFamily:
     """One family of generators. The first six hooks are required.
 
     `log_likelihood` and `prediction_distance` open a family to more objectives where it has such a thing; all others
-    have defaults in `gftzoo.family`.
+    have defaults in `gftzoo.families.defaults`.
     """
 
     @hookspec(firstresult=True)

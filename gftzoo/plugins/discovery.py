@@ -14,7 +14,7 @@ from importlib.metadata import Distribution, EntryPoint, MetadataPathFinder, dis
 from pathlib import Path
 from typing import Any
 
-from gftzoo.guard import ForeignError, attempt
+from gftzoo.plugins.guard import ForeignError, attempt
 from gftzoo.printing import LONGEST_NAME, plain
 
 FAMILIES = "gftzoo.families"
@@ -23,9 +23,9 @@ OBJECTIVES = "gftzoo.objectives"
 SOURCES = "gftzoo.sources"
 COMMANDS = "gftzoo.commands"
 GROUPS = {
-    FAMILIES: "A family of generators: a class with the hooks of `gftzoo.hookspecs.GenerativeFamily`.",
+    FAMILIES: "A family of generators: a class with hooks of `gftzoo.contract.hookspecs.GenerativeFamily`.",
     WRAPPERS: "Wraps hooks of every family: a class with `@hookimpl(wrapper=True)` methods.",
-    OBJECTIVES: "Something to train for: a subclass of `gftzoo.objective.Objective`, named as its entry point.",
+    OBJECTIVES: "Something to train for: a subclass of `gftzoo.contract.objective.Objective` of its name.",
     SOURCES: "Data, `--data NAME[:ARGUMENT]`: a function (argument, split) to a `gftzoo.data.sources.Source`.",
     COMMANDS: "A command of the command line, `gftzoo NAME`: a `click.Command`, imported only when it is called.",
 }

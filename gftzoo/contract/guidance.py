@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gftzoo.catalogue.cards import Schedule
 from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import Affine, Prediction, plain
-from gftzoo.zoo import Schedule
 
 
 class Guidance(ABC):

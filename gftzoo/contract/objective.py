@@ -11,12 +11,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from gftzoo.errors import UsageError
-from gftzoo.family import Family, Problem
+from gftzoo.catalogue.cards import Frozen
+from gftzoo.contract.model import Model
+from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo.model import Model
-from gftzoo.plugins import families_with
-from gftzoo.zoo import Frozen
 
 
 class ObjectiveOptions(Frozen):
@@ -57,14 +55,8 @@ class Objective(ABC):
     def __init__(self, options: ObjectiveOptions | None = None) -> None:
         self.options: Any = options or self.Options()
 
-    def check(self, family: Family, start: str | None) -> None:
-        """UsageError if a run of `family` from the weights `start` (None: from scratch) cannot have this objective."""
-        if self.needs is not None and not family.offers(self.needs):
-            having = ", ".join(families_with(self.needs)) or "none that is installed"
-            raise UsageError(
-                f"objective {self.name} needs the hook {self.needs}, which family {family.name!r} does not have; "
-                f"families that have it: {having}."
-            )
+    def check(self, start: str | None) -> None:
+        """UsageError if a run from the weights `start` (None: from scratch) cannot have this objective."""
 
     def prepare(self, model: Model) -> None:
         """Called once before training, also before a resumed one, with the weights that the run starts from."""

@@ -1,134 +1,23 @@
-"""A family at work: the problem it draws, the options it has, and the typed door to its hooks."""
+"""The typed door to the hooks of one family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 import pluggy
-import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec, validation_sentence
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.problem import Problem
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import PluginError, UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.guidance import Guidance
-from gftzoo.hookspecs import hookimpl
 from gftzoo.layers.temperature import Affine, Prediction, strength
-from gftzoo.tokenizers import Tokenizer, build_core_tokenizer
-from gftzoo.zoo import ModelCard, TokenizerSpec
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What one batch asks of the network. Subclass it; every tensor field has the batch as its first dimension."""
-
-    def select(self, rows: Tensor) -> Self:
-        """The problem of the samples at `rows` (indices or a boolean mask)."""
-        return self._map(lambda tensor: tensor[rows])
-
-    def repeat(self, times: int) -> Self:
-        """The batch `times` over, one copy after the other, as a guidance with several passes needs it."""
-        return self._map(lambda tensor: torch.cat([tensor] * times)) if times > 1 else self
-
-    def to(self, device: torch.device | str) -> Self:
-        """The problem on another device."""
-        return self._map(lambda tensor: tensor.to(device))
-
-    def _map(self, change: Any) -> Self:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)})
-
-
-class FreeForm(BaseModel):
-    """Options of a family that declares none: anything goes, nothing is documented."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-@dataclass(frozen=True)
-class FamilyOptions:
-    """The pydantic models that validate and document `card.network` and the sampler's settings, and export formats."""
-
-    network: type[BaseModel] = FreeForm
-    sampler: type[BaseModel] = FreeForm
-    reads_tokenizer: bool = False  # training needs the tokenizer even where latents come from a cache
-    exports: tuple[str, ...] = ()
-
-
-def decay_groups(
-    network: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
-) -> list[dict[str, Any]]:
-    """Two groups for an optimizer: the trainable parameters with weight decay, those that `decays(name, parameter)`
-    chooses, and the others without."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (decayed if decays(name, parameter) else plain).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-
-
-class Defaults:
-    """The optional hooks, registered behind every family and used where the family has nothing of its own."""
-
-    @hookimpl(trylast=True)
-    def options(self) -> FamilyOptions:
-        return FamilyOptions()
-
-    @hookimpl(trylast=True)
-    def encode_condition(self, model: Any, conditions: Sequence[int | str]) -> Tensor:
-        return torch.tensor([model.card.class_index(c) for c in conditions], device=model.device)
-
-    @hookimpl(trylast=True)
-    def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
-        return build_core_tokenizer(spec, weights)
-
-    @hookimpl(trylast=True)
-    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return tensors
-
-    @hookimpl(trylast=True)
-    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path:
-        from gftzoo.weights import weights_in
-
-        found = weights_in(folder, entry)
-        if found is None:
-            raise UsageError(f"{str(folder)!r} is a folder without weights of a known name; name the file itself.")
-        return found
-
-    @hookimpl(trylast=True)
-    def export(self, model: Any, to: str, folder: Path) -> Path:
-        if to in ("safetensors", "official"):
-            from gftzoo.weights import save_model
-
-            if to == "official" and model.card.temperature:
-                raise UsageError(
-                    f"{model.card.name} has a temperature input, which the official network has not; fold one value "
-                    "into the weights with --beta 0.66, or keep the input with --to safetensors."
-                )
-            save_model(model, folder)
-            return folder
-        if to == "adapter":
-            from gftzoo.adapters import write_adapter
-
-            return write_adapter(model, folder)
-        formats = ", ".join(("safetensors", "official", "adapter", *model.family.options().exports))
-        raise UsageError(
-            f"{model.card.name} cannot be exported to {to!r}; formats of family {model.card.family}: {formats}."
-        )
-
-    @hookimpl(trylast=True)
-    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        trainable = [p for p in network.parameters() if p.requires_grad]
-        return [{"params": trainable, "weight_decay": weight_decay}]
-
-    @hookimpl(trylast=True)
-    def blocks(self, network: nn.Module) -> list[nn.Module]:
-        lists = [list(m) for m in network.modules() if isinstance(m, nn.ModuleList)]
-        return max(lists, key=len, default=[])
 
 
 class Family:
@@ -217,12 +106,9 @@ class Family:
     def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None = None) -> Path:
         return cast(Path, self._call("weights_file", card=card, folder=folder, entry=entry))
 
-    def export(self, model: Any, to: str, folder: Path) -> Path:
-        """Writes the model in the format `to`; an adapter, but for its own format, as merged into its base."""
-        from gftzoo.adapters import merged
-
-        model = model if to == "adapter" else merged(model)
-        return cast(Path, self._call("export", model=model, to=to, folder=folder))
+    def export(self, model: Any, to: str, folder: Path) -> Path | None:
+        """Writes the model in a format of the family's own; None for another, see `gftzoo.exporting`."""
+        return cast("Path | None", self._call("export", model=model, to=to, folder=folder))
 
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         groups = self._call("parameter_groups", network=network, weight_decay=weight_decay)
@@ -236,7 +122,6 @@ class Family:
 
         Raises UsageError for an unknown key or a value that does not fit.
         """
-        from gftzoo.zoo import validation_sentence
 
         schema = self.options().sampler
         chosen = {key: value for key, value in settings.items() if value is not None}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pluggy
 
-from gftzoo.discovery import Plugin
+from gftzoo.contract.hookspecs import CONTRACT_VERSION, OLDEST_CONTRACT, PROJECT, GenerativeFamily
 from gftzoo.errors import PluginError
-from gftzoo.guard import ForeignError, attempt, guarded
-from gftzoo.hookspecs import CONTRACT_VERSION, OLDEST_CONTRACT, PROJECT, GenerativeFamily
+from gftzoo.plugins.discovery import Plugin
+from gftzoo.plugins.guard import ForeignError, attempt, guarded
 from gftzoo.printing import plain
 
 AFFINE_SINCE = 2  # the contract in which `predict` may return an `Affine`

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gftzoo import weights as files
 from gftzoo.adapters.freezing import adapter_tensors, freeze
-from gftzoo.adapters.record import ADAPTER_FILE, Adapter, AdapterFile, adapter_of, base_hash, read_adapter_file
+from gftzoo.adapters.record import ADAPTER_FILE, Adapter, AdapterFile, base_hash, read_adapter_file
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.layers.lora import is_factor, merged_state
+from gftzoo.loading.files import import_model, resolve_weights
 from gftzoo.model import Model
-from gftzoo.zoo import ModelCard, get_card
+from gftzoo.weights import Entry, load_weights, model_folder, own_weights, read_card, read_tensors
+from gftzoo.zoo import get_card
 
 
-def read_adapter(source: str | Path, entry: files.Entry | None = None) -> AdapterFile:
+def read_adapter(source: str | Path, entry: Entry | None = None) -> AdapterFile:
     """The adapter in a file, in the folder of an export, or the newest of a run.
 
     Raises GftzooError for a damaged one, and UsageError where there is none.
@@ -26,13 +27,13 @@ def read_adapter(source: str | Path, entry: files.Entry | None = None) -> Adapte
         return read_adapter_file(path)
     if (path / ADAPTER_FILE).is_file():
         return read_adapter_file(path / ADAPTER_FILE)
-    folder = files.model_folder(path)
-    card, provenance = files.read_card(folder)
+    folder = model_folder(path)
+    card, provenance = read_card(folder)
     if "adapter" not in provenance:
         raise UsageError(f"{str(source)!r} is no adapter but a model that stands alone; sample it by itself.")
-    file = files.own_weights(folder, entry)
+    file = own_weights(folder, entry)
     assert file is not None, "a folder of gftzoo's"
-    adapter, tensors = Adapter.model_validate(provenance["adapter"]), files.read_tensors(file).tensors
+    adapter, tensors = Adapter.model_validate(provenance["adapter"]), read_tensors(file).tensors
     return AdapterFile(adapter, card, tensors, {**provenance, "entry": file.stem, "folder": folder.name})
 
 
@@ -41,13 +42,13 @@ def is_adapter(folder: Path) -> bool:
     if (folder / ADAPTER_FILE).is_file():
         return True
     try:
-        return "adapter" in files.read_card(files.model_folder(folder))[1]
+        return "adapter" in read_card(model_folder(folder))[1]
     except GftzooError:
         return False
 
 
 def load_with_adapter(
-    source: str | Path, weights: str | Path | None, adapter: str | Path | None, entry: files.Entry | None = None
+    source: str | Path, weights: str | Path | None, adapter: str | Path | None, entry: Entry | None = None
 ) -> Model:
     """The model that `gftzoo.load` makes with an adapter, without a tokenizer.
 
@@ -64,16 +65,16 @@ def load_with_adapter(
         raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r} ({hint}).")
     if adapter is None:
         return load_adapted(found, where)
-    name = files.read_card(files.model_folder(folder))[0].name if folder.is_dir() else get_card(str(source)).name
+    name = read_card(model_folder(folder))[0].name if folder.is_dir() else get_card(str(source)).name
     if name != found.card.name:
         raise UsageError(f"{where} is an adapter of {found.card.name} and not of {name}; name that model.")
     if folder.is_dir():
-        return load_adapted(found, where, files.own_weights(folder), None)
-    base = None if weights is None else files.resolve_weights(get_card(name), weights)[0]
+        return load_adapted(found, where, own_weights(folder), None)
+    base = None if weights is None else resolve_weights(get_card(name), weights)[0]
     return load_adapted(found, where, base)
 
 
-def load_adapted(found: AdapterFile, where: str, base: Path | None = None, entry: files.Entry | None = None) -> Model:
+def load_adapted(found: AdapterFile, where: str, base: Path | None = None, entry: Entry | None = None) -> Model:
     """The model that an adapter makes of its base, without a tokenizer.
 
     Args:
@@ -87,13 +88,13 @@ def load_adapted(found: AdapterFile, where: str, base: Path | None = None, entry
     """
     adapter = found.adapter
     path = base or find_base(adapter, found.card, where)
-    model = files.import_model(found.card, path, entry or adapter.base.entry)
+    model = import_model(found.card, path, entry or adapter.base.entry)
     freeze(model, adapter.way, adapter.lora)
     refuse_other_base(model, adapter, where, path)
     missing = sorted(adapter_tensors(model.network).keys() - found.tensors.keys())
     if missing:
         raise GftzooError(f"{where} lacks tensor {missing[0]!r} of its own adapter; take another checkpoint.")
-    files.load_weights(model.network, {**model.network.state_dict(), **found.tensors}, where)
+    load_weights(model.network, {**model.network.state_dict(), **found.tensors}, where)
     return replace(model, provenance=dict(found.provenance))
 
 
@@ -109,7 +110,7 @@ def find_base(adapter: Adapter, card: ModelCard, where: str) -> Path:
             f"the base {weights!r} of {where} is gone (hash {adapter.base.sha256[:12]}); put it back, or sample with "
             f"another copy of it: `gftzoo sample {card.name} --weights PATH --adapter {where}`."
         )
-    return files.resolve_weights(card.model_copy(update={"checkpoints": known}), weights)[0]
+    return resolve_weights(card.model_copy(update={"checkpoints": known}), weights)[0]
 
 
 def refuse_other_base(model: Model, adapter: Adapter, where: str, path: str | Path) -> None:
@@ -120,16 +121,3 @@ def refuse_other_base(model: Model, adapter: Adapter, where: str, path: str | Pa
             f"{where} was trained on {adapter.base.weights!r} with hash {adapter.base.sha256[:12]}, and "
             f"{str(path)!r} has {found[:12]}; give the base that it belongs to."
         )
-
-
-def merged(model: Model) -> Model:
-    """The model as one that stands alone: factors added into their weights; one without an adapter as it is."""
-    if adapter_of(model) is None:
-        return model
-    network = model.network
-    if any(is_factor(name) for name in network.state_dict()):
-        network = model.family.build_network(model.card).to(model.device)
-        network.load_state_dict(merged_state(model.network))
-    known = files.trained_further(model.provenance) if model.changed else model.provenance
-    provenance = {"merged" if key == "adapter" else key: value for key, value in known.items()}
-    return replace(model, network=network, provenance=provenance)

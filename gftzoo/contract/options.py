@@ -1,0 +1,39 @@
+"""What a family declares of itself: its options, its export formats, its optimizer groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+
+class FreeForm(BaseModel):
+    """Options of a family that declares none: anything goes, nothing is documented."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+@dataclass(frozen=True)
+class FamilyOptions:
+    """The pydantic models that validate and document `card.network` and the sampler's settings, and export formats."""
+
+    network: type[BaseModel] = FreeForm
+    sampler: type[BaseModel] = FreeForm
+    reads_tokenizer: bool = False  # training needs the tokenizer even where latents come from a cache
+    exports: tuple[str, ...] = ()
+
+
+def decay_groups(
+    network: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
+) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: the trainable parameters with weight decay, those that `decays(name, parameter)`
+    chooses, and the others without."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (decayed if decays(name, parameter) else plain).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

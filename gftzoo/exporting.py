@@ -1,0 +1,39 @@
+"""A model written in a format: gftzoo's own, an adapter, the family's official names, or one of the family's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gftzoo.adapters import merged, write_adapter
+from gftzoo.contract.model import Model
+from gftzoo.errors import UsageError
+from gftzoo.weights.saving import save_model
+
+OWN = ("safetensors", "official", "adapter")
+
+
+def export(model: Model, to: str, folder: Path) -> Path:
+    """Writes the model into `folder` in the format `to` and returns what was written.
+
+    An adapter, but for its own format, is written as merged into its base. `official` is the plain network under the
+    names of the official files, which gftzoo's own folder holds for a network without a temperature input.
+
+    Raises UsageError for a format that the family has not, or a temperature input where there is no place for it.
+    """
+    if to == "adapter":
+        return write_adapter(model, folder)
+    model = merged(model)
+    written: Path | None = model.family.export(model, to, folder)
+    if written is not None:
+        return written
+    card = model.card
+    if to not in OWN:
+        formats = ", ".join((*OWN, *model.family.options().exports))
+        raise UsageError(f"{card.name} cannot be exported to {to!r}; formats of family {card.family}: {formats}.")
+    if to == "official" and card.temperature:
+        raise UsageError(
+            f"{card.name} has a temperature input, which the official network has not; fold one value into the "
+            "weights with --beta 0.66, or keep the input with --to safetensors."
+        )
+    save_model(model, folder)
+    return folder

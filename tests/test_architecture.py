@@ -1,0 +1,48 @@
+"""The floors of the package, as `pyproject.toml` lists them: a module imports only from floors below its own.
+
+A failure names the import that goes upwards. Move what is wanted down, pass it in, or let the caller live higher up;
+docs/contributing.md says what belongs on which floor.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+FLOORS = [floor for line in LINTER["contracts"][0]["layers"] for floor in line.split(" | ")]
+
+
+def test_imports_run_one_way_and_no_family_knows_another() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    found = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("gftzoo", exclude_type_checking_imports=True, cache_dir=None)
+
+
+def test_every_module_is_on_a_floor(graph: grimp.ImportGraph) -> None:
+    rooms = {name for name in graph.modules if name.count(".") == 1} - {"gftzoo.__main__", "gftzoo.template"}
+    assert rooms == set(FLOORS)
+
+
+def test_no_two_modules_wait_for_each_other(graph: grimp.ImportGraph) -> None:
+    waiting = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    while free := [name for name, wanted in waiting.items() if not wanted & waiting.keys()]:
+        for name in free:
+            del waiting[name]
+    assert not waiting, f"in a circle, or above one: {sorted(waiting)}"
+
+
+def test_the_contributing_page_tells_of_every_floor() -> None:
+    page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    assert [floor for floor in FLOORS if f"`{floor.removeprefix('gftzoo.')}`" not in page] == []
