@@ -5,6 +5,8 @@ Plugins, registries, data, weights and their readers put names and messages into
 
 from __future__ import annotations
 
+import json
+import logging
 import unicodedata
 
 import click
@@ -48,6 +50,18 @@ def words(error: BaseException, longest: int = LONGEST_NAME) -> str:
 def say(text: object, err: bool = False) -> None:
     """Prints lines to standard output, or with `err` to standard error, as `plain_lines` has them."""
     click.echo(plain_lines(text), err=err)
+
+
+def say_json(what: object) -> None:
+    """Prints data as JSON, whole however long it is; whatever is not plain ASCII is escaped in it."""
+    click.echo(json.dumps(what, indent=1))
+
+
+class PlainFormatter(logging.Formatter):
+    """What is logged, as `plain_lines` has it: names of files and words of their readers stand in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_lines(super().format(record))
 
 
 def _text_of(what: object) -> str:

@@ -71,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-SCORING = ("--features", "embedded:digits", "--reference", "data:digits")
+SCORING = ("--features", "embedded:digits", "--reference", "data:digits", "--few")
 DRAWING = ("--beta", "0.5", "-n", "8", "--steps", "1")
 COMMANDS = {
     "export": ("export", "{run}", "{out}", "--to", "safetensors"),

@@ -16,6 +16,7 @@ Schedule = Literal["constant", "linear"]  # of the guidance over the sampling
 
 Options = TypeVar("Options", bound=BaseModel)
 LARGEST_SIDE = 2**16  # pixels of an image, and channels of a latent
+LARGEST_GRID = 1024  # latent pixels a side; networks tabulate something for each of them when they are built
 MOST_CLASSES = 2**24
 MOST_STEPS = 10**9  # of the optimizer
 MOST_PARAMETERS = 10**14
@@ -186,6 +187,15 @@ class ModelCard(Frozen):
     scores: tuple[Score, ...] = Field((), description="published scores")
     licence: str = Field("unknown", description="of code and weights, as their authors say")
     paper: str = Field("", description="where it is described")
+
+    @model_validator(mode="after")
+    def _latent_is_bounded(self) -> ModelCard:
+        if self.grid > LARGEST_GRID:
+            raise ValueError(
+                f"resolution {self.resolution} with tokenizer {self.tokenizer.id!r} is a latent of {self.grid:,} pixels "
+                f"a side, more than {LARGEST_GRID:,}"
+            )
+        return self
 
     @property
     def grid(self) -> int:

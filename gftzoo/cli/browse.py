@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from gftzoo.catalogue.registry import zoo_registry
 from gftzoo.contract.hookspecs import PROJECT
 from gftzoo.errors import nearest
 from gftzoo.plugins.discovery import FAMILIES, active, installed_plugins, malformed_distributions
-from gftzoo.printing import LONGEST_LINE, LONGEST_NAME, plain, plain_lines, say
+from gftzoo.printing import LONGEST_LINE, LONGEST_NAME, plain, plain_lines, say, say_json
 from gftzoo.zoo import catalogue, get_card, list_models
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def list_command(pattern: str, family: str | None, as_json: bool) -> None:
     installed = providers()
     rows = [summary(card, installed) for card in list_models(pattern, family)]
     if as_json:
-        say(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     if not rows:
         hint = nearest(pattern, catalogue().models)
@@ -136,7 +135,7 @@ def info_command(model: str, as_json: bool) -> None:
         facts["exports"] = ["safetensors", "official", "adapter", *load_family(card.family).options().exports]
         facts["training_step"] = training_step(card)
     if as_json:
-        say(json.dumps(facts, indent=1))
+        say_json(facts)
         return
     show(info_table(facts))
 
@@ -211,7 +210,7 @@ def plugins_command(as_json: bool) -> None:
     named = {row["distribution"] for row in rows}
     rows += [malformed_row(*found) for found in malformed_distributions() if found[0] not in named]
     if as_json:
-        say(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     if not rows:
         say("No plugins are installed; try `pip install gftzoo-diffusion`.")

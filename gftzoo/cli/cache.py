@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from gftzoo import printing
 from gftzoo.cli.data_options import data_options, named
 from gftzoo.cli.ranks import say
 from gftzoo.cli.train import say_colour
@@ -111,10 +112,10 @@ def finished(out: Path, manifest: Manifest) -> None:
     """Says what came of it; any rank may be the one that completes a cache."""
     skipped = [problem for shard in manifest.shards for problem in shard.skipped]
     for problem in skipped[:10]:
-        click.echo(f"skipped: {problem}", err=True)
+        printing.say(f"skipped: {problem}", err=True)
     rows, size = sum(s.rows for s in manifest.shards), sum(s.bytes for s in manifest.shards)
     left_out = f", {len(skipped):,} unreadable ones skipped" if skipped else ""
-    click.echo(
+    printing.say(
         f"Done: {out} holds {rows:,} images in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB{left_out}. "
         f"Train from it with `gftzoo train {manifest.model} --gft --data {quote(f'cache:{out}')}`.",
         err=True,
@@ -125,12 +126,13 @@ def finished(out: Path, manifest: Manifest) -> None:
 def progress(task: str, total: int) -> Iterator[Tell]:
     """A bar on a terminal, ten plain lines elsewhere."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
         columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            number = bar.add_task(task, total=total)
+            number = bar.add_task(escape(printing.plain(task, 60)), total=total)
             yield lambda images: bar.advance(number, images)
         return
     done = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from gftzoo.cli.browse import add_row, show, table
 from gftzoo.errors import PluginError, UsageError, nearest
 from gftzoo.plugins.discovery import FAMILIES, active
-from gftzoo.printing import plain, say
+from gftzoo.printing import plain, say, say_json
 from gftzoo.zoo import catalogue
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def check_plugin_command(name: str, quick: bool, as_json: bool) -> None:
     broken = [finding for findings in found.values() for finding in findings if not finding.holds]
     if as_json:
         records = [{"model": model, **finding.record()} for model, findings in found.items() for finding in findings]
-        say(json.dumps(records, indent=1))
+        say_json(records)
     else:
         for model, findings in found.items():
             show(findings_table(model, findings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -10,9 +11,10 @@ from contextlib import suppress
 
 import click
 
+from gftzoo.contract.hookspecs import PROJECT
 from gftzoo.errors import GftzooError
 from gftzoo.plugins.discovery import Plugin, installed_plugins
-from gftzoo.printing import LONGEST_NAME, plain, words
+from gftzoo.printing import LONGEST_NAME, PlainFormatter, plain, words
 
 DONE, FAILED, MISUSED, PLUGIN_FAILED = 0, 1, 2, 3  # exit codes
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")  # torch's words
@@ -20,10 +22,12 @@ AGAIN = "run again with --debug for the traceback"
 
 
 def prepare_streams() -> None:
-    """What a terminal cannot show is escaped rather than an error; a warning is one line without a path."""
+    """What a terminal cannot show, or would obey, is escaped; a warning is one line without a path."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # None, or a stream of another kind
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if logging.lastResort is not None:  # what nobody handles, which is everything outside of a run
+        logging.lastResort.setFormatter(PlainFormatter())
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {plain(message)}\n"
 
 
@@ -83,7 +87,8 @@ def _speaks_of_memory(error: RuntimeError) -> bool:
 
 def culprit(error: BaseException) -> Plugin | None:
     """The plugin whose code threw; None where it was the zoo's, or a library that the zoo called."""
-    roots = {p.entry.value.partition(":")[0].partition(".")[0]: p for p in reversed(installed_plugins())}
+    others = [plugin for plugin in reversed(installed_plugins()) if plugin.distribution != PROJECT]
+    roots = {p.entry.value.partition(":")[0].partition(".")[0]: p for p in others}
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         root = str(frame.f_globals.get("__name__", "")).partition(".")[0]

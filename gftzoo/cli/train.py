@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,7 @@ def train_command(
         raise UsageError(
             f"say what to train for: `gftzoo train {model} --gft`, or --objective conditional, cca or distill."
         )
+    refuse_outside(name)
     from gftzoo import engine
 
     config = engine.resolve(
@@ -88,13 +89,21 @@ def train_command(
         weights=weights,
         options=engine.parse_options(options),
     )
-    run = runs / (name or engine.unused_name(runs, f"{model}-{config.objective}"))
+    run = runs / (name if name is not None else engine.unused_name(runs, f"{model}-{config.objective}"))
     announce(config, run, embedded=data is None)
     if dry_run:
         show_cost(config)
         return
     engine.train(config, run)
     finished(run, config)
+
+
+def refuse_outside(name: str | None) -> None:
+    """UsageError for the name of a run that names no folder below that of all runs."""
+    if name is not None and (not (parts := PurePath(name).parts) or ".." in parts or PurePath(name).is_absolute()):
+        raise UsageError(
+            f"--name {name!r} names no folder below that of all runs; give a plain name, and their folder with --runs."
+        )
 
 
 def go_on(

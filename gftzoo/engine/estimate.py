@@ -20,6 +20,7 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
 from gftzoo.model import Model
 from gftzoo.objectives import find_objective
+from gftzoo.printing import plain
 
 GIB = 2**30
 MOST_PARTS = 20_000  # modules of a network; the largest of the zoo has less than a tenth
@@ -70,7 +71,10 @@ def available_bytes(device: torch.device) -> float:
 
 @contextmanager
 def within_parts(name: str) -> Iterator[None]:
-    """Stops a network that is built without end, e.g. of a hundred million blocks: UsageError past `MOST_PARTS`."""
+    """Stops a network that is built without end, e.g. of a hundred million blocks: UsageError past `MOST_PARTS`.
+
+    UsageError too for a part of more numbers than a tensor can have.
+    """
     count = 0
 
     def counted(*_: object) -> None:
@@ -84,6 +88,12 @@ def within_parts(name: str) -> Iterator[None]:
     handle = register_module_module_registration_hook(counted)
     try:
         yield
+    except (RuntimeError, OverflowError, TypeError) as error:
+        if "overflow" not in plain(error).lower():  # what torch says in all its ways of saying it
+            raise
+        raise UsageError(
+            f"the network of {name} would be larger than any memory; choose smaller -o network. options."
+        ) from error
     finally:
         handle.remove()
 

@@ -20,6 +20,7 @@ from gftzoo.engine import checkpoint
 from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.engine.parallel import any_rank
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.printing import PlainFormatter
 
 LOCK_FILE = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -119,7 +120,7 @@ def run_logger(run: Path) -> logging.Logger:
         handler.close()
     if is_main_process():
         file = LogFile(run / "log.txt")
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        file.setFormatter(PlainFormatter("%(asctime)s %(message)s"))
         logger.addHandler(file)
         families = logging.getLogger("gftzoo.family")  # what families have to say about how they run
         families.setLevel(logging.INFO)
@@ -127,7 +128,7 @@ def run_logger(run: Path) -> logging.Logger:
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.INFO)
     console.addFilter(lambda record: record.name == logger.name and not record.getMessage().startswith("Hooks will"))
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(PlainFormatter("%(message)s"))
     logger.addHandler(console)
     return logger
 

@@ -13,7 +13,7 @@ import torch
 from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
 from gftzoo.evaluate.drawing import conditions_for, labels_for, rank_positions
-from gftzoo.evaluate.features import FeatureNetwork, Inception
+from gftzoo.evaluate.features import FeatureNetwork
 from gftzoo.evaluate.images import file_batches, image_count, is_folder, to_uint8
 from gftzoo.evaluate.networks import feature_network
 from gftzoo.evaluate.protocol import Protocol, choose_protocol
@@ -25,7 +25,6 @@ from gftzoo.families.finding import find_family
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
 
-SMALLEST = 2048  # images below which a covariance of InceptionV3's features says little
 SHUFFLE = 2020  # seed of the order in which images of a folder are split, torch-fidelity's default
 
 
@@ -66,9 +65,11 @@ class Evaluator:
 
     def measure(self, images: int, class_plan: str) -> Measure:
         """The measure of a set of `images` images; UsageError if they are too few for the feature network."""
-        if isinstance(self.network, Inception) and images < SMALLEST and not self.protocol.few:
+        fewest = self.network.dimensions  # below, the covariance of the features is singular
+        if images < fewest and not self.protocol.few:
             raise UsageError(
-                f"FID of {images} images is mostly bias; use at least {SMALLEST}, another feature network, or --few."
+                f"{self.network.distance_name} of {images} images is mostly bias; use at least {fewest}, "
+                "a feature network of fewer dimensions, or --few."
             )
         return Measure(
             protocol=self.protocol.name,

@@ -23,7 +23,7 @@ class Protocol(Frozen):
     splits: int = Field(10, gt=0, le=1000)
     neighbours: int = Field(3, gt=0, le=1000)
     keep: int = Field(10_000, gt=1, le=1_000_000, description="features kept for kernel distance, precision and recall")
-    few: bool = Field(False, description="score even fewer images than statistics of InceptionV3 need")
+    few: bool = Field(False, description="score even fewer images than the features have dimensions")
 
 
 def choose_protocol(

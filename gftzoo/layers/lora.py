@@ -15,12 +15,13 @@ from gftzoo.layers.temperature import is_slope
 # The layers inside of what families call their attention: `attn`, `attn1`, `attention`.
 ATTENTION = r"(?:.*\.)?(?:attn\d*|attention)\.[^.]+(?:\.\d+)?"
 ADAPTER = "default"
+LARGEST_RANK = 4096  # more than the layers of the largest published networks have channels
 
 
 class LoraOptions(Frozen):
     """Options of `train=lora`, `-o lora.KEY=VALUE`."""
 
-    rank: int = Field(16, gt=0, description="of the factors")
+    rank: int = Field(16, gt=0, le=LARGEST_RANK, description="of the factors")
     alpha: float | None = Field(None, gt=0, description="strength, over the rank; None is the rank")
     targets: str = Field(
         ATTENTION, description="regular expression of the linear layers and convolutions that get some"
