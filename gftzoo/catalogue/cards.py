@@ -192,8 +192,8 @@ class ModelCard(Frozen):
     def _latent_is_bounded(self) -> ModelCard:
         if self.grid > LARGEST_GRID:
             raise ValueError(
-                f"resolution {self.resolution} with tokenizer {self.tokenizer.id!r} is a latent of {self.grid:,} pixels "
-                f"a side, more than {LARGEST_GRID:,}"
+                f"resolution {self.resolution} with tokenizer {self.tokenizer.id!r} is a latent of {self.grid:,} "
+                f"pixels a side, more than {LARGEST_GRID:,}"
             )
         return self
 

@@ -103,6 +103,6 @@ def explain(broken: Iterable[Finding]) -> None:
     from rich.text import Text
 
     for finding in broken:
-        show(Text.assemble((finding.check, "bold red"), f"  {plain(finding.title)}"))
-        show(Text.assemble(f"  contract, {finding.hook}: ", (plain(finding.sentence), "italic")))
+        show(Text.assemble((plain(finding.check), "bold red"), f"  {plain(finding.title)}"))
+        show(Text.assemble(f"  contract, {plain(finding.hook)}: ", (plain(finding.sentence), "italic")))
         show(f"  measured: {plain(finding.numbers)}\n")

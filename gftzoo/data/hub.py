@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def open_hub(argument: str, split: Split, decoding: Decoding, name: str) -> Sour
     if there and (tars := tar_files(Path(place))):
         return open_tars(name, tars, decoding)
     try:
-        table = _load(datasets, place, part or "train")
+        with _unsaid(datasets):
+            table = _load(datasets, place, part or "train")
     except Exception as error:
         raise GftzooError(
             f"data {name!r} could not be loaded ({reason(error)}); check the name, or give a local folder."
@@ -109,6 +111,17 @@ def tar_files(place: Path) -> list[Path]:
     tars = sorted(path for path in files if path.suffix.lower() == ".tar")
     others = {path.suffix.lower() for path in files} & {*FORMATS, ".json", ".jsonl", ".csv"}
     return [] if others else tars
+
+
+@contextmanager
+def _unsaid(datasets: Any) -> Iterator[None]:
+    """Keeps the library from printing what it raises as well."""
+    before = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(before)
 
 
 def _load(datasets: Any, place: str, part: str) -> Any:
