@@ -15,7 +15,7 @@ from gftzoo.engine import resolve, train
 from gftzoo.evaluate import embedded
 from gftzoo.testing import Finding
 
-NAME, SHOWN = "[red]\x1b[2J\u202ex", r"[red]\x1b[2J\u202ex"
+NAME, SHOWN = "[red]\x1b[2J\u202ex$\\no$", r"[red]\x1b[2J\u202ex$\no$"
 SMALL = "--steps 1 -o batch_size=2 -o sample_grid=[1,1]"
 SCORING = "--features embedded:digits --reference {pictures} -n 4 --few"
 

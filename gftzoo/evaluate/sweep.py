@@ -17,6 +17,7 @@ from gftzoo.evaluate.records import ScoreRecord, compare, score_names
 from gftzoo.evaluate.subjects import subject_of
 from gftzoo.model import Model
 from gftzoo.pictures import labelled_rows
+from gftzoo.printing import LONGEST_NAME, plain
 from gftzoo.sampling import image_seeds, sample_batches
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ def draw_curve(axis: Any, records: Sequence[ScoreRecord], x: str, y: str, name: 
     """One line through the points of a sweep, each with its strength beside it."""
     points = [(_value(record, x), _value(record, y), record.subject.strength) for record in records]
     drawn = [(a, b, strength) for a, b, strength in points if a is not None and b is not None]
-    axis.plot([a for a, _, _ in drawn], [b for _, b, _ in drawn], "o-", label=name)
+    label = plain(name, LONGEST_NAME).replace("$", r"\$")  # between two of them stands mathematics to matplotlib
+    axis.plot([a for a, _, _ in drawn], [b for _, b, _ in drawn], "o-", label=label)
     for a, b, strength in drawn:
         axis.annotate(
             "1" if strength is None else f"{strength:g}", (a, b), fontsize=7, xytext=(3, 3), textcoords="offset points"
