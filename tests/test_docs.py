@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 import tomllib
@@ -18,13 +19,19 @@ import yaml
 from gftzoo_diffusion import process
 
 import gftzoo
-from gftzoo import cli, engine, zoo
+from gftzoo import cli, documents, engine, zoo
+from gftzoo.catalogue import cards
 from gftzoo.catalogue.cards import Checkpoint, ModelCard
 from gftzoo.catalogue.registry import read_registry, zoo_registry
+from gftzoo.cli import limits
 from gftzoo.contract.hookspecs import GenerativeFamily
+from gftzoo.data import settings, shards
+from gftzoo.engine import estimate
+from gftzoo.evaluate.sweep import MOST_VALUES
 from gftzoo.families import finding
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers import lora
 from gftzoo.plugins import discovery
 from gftzoo.plugins.discovery import GROUPS
 from gftzoo.zoo import get_card
@@ -286,6 +293,35 @@ def test_every_field_of_a_registry_is_documented() -> None:
     silent = [row for row in made.card_fields().splitlines() if row.startswith("| `") and row.endswith("|  |")]
     assert not silent
     assert all(f"| `{name}` |" in made.card_fields() for name in ModelCard.model_fields)
+
+
+LIMITS = {
+    "images of one `sample` or `evaluate`": limits.MOST_IMAGES,
+    "images of a forward pass": limits.MOST_IN_BATCH,
+    "sampling steps": limits.MOST_STEPS,
+    "values of a sweep": MOST_VALUES,
+    "rank of LoRA": lora.LARGEST_RANK,
+    "modules of a network": estimate.MOST_PARTS,
+    "side of an image": cards.LARGEST_SIDE,
+    "area of a picture, before it is decoded": settings.LARGEST,
+    "shards of a range in `stream:`": shards.MOST,
+    "YAML file (`registry.yaml`, `config.yaml`)": documents.YAML.nodes,
+    "JSON file (`card.json`, `state.json`, `manifest.json`)": documents.JSON.nodes,
+    "levels of a YAML or JSON file": documents.JSON.depth,
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_a_limit_is_what_the_page_says(what: str) -> None:
+    (row,) = [
+        line for line in (ROOT / "docs" / "limits.md").read_text("utf-8").splitlines() if line.startswith(f"| {what} |")
+    ]
+    assert f"{LIMITS[what]:,}" in row
+
+
+def test_every_module_that_the_limits_name_is_there() -> None:
+    named = set(re.findall(r"`(gftzoo/[\w/]+\.py)`", (ROOT / "docs" / "limits.md").read_text("utf-8")))
+    assert named and not [path for path in named if not (ROOT / path).is_file()]
 
 
 def test_every_model_is_in_the_table() -> None:
