@@ -329,3 +329,12 @@ def test_any_layout_arrives_equal_or_the_cause_is_named(
             read_tensors(path, entry)
     else:
         assert value_of(read_tensors(path, entry)) == (EMA if both and entry != "raw" else RAW)
+
+
+def test_a_name_does_not_make_raw_weights_the_average_beside_them(tmp_path: Path) -> None:
+    raw = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    path = tmp_path / "ema_as_list.pt"
+    torch.save({"model": raw, "ema": [torch.zeros(2, 2), torch.zeros(2)]}, path)
+    with pytest.raises(GftzooError, match="'ema', which may be an average of the weights and is not understood"):
+        read_tensors(path)
+    assert read_tensors(path, "raw").entry == "raw"

@@ -52,7 +52,8 @@ def choose(path: Path, file: Mapping[Any, Any], entry: Entry | None, expected: C
         found = search(file, expected)
     except GftzooError as error:
         raise GftzooError(f"{str(path)!r} cannot be understood: {error}") from error
-    held = [_told_by_name(path, found.held[0])] if len(found.held) == 1 else found.held
+    alone = len(found.held) == 1 and not found.suspects  # else the file itself holds more than its name says
+    held = [_told_by_name(path, found.held[0])] if alone else found.held
     if not held and not found.suspects:
         raise GftzooError(_nothing(path, file))
     averages = [each for each in held if each.kind == "ema"]
