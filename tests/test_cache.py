@@ -468,3 +468,12 @@ def test_a_streamed_cache_that_lies_is_one_sentence(digits: Path, tmp_path: Path
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(GftzooError, match=sentence):
             open_source(f"stream:{tmp_path}")
+
+
+def test_a_missing_shard_is_named_in_plain_text(digits: Path, tmp_path: Path) -> None:
+    manifest = json.loads((digits / "manifest.json").read_text())
+    manifest["shards"][0]["file"] = "sha\x7frds/\x1bdata"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(GftzooError, match="is missing") as refused:
+        open_source(f"cache:{tmp_path}")
+    assert str(refused.value).isprintable()

@@ -23,6 +23,7 @@ from gftzoo.data.columns import read_columns
 from gftzoo.data.manifest import Manifest, weights_hash
 from gftzoo.data.sources import Opener, Source, Split
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.printing import plain
 
 
 class CacheSource(Source):
@@ -155,7 +156,7 @@ def open_cache(argument: str, split: Split) -> Source:
         size = path.stat().st_size if path.is_file() else None
         if size != shard.bytes:
             what = "is missing" if size is None else f"has {size:,} bytes and not {shard.bytes:,}"
-            raise GftzooError(f"cache {argument!r}: {shard.file} {what}; copy it again or write the cache anew.")
+            raise GftzooError(f"cache {argument!r}: {plain(shard.file)} {what}; copy it again or write the cache anew.")
     source = CacheSource(folder, manifest)
     if not len(source):
         raise GftzooError(f"cache {argument!r} holds no image.")
