@@ -104,7 +104,7 @@ def test_model_guidance_is_gft_without_the_factor_beta(name: str) -> None:
     with torch.no_grad():
         null = step.model.null_condition(step.condition)
         u_BX = family.predict(step.model, step.problem, null, torch.ones(BATCH))
-        noise_BX = step.problem.noise_BMKC if name == "mar-nano" else step.problem.noise
+        noise_BX = step.problem.noise_BMKC if name == "mar-nano" else step.problem.target
         target_BX = noise_BX + w * (s_BX - u_BX)
     guided = gradient(family.prediction_distance(step.model, s_BX, target_BX, step.problem))
     arguments = (step.model, step.problem, step.condition, beta_B, none_dropped())

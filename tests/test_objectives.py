@@ -145,7 +145,7 @@ def noise_loss(model: Model, problem: Problem, prediction: Tensor, target: Tenso
     if model.card.family == "mar":
         channels, real = problem.noise_BMKC.shape[-1], problem.weight_BM[0].bool()  # type: ignore[attr-defined]
         return (prediction[0, real, :, :channels] - target[0, real, :, :channels]).pow(2).mean()
-    channels = problem.noise.shape[1]  # type: ignore[attr-defined]
+    channels = problem.target.shape[1]  # type: ignore[attr-defined]
     return (prediction[0, :channels] - target[0, :channels]).pow(2).mean()
 
 

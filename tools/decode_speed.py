@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from gftzoo_llamagen.sampler import SamplerOptions, draw
+from gftzoo_llamagen.sampler import SamplerOptions
 from torch import Tensor
 
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
@@ -53,7 +53,7 @@ def without_cache(model: Model, guidance: Guidance, batch: int) -> Tensor:
     for n in range(network.codes):
         padded_BL = torch.nn.functional.pad(codes_BN, (0, 1))  # the last code is predicted and not read
         logits_GV = network(guidance.repeat(padded_BL), condition_G, beta_G)[:, -1]
-        code_B = draw(guidance.combine(logits_GV), uniform_BN[:, n], SamplerOptions())
+        code_B = SamplerOptions().draw(guidance.combine(logits_GV), uniform_BN[:, n])
         codes_BN = torch.cat([codes_BN, code_B[:, None]], 1)
     return codes_BN
 

@@ -160,7 +160,7 @@ class GenerativeFamily:
 
     @hookspec(firstresult=True)
     def blocks(self, network: nn.Module) -> list[nn.Module]:
-        """The repeated blocks, for sharding, checkpointing and compilation. Default: the longest ModuleList.
+        """The repeated blocks, for sharding, checkpointing and compilation. Default: the trunk's longest ModuleList.
 
         Compiled, they compute what they compute otherwise. A run on two ranks trains to the weights of one rank.
         """

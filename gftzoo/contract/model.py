@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gftzoo.catalogue.cards import ModelCard, Schedule
 from gftzoo.contract.guidance import Guidance
@@ -18,7 +18,7 @@ class Model(Protocol):
 
     Attributes:
         card: what the network is; `card.temperature` says whether it has a temperature input.
-        network: of `build_network`.
+        network: of `build_network`, an `nn.Module` whose class its family knows.
         tokenizer: between images and latents; None where only the network is needed.
         family: the hooks, each a method with the arguments that `hookspecs` gives it by position.
         provenance: where the weights come from.
@@ -26,7 +26,7 @@ class Model(Protocol):
     """
 
     card: ModelCard
-    network: nn.Module
+    network: Any
     tokenizer: Tokenizer | None
     family: Any
     provenance: dict[str, Any]

@@ -14,6 +14,7 @@ from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.options import FamilyOptions
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
+from gftzoo.layers.temperature import is_slope
 from gftzoo.tokenizers import build_core_tokenizer
 from gftzoo.weights.folders import weights_in
 
@@ -51,5 +52,6 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def blocks(self, network: nn.Module) -> list[nn.Module]:
-        lists = [list(m) for m in network.modules() if isinstance(m, nn.ModuleList)]
+        modules = network.named_modules()
+        lists = [list(m) for name, m in modules if isinstance(m, nn.ModuleList) and not is_slope(name)]
         return max(lists, key=len, default=[])

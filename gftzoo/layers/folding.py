@@ -8,7 +8,7 @@ batch, D width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,41 @@ from gftzoo.layers.temperature import Slope, is_slope
 Tensors = dict[str, Tensor]
 
 
-def without_temperature(network: nn.Module, embeds: Callable[[str], bool]) -> Tensors:
-    """The state dict on the CPU, without the slope and without what embeds the temperature."""
+def fold(
+    network: nn.Module,
+    beta: float,
+    embeddings: Mapping[str, Sequence[str]],
+    readout: str,
+    rows: Tensor | None = None,
+) -> Tensors:
+    """The state dict, on the CPU, of the plain network that predicts what this one predicts at `beta`.
+
+    Args:
+        network: with a temperature.
+        beta: in (0, 1].
+        embeddings: names of modules that embed the temperature, where the network has them, and the keys of the biases
+            and tables that what each adds goes into; none for what the caller folds itself.
+        readout: prefix of the layer that the slope stands beside.
+        rows: booleans (out,) where only some of its outputs are steered; None for all.
+
+    Raises:
+        UsageError: the slope has blocks of its own.
+    """
+    modules = dict(network.named_modules())
+    embeds = tuple(f"{name}." for name in embeddings)
     state = network.state_dict()
-    return {key: value.detach().cpu() for key, value in state.items() if not is_slope(key) and not embeds(key)}
+    tensors = {k: v.detach().cpu() for k, v in state.items() if not is_slope(k) and not k.startswith(embeds)}
+    for name, keys in embeddings.items():
+        for key in keys if name in modules else ():
+            add(tensors, key, constant(modules[name], torch.tensor([beta])))
+    slope = next((module for module in modules.values() if isinstance(module, Slope)), None)
+    fold_slope(tensors, slope, beta, readout, rows)
+    return tensors
+
+
+def fold_projection(tensors: Tensors, projection: nn.Module, value: Tensor, layer: str) -> None:
+    """Adds to a layer's bias, in place, what a projection into that layer's input makes of `value` (1, ...)."""
+    add(tensors, f"{layer}.bias", tensors[f"{layer}.weight"].double() @ constant(projection, value.double()))
 
 
 @torch.no_grad()

@@ -87,14 +87,6 @@ class TemperatureOptions(Frozen):
         return self.temperature_input != "embedding"
 
 
-class LinearTemperatureOptions(TemperatureOptions):
-    """Those of a network whose slope is a linear layer."""
-
-    temperature_rank: int | None = Field(
-        None, gt=0, description="d's layer as a product of two of this rank, for large codebooks; null is a full matrix"
-    )
-
-
 class Slope(nn.Module):
     """d: a read-out on the features that c is read from, or behind blocks and a norm of its own.
 
@@ -164,6 +156,36 @@ def linear_readout(width: int, out: int, rank: int | None = None, bias: bool = F
     if rank is None:
         return nn.Linear(width, out, bias=bias)
     return nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, out, bias=bias))
+
+
+class LinearTemperatureOptions(TemperatureOptions):
+    """Those of a network whose slope is a linear layer."""
+
+    temperature_rank: int | None = Field(
+        None, gt=0, description="d's layer as a product of two of this rank, for large codebooks; null is a full matrix"
+    )
+
+    def build_slope(
+        self, width: int, out: int, block: Callable[[], nn.Module], norm: Callable[[], nn.Module], bias: bool = True
+    ) -> Slope:
+        """d (out) on the features (width) that c is read from, or behind blocks and a norm of its own."""
+        readout = linear_readout(width, out, self.temperature_rank, bias)
+        if not self.temperature_blocks:
+            return Slope(readout)
+        return Slope(readout, (block() for _ in range(self.temperature_blocks)), norm())
+
+
+class ScaledTemperatureOptions(LinearTemperatureOptions):
+    """Those of a network that chooses the scale of an embedded temperature."""
+
+    beta_scale: float = Field(
+        1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
+    )
+
+
+def with_slope(slope: Slope | None, c: Tensor, hidden: Tensor, features: Tensor, *conditions: Tensor) -> Prediction:
+    """c, and d beside it where there is a slope; its arguments are those of `Slope.forward`."""
+    return c if slope is None else Affine(c, slope(hidden, features, *conditions))
 
 
 @contextmanager

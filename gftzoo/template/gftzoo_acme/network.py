@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gftzoo.layers.temperature import Affine, Prediction, Slope, TemperatureOptions, start_slope
+from gftzoo.layers.temperature import Prediction, Slope, TemperatureOptions, start_slope, with_slope
 
 FREQUENCIES = 64
 
@@ -99,7 +99,4 @@ class Network(nn.Module):
         for block in self.blocks:
             x_BDHW = block(x_BDHW, active_BD)
         features_BDHW = F.silu(self.norm(x_BDHW))
-        velocity_BCHW = self.leave(features_BDHW)
-        if self.slope is None:
-            return velocity_BCHW
-        return Affine(velocity_BCHW, self.slope(x_BDHW, features_BDHW, active_BD))
+        return with_slope(self.slope, self.leave(features_BDHW), x_BDHW, features_BDHW, active_BD)

@@ -1,4 +1,4 @@
-"""Sampling: from noise along the predicted velocities. Suffixes: B images, G rows of the network's batch."""
+"""Sampling: from noise along the predicted velocities. Suffix B: images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from gftzoo.generator import SampleGenerator
 from gftzoo.contract.guidance import Guidance
-from gftzoo.layers.temperature import each
 from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import Steered, ramp
+from gftzoo.generator import SampleGenerator
 
 
 class SamplerOptions(BaseModel):
@@ -20,20 +20,16 @@ class SamplerOptions(BaseModel):
     steps: int = Field(25, gt=0, description="Euler steps, one pass of the network each (two with CFG)")
 
 
-# CHANGE: your own procedure. `guidance` makes it a sampler for GFT, for CFG and for no guidance at once: give the
-# network what `repeat`, `expand` and `beta` return, and pass its prediction through `combine`.
+# CHANGE: your own procedure. `Steered` makes it a sampler for GFT, for CFG and for no guidance at once: it calls the
+# network as often as guidance wants, and combines what it predicts.
 def sample(
     model: Model, condition: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
 ) -> Tensor:
     """Latents (B, C, H, W) for the conditions (B,)."""
     card = model.card
     x_BCHW = generator.normal(card.tokenizer.channels, card.grid, card.grid)
-    condition_G = guidance.expand(condition, model.null_condition(condition))
-    for step in range(settings.steps):
-        progress = step / max(settings.steps - 1, 1)
-        x_GCHW = guidance.repeat(x_BCHW)
-        t_G = torch.full((len(x_GCHW),), step / settings.steps, device=x_BCHW.device)
-        beta_G = guidance.beta(len(x_GCHW), progress, x_BCHW.device)
-        velocity_GCHW = each(model.network(x_GCHW, t_G, condition_G, beta_G), Tensor.float)
-        x_BCHW = x_BCHW + guidance.combine(velocity_GCHW, progress) / settings.steps
+    steered = Steered(model, condition, guidance)
+    for progress, step in ramp(range(settings.steps)):
+        t_B = torch.full((len(x_BCHW),), step / settings.steps, device=x_BCHW.device)
+        x_BCHW = x_BCHW + steered.predict(model.network, progress, x_BCHW, t_B) / settings.steps
     return x_BCHW

@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
-from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.pieces import ClassConditions, NoisedProblem, NoisePrediction, OfficialWeights, hook, squared_error
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.temperature import Prediction
-from gftzoo_diffusion import sampler
-from gftzoo_diffusion.checkpoints import fit_weights
+from gftzoo_diffusion import folding, sampler
+from gftzoo_diffusion.checkpoints import fit_positions, idle_temperature
 from gftzoo_diffusion.export import export_pipeline
-from gftzoo_diffusion.folding import fold
 from gftzoo_diffusion.network import DiT, DiTNetwork
 from gftzoo_diffusion.process import STEPS, Process
 
@@ -30,19 +27,21 @@ training_process = cache(Process.full)
 
 
 @dataclass(frozen=True)
-class DiffusionProblem(Problem):
-    """Predict the noise of `x_t` at timestep `t`; all (B, C, h, w) but t (B,) int64 in 0..999."""
+class DiffusionProblem(NoisedProblem):
+    """Predict the noise of `x_t` at timestep `t`, int64 in 0..999; the variance is learned from `x_0` (B, C, h, w)."""
 
     x_0: Tensor
-    x_t: Tensor
-    t: Tensor
-    noise: Tensor
 
 
-class DiffusionFamily:
+class DiffusionFamily(ClassConditions, NoisePrediction[DiffusionProblem], OfficialWeights):
     """DiT: noise prediction in a latent space."""
 
     contract_version = 2
+    class_table = "y_embedder.embedding_table.weight"
+    embeddings = folding.EMBEDDINGS
+    readout = folding.READOUT
+    temperature_sampler = hook(sampler.sample)
+    fold_temperature = hook(folding.fold_temperature)
 
     @hookimpl
     def options(self) -> FamilyOptions:
@@ -62,53 +61,24 @@ class DiffusionFamily:
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
         t_B = generator.integers(STEPS)
         noise = generator.normal(*latents.shape[1:])
-        return DiffusionProblem(latents, training_process().noised(latents, t_B, noise), t_B, noise)
-
-    @hookimpl
-    def predict(self, model: Model, problem: DiffusionProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
-        output: Prediction = model.network(problem.x_t, problem.t, condition, beta)
-        return output
+        return DiffusionProblem(training_process().noised(latents, t_B, noise), t_B, noise, latents)
 
     @hookimpl
     def loss_term(self, model: Model, prediction: Tensor, problem: DiffusionProblem) -> Tensor:
-        channels = problem.noise.shape[1]
-        eps, values = prediction[:, :channels], prediction[:, channels:]
-        loss_B = (eps - problem.noise).square().flatten(1).mean(1)
+        loss_B = squared_error(prediction, problem.target)
+        eps, values = prediction.tensor_split([problem.target.shape[1]], dim=1)
         # GFT trains the noise alone, as the released code does, unless `gft_variance` says otherwise.
         if values.shape[1] and sampler.learned_variance(model.card):
             loss_B = loss_B + training_process().variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
         return loss_B
 
     @hookimpl
-    def prediction_distance(
-        self, model: Model, prediction: Tensor, target: Tensor, problem: DiffusionProblem
-    ) -> Tensor:
-        channels = problem.noise.shape[1]
-        return (prediction - target)[:, :channels].square().flatten(1).mean(1)
-
-    @hookimpl
-    def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
-        return torch.where(dropped, model.card.classes, condition)
-
-    @hookimpl
-    def temperature_sampler(
-        self,
-        model: Model,
-        condition: Tensor,
-        guidance: Guidance,
-        settings: sampler.DiffusionSampler,
-        generator: SampleGenerator,
-    ) -> Tensor:
-        return sampler.sample(model, condition, guidance, settings, generator)
-
-    @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
         return export_pipeline(model, folder) if to == "diffusers" else None
 
-    @hookimpl
-    def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
-        return fold(model, beta)
+    def idle(self, name: str, embedding: nn.Module) -> dict[str, Tensor]:
+        return idle_temperature(name, embedding)
 
     @hookimpl
-    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return fit_weights(card, tensors, card.network_options(DiTNetwork))
+    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return fit_positions(card, super().import_weights(card, tensors))

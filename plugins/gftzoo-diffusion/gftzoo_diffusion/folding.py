@@ -6,34 +6,30 @@ import torch
 from torch import Tensor
 
 from gftzoo.contract.model import Model
-from gftzoo.layers.folding import Tensors, add, constant, fold_slope, settle_rows, without_temperature
+from gftzoo.layers.folding import Tensors, fold, fold_projection, settle_rows
 from gftzoo.layers.sinusoid import SINUSOID, sinusoid
 from gftzoo_diffusion.network import DiT
 from gftzoo_diffusion.sampler import DiffusionSampler
 
-EMBEDS = ("t_embedder.cond_proj.", "beta_embedder.")
+# Where a temperature is embedded, and what can hold it; `cond_proj` is added to the timestep's sinusoid, before an MLP.
+EMBEDDINGS = {"beta_embedder": ("t_embedder.mlp.2.bias",), "t_embedder.cond_proj": ()}
 READOUT = "final_layer.linear"
 # Where a variance output lies between its bounds, from -1 to 1 (arXiv 2102.09672, eq. 15).
 BOUNDS = {"auto": 1.0, "fixed-large": 1.0, "fixed-small": -1.0}
 
 
-def fold(model: Model, beta: float) -> Tensors:
+def fold_temperature(model: Model, beta: float) -> Tensors:
     """The plain network's state dict.
 
     GFT trains the noise alone. A variance becomes the one that the sampler takes in its place, so that stock samplers
     that believe in it sample as this one does.
     """
     network: DiT = model.network
-    tensors = without_temperature(network, lambda key: key.startswith(EMBEDS))
-    beta_1 = torch.tensor([beta])
-    if hasattr(network, "beta_embedder"):  # added to the sum of timestep and class
-        add(tensors, "t_embedder.mlp.2.bias", constant(network.beta_embedder, beta_1))
-    elif hasattr(network.t_embedder, "cond_proj"):  # added to the timestep's sinusoid
-        scaled = sinusoid(network.beta_scale * beta_1, 2 * SINUSOID).double()
-        added = constant(network.t_embedder.cond_proj, scaled)
-        add(tensors, "t_embedder.mlp.0.bias", tensors["t_embedder.mlp.0.weight"].double() @ added)
     variances = variance_rows(network, model.card.tokenizer.channels)
-    fold_slope(tensors, network.slope, beta, READOUT, ~variances)
+    tensors = fold(network, beta, EMBEDDINGS, READOUT, ~variances)
+    if hasattr(network.t_embedder, "cond_proj"):
+        scaled = sinusoid(network.beta_scale * torch.tensor([beta]), 2 * SINUSOID)
+        fold_projection(tensors, network.t_embedder.cond_proj, scaled, "t_embedder.mlp.0")
     settings = model.family.sampler_settings(model.card)
     assert isinstance(settings, DiffusionSampler)
     if settings.variance in BOUNDS:

@@ -6,6 +6,7 @@ Module names are those of the official state dict. Suffixes: B batch, C channels
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,20 +17,19 @@ from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SINUSOID, SinusoidEmbedding, sinusoid
 from gftzoo.layers.temperature import (
-    Affine,
-    LinearTemperatureOptions,
     Prediction,
+    ScaledTemperatureOptions,
     Slope,
     each,
-    linear_readout,
     start_slope,
+    with_slope,
     zero_layer,
 )
 
 BetaEmbedding = Literal["linear", "mlp", "3-layer"]
 
 
-class DiTNetwork(LinearTemperatureOptions):
+class DiTNetwork(ScaledTemperatureOptions):
     """Hyperparameters of a DiT; sides, channels and classes follow from the card's tokenizer and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")
@@ -41,10 +41,6 @@ class DiTNetwork(LinearTemperatureOptions):
     beta_embedding: BetaEmbedding = Field(
         "linear", description="temperature input: a projection into the timestep's sinusoid, or an MLP of 2 or 3 layers"
     )
-    beta_scale: float = Field(
-        1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
-    )
-
     gft_variance: Literal["learned", "fixed"] = Field(
         "fixed", description="under GFT: whether the variance channels are trained, or were and stay as they are"
     )
@@ -155,7 +151,10 @@ class DiT(nn.Module):
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
         self.blocks = nn.ModuleList(DiTBlock(width, network.heads, network.mlp_ratio) for _ in range(network.depth))
         self.final_layer = FinalLayer(width, network.patch, self.out_channels)
-        self.slope = build_slope(network, self.out_channels) if affine else None
+        self.slope: Slope | None = None
+        if affine:
+            block, norm = partial(DiTBlock, width, network.heads, network.mlp_ratio), partial(FinalNorm, width)
+            self.slope = network.build_slope(width, network.patch**2 * self.out_channels, block, norm)
         self.initialise()
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
@@ -169,8 +168,7 @@ class DiT(nn.Module):
     def read_out(self, x_BTD: Tensor, c_BD: Tensor) -> Prediction:
         """Patches (B, T, patch * patch * C) of the last hidden state; two of them where the temperature is affine."""
         features_BTD = self.final_layer(x_BTD, c_BD)
-        patches_BTP = self.final_layer.linear(features_BTD)
-        return patches_BTP if self.slope is None else Affine(patches_BTP, self.slope(x_BTD, features_BTD, c_BD))
+        return with_slope(self.slope, self.final_layer.linear(features_BTD), x_BTD, features_BTD, c_BD)
 
     def condition(self, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """Timestep, class and temperature as one vector (B, D)."""
@@ -205,16 +203,6 @@ class DiT(nn.Module):
                 zero_layer(module.adaLN_modulation[1])
         zero_layer(self.final_layer.linear)
         start_slope(self)
-
-
-def build_slope(network: DiTNetwork, channels: int) -> Slope:
-    """d, on the features of the final layer, or with blocks and a final norm of its own."""
-    width = network.width
-    readout = linear_readout(width, network.patch**2 * channels, network.temperature_rank, bias=True)
-    if not network.temperature_blocks:
-        return Slope(readout)
-    blocks = (DiTBlock(width, network.heads, network.mlp_ratio) for _ in range(network.temperature_blocks))
-    return Slope(readout, blocks, FinalNorm(width))
 
 
 def sincos_positions(width: int, side: int) -> Tensor:

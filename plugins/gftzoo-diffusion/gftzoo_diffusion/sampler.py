@@ -16,6 +16,7 @@ from torch import Tensor
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import each, plain
@@ -90,10 +91,10 @@ def sample(
     """Latents (B, C, h, w) of the conditions (B,)."""
     card = model.card
     x_BCHW = generator.normal(card.tokenizer.channels, card.grid, card.grid)
+    steered = Steered(model, condition, guidance)
     route = solver_route(settings) if settings.sampler == "dpm-solver++" else respaced_route(card, settings, generator)
-    for index, (step, timestep) in enumerate(route.steps):
-        progress = index / max(len(route.steps) - 1, 1)
-        output = guided(model, x_BCHW, timestep, condition, guidance, progress, settings)
+    for progress, (step, timestep) in ramp(route.steps):
+        output = guided(model, steered, x_BCHW, timestep, progress, settings)
         if not route.learned_variance:
             output = output[:, : x_BCHW.shape[1]]
         x_BCHW = route.scheduler.step(output, step, x_BCHW, **route.arguments).prev_sample
@@ -101,24 +102,15 @@ def sample(
 
 
 def guided(
-    model: Model,
-    x_BCHW: Tensor,
-    timestep: int,
-    condition: Tensor,
-    guidance: Guidance,
-    progress: float,
-    settings: DiffusionSampler,
+    model: Model, steered: Steered, x_BCHW: Tensor, timestep: int, progress: float, settings: DiffusionSampler
 ) -> Tensor:
     """The guided noise and, behind it, the conditional pass's variance channels, (B, C or 2C, h, w)."""
     rows, channels = x_BCHW.shape[:2]
-    x_GCHW = guidance.repeat(x_BCHW)
-    t_G = torch.full((len(x_GCHW),), timestep, device=x_BCHW.device)
-    condition_G = guidance.expand(condition, model.null_condition(condition))
-    beta_G = guidance.beta(len(x_GCHW), progress, x_BCHW.device)
-    output_GC = each(model.network(x_GCHW, t_G, condition_G, beta_G), Tensor.float)
-    steered = channels if settings.guided_channels == "all" else min(3, channels)
-    guided_BC = guidance.combine(each(output_GC, lambda o: o[:, :steered]), progress)
-    return torch.cat([guided_BC, plain(output_GC)[:rows, steered:]], dim=1)
+    t_B = torch.full((rows,), timestep, device=x_BCHW.device)
+    output_GC = steered.passes(model.network, progress, x_BCHW, t_B)
+    first = channels if settings.guided_channels == "all" else min(3, channels)
+    guided_BC = steered.combine(each(output_GC, lambda o: o[:, :first]), progress)
+    return torch.cat([guided_BC, plain(output_GC)[:rows, first:]], dim=1)
 
 
 def solver_route(settings: DiffusionSampler) -> Route:

@@ -60,7 +60,7 @@ def official_model(golden: Golden, folder: Path) -> Model:
 
 
 def problem_of(x_0: Tensor, t: Tensor, noise: Tensor) -> DiffusionProblem:
-    return DiffusionProblem(x_0, training_process().noised(x_0, t, noise), t, noise)
+    return DiffusionProblem(training_process().noised(x_0, t, noise), t, noise, x_0)
 
 
 def gradient_norms(model: Model) -> dict[str, float]:

@@ -11,6 +11,7 @@ from gftzoo_diffusion.sampler import DiffusionSampler, guided
 from golden import near
 
 from gftzoo.contract.guidance import ClassifierFree
+from gftzoo.contract.pieces import Steered
 from gftzoo.exporting import export
 from gftzoo.loading.files import import_model
 
@@ -70,10 +71,11 @@ def test_official_guidance_steers_three_channels(scale: float, tmp_path: Path) -
     settings = DiffusionSampler(guided_channels="dit-3ch")
     for row in range(2):  # every row of the file has its own timestep
         x, y = golden.inputs["x"][row : row + 1], golden.inputs["y"][row : row + 1]
-        output = guided(model, x, int(golden.inputs["t"][row]), y, ClassifierFree(scale), 0.0, settings)
+        steered, t = Steered(model, y, ClassifierFree(scale)), int(golden.inputs["t"][row])
+        output = guided(model, steered, x, t, 0.0, settings)
         assert near(output, expected[row : row + 1], scaled=False)
         assert near(output[:, :3], expected[row + 2 : row + 3, :3], scaled=False)
-        everything = guided(model, x, int(golden.inputs["t"][row]), y, ClassifierFree(scale), 0.0, DiffusionSampler())
+        everything = guided(model, steered, x, t, 0.0, DiffusionSampler())
         assert not near(everything[:, 3], expected[row : row + 1, 3], 1e-2)
 
 

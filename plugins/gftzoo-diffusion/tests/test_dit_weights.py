@@ -39,7 +39,7 @@ def problem_for(model: Model) -> DiffusionProblem:
     side, channels = model.card.grid, model.card.tokenizer.channels
     x_0, noise = (torch.randn(3, channels, side, side, generator=generator) for _ in range(2))
     t = torch.tensor([3, 400, 900])
-    return DiffusionProblem(x_0, training_process().noised(x_0, t, noise), t, noise)
+    return DiffusionProblem(training_process().noised(x_0, t, noise), t, noise, x_0)
 
 
 @pytest.mark.parametrize("embedding", ["linear", "mlp", "3-layer"])

@@ -6,6 +6,7 @@ cache. "Autoregressive Model Beats Diffusion" (arXiv 2406.06525); state-dict key
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import (
-    Affine,
-    LinearTemperatureOptions,
     Prediction,
     ResidualMLP,
+    ScaledTemperatureOptions,
     Slope,
-    linear_readout,
+    each,
     start_slope,
+    with_slope,
 )
 from gftzoo_llamagen.conditions import CaptionEmbedding, ClassEmbedding, present
 from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
@@ -29,7 +30,7 @@ from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
 INIT_STD = 0.02
 
 
-class NetworkOptions(LinearTemperatureOptions):
+class NetworkOptions(ScaledTemperatureOptions):
     """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")
@@ -42,9 +43,6 @@ class NetworkOptions(LinearTemperatureOptions):
     caption_tokens: int = Field(120, gt=0, description="tokens of a caption, for a model conditioned on text")
     caption_features: int = Field(2048, gt=0, description="width of the text encoder's features")
     text_encoder: str = Field("google/flan-t5-xl", description="T5 encoder of captions: a hub repository or a folder")
-    beta_scale: float = Field(
-        1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
-    )
     beta_precision: Literal["fp32", "bf16"] = Field("fp32", description="in which the sinusoid of beta is computed")
     decay: Literal["matrices", "all-but-norms"] = Field("matrices", description="which parameters decay")
 
@@ -86,7 +84,10 @@ class Transformer(nn.Module):
             # is another function, on which the released 3B model was trained.
             precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.beta_precision]
             self.t_embedder = SinusoidEmbedding(width, options.beta_scale, precision)
-        self.slope = build_slope(options, card.tokenizer.codebook) if card.temperature and options.affine else None
+        self.slope: Slope | None = None
+        if card.temperature and options.affine:
+            block, norm = partial(ResidualMLP, width), partial(RMSNorm, width)
+            self.slope = options.build_slope(width, card.tokenizer.codebook, block, norm, bias=False)
         self.initialise()
 
     def initialise(self) -> None:
@@ -145,8 +146,7 @@ class Transformer(nn.Module):
     def read_out(self, x_XD: Tensor) -> Prediction:
         """Logits (X, V), float32, of the last hidden state; two of them where the temperature is affine."""
         features_XD = self.norm(x_XD)
-        logits_XV = self.output(features_XD).float()
-        return logits_XV if self.slope is None else Affine(logits_XV, self.slope(x_XD, features_XD).float())
+        return each(with_slope(self.slope, self.output(features_XD), x_XD, features_XD), Tensor.float)
 
     def new_decoder(self, condition: Tensor, beta_B: Tensor | None) -> Decoder:
         """An empty cache for the given conditions."""
@@ -197,15 +197,6 @@ class Decoder:
         for block, cache in zip(self.network.layers, self.caches, strict=True):
             x_BLD = block(x_BLD, cos_LP, sin_LP, mask, cache, position_L)
         return self.network.read_out(x_BLD[:, -1])
-
-
-def build_slope(options: NetworkOptions, codebook: int) -> Slope:
-    """d, on the features that the logits are read from, or behind MLPs and a norm of its own."""
-    readout = linear_readout(options.width, codebook, options.temperature_rank)
-    if not options.temperature_blocks:
-        return Slope(readout)
-    blocks = (ResidualMLP(options.width) for _ in range(options.temperature_blocks))
-    return Slope(readout, blocks, RMSNorm(options.width))
 
 
 def causal_mask(columns_BL: Tensor) -> Tensor:

@@ -7,36 +7,36 @@ Official loop: FoundationVision/LlamaGen, autoregressive/models/generate.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import Guidance, Temperature
+from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import CodeSampling, Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers import categorical
-from gftzoo.layers.temperature import Prediction
+from gftzoo.layers.temperature import Prediction, plain
 from gftzoo_llamagen.network import Decoder, Transformer
 
 
-class SamplerOptions(Frozen):
+class SamplerOptions(CodeSampling):
     """Settings of the sampler; the defaults are those the published scores were computed with."""
 
     temperature: float = Field(1.0, ge=0, description="of the softmax over codes; beta, GFT's, is another")
-    top_k: int = Field(0, ge=0, description="draw from the k most likely codes; 0 draws from all, 1 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1, description="draw from the smallest set of codes with this probability")
     cfg_interval: int | None = Field(
         None, ge=0, description="CFG acts on the first code and this many + 1 after it; null: on all"
     )
     compile: bool = Field(False, description="torch.compile the decoding step")
 
+    def likely(self, logits_XV: Tensor) -> Tensor:
+        return super().likely(logits_XV / max(self.temperature, 1e-5))
+
 
 @torch.no_grad()
 def sample(
-    model: Any, condition_B: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
+    model: Model, condition: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
 ) -> Tensor:
     """Codes (B, N) int64; each code takes one uniform number of its image's own stream.
 
@@ -50,22 +50,21 @@ def sample(
             f"{guidance.schedule!r}; valid is 'constant' (leave --schedule out), or a model trained with "
             "-o network.temperature_input=affine."
         )
-    condition_G = guidance.expand(condition_B, model.null_condition(condition_B))
-    decoder = network.new_decoder(condition_G, guidance.beta(len(condition_G), device=model.device))
+    steered = Steered(model, condition, guidance)
+    decoder = network.new_decoder(steered.condition_G, steered.beta())
     step = compiled(decoder) if settings.compile else decoder.step
     uniform_BN = generator.uniform(network.codes)
-    steered, codes = True, []
+    steering, codes = True, []
     logits_GV = decoder.prefill()
-    for n in range(network.codes):
+    for progress, n in ramp(range(network.codes)):
         if n > 0:
-            if steered and settings.cfg_interval is not None and n > settings.cfg_interval + 1:
-                decoder.keep(len(condition_B))  # the conditional rows come first
-                steered = False
-            code_G = guidance.repeat(codes[-1]) if steered else codes[-1]
+            if steering and settings.cfg_interval is not None and n > settings.cfg_interval + 1:
+                decoder.keep(len(condition))  # the conditional rows come first
+                steering = False
+            code_G = guidance.repeat(codes[-1]) if steering else codes[-1]
             logits_GV = step(code_G, decoder.slot_S[network.prefix + n - 1 :][:1])
-        progress = n / max(network.codes - 1, 1)
-        logits_BV = guidance.combine(logits_GV, progress) if steered else logits_GV
-        codes.append(draw(logits_BV, uniform_BN[:, n], settings))
+        logits_BV = guidance.combine(logits_GV, progress) if steering else plain(logits_GV)
+        codes.append(settings.draw(logits_BV, uniform_BN[:, n]))
     return torch.stack(codes, 1)
 
 
@@ -76,9 +75,3 @@ def compiled(decoder: Decoder) -> Callable[[Tensor, Tensor], Prediction]:
         torch._dynamo.mark_static_address(cache.k_BHSK)  # or CUDA graphs would refuse to write to them
         torch._dynamo.mark_static_address(cache.v_BHSK)
     return torch.compile(decoder.step, fullgraph=True, mode="reduce-overhead" if on_gpu else None)
-
-
-def draw(logits_BV: Tensor, uniform_B: Tensor, settings: SamplerOptions) -> Tensor:
-    """One code (B,) for each row, of those that the settings leave."""
-    logits_BV = logits_BV / max(settings.temperature, 1e-5)
-    return categorical.draw(categorical.keep_likely(logits_BV, settings.top_k, settings.top_p), uniform_B)

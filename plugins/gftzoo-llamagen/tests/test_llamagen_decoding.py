@@ -6,7 +6,7 @@ import pytest
 import torch
 from gftzoo_llamagen.layers import rotate, rotations
 from gftzoo_llamagen.network import Transformer
-from gftzoo_llamagen.sampler import SamplerOptions, draw
+from gftzoo_llamagen.sampler import SamplerOptions
 from llamagen_golden import ARCH, NO_DROPOUT, random_model, tiny_card
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
@@ -184,17 +184,17 @@ def test_a_ramp_of_the_temperature_is_refused() -> None:
 def test_draws_follow_the_distribution() -> None:
     logits = torch.tensor([0.1, 0.5, 0.15, 0.25]).log()
     uniform = (torch.arange(1000) + 0.5) / 1000
-    codes = draw(logits.expand(1000, 4), uniform, SamplerOptions())
+    codes = SamplerOptions().draw(logits.expand(1000, 4), uniform)
     assert torch.bincount(codes, minlength=4).tolist() == [100, 500, 150, 250]
-    cold = draw(logits.expand(1000, 4), uniform, SamplerOptions(temperature=0.5))
+    cold = SamplerOptions(temperature=0.5).draw(logits.expand(1000, 4), uniform)
     weights = torch.tensor([0.1, 0.5, 0.15, 0.25]).square()
     torch.testing.assert_close(torch.bincount(cold) / 1000, weights / weights.sum(), atol=2e-3, rtol=0)
 
 
 def test_extreme_uniform_numbers_draw_possible_codes() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]])
-    assert draw(logits, torch.tensor([0.0]), SamplerOptions()).item() == 1
-    assert draw(logits, torch.tensor([1 - 2**-24]), SamplerOptions()).item() == 2
+    assert SamplerOptions().draw(logits, torch.tensor([0.0])).item() == 1
+    assert SamplerOptions().draw(logits, torch.tensor([1 - 2**-24])).item() == 2
 
 
 def test_top_k_and_top_p() -> None:

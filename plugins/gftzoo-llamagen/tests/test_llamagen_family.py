@@ -165,8 +165,8 @@ def test_guidance_free_training_learns() -> None:
 def test_latents_may_come_as_maps() -> None:
     model, codes = random_model(), torch.randint(64, (2, 16))
     generator = SampleGenerator(range(2))
-    flat = model.family.draw_problem(model, codes, generator).codes_BN
-    assert torch.equal(model.family.draw_problem(model, codes.view(2, 4, 4).int(), generator).codes_BN, flat)
+    flat = model.family.draw_problem(model, codes, generator).codes
+    assert torch.equal(model.family.draw_problem(model, codes.view(2, 4, 4).int(), generator).codes, flat)
 
 
 def test_continuous_tokenizers_are_refused() -> None:

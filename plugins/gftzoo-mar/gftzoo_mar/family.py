@@ -6,25 +6,21 @@ noise for each token. "Autoregressive Image Generation without Vector Quantizati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
-from gftzoo.contract.guidance import Guidance
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.hookspecs import hookimpl
-from gftzoo.contract.options import FamilyOptions, decay_groups
+from gftzoo.contract.model import Model
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.pieces import ClassConditions, MatrixDecay, OfficialWeights, OwnTokenizers, hook
 from gftzoo.contract.problem import Problem
-from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Prediction, each
-from gftzoo.tokenizers import build_core_tokenizer
-from gftzoo_mar import checkpoints, sampler
-from gftzoo_mar.folding import fold
+from gftzoo_mar import folding, sampler
 from gftzoo_mar.network import MAR, NetworkOptions, patchify
 from gftzoo_mar.sampler import SamplerOptions, learned_variance
 from gftzoo_mar.schedule import TRAIN_STEPS, training_schedule
@@ -48,6 +44,10 @@ class MARProblem(Problem):
     target_BMC: Tensor
     t_BMK: Tensor
     noise_BMKC: Tensor
+
+    def mean(self, value_BMK: Tensor) -> Tensor:
+        """The mean (B,) over the masked tokens and their draws."""
+        return (value_BMK.mean(-1) * self.weight_BM).sum(1) / self.weight_BM.sum(1)
 
 
 def pose(tokens_BLC: Tensor, mask_BL: Tensor, t_BLK: Tensor, noise_BLKC: Tensor) -> MARProblem:
@@ -75,8 +75,17 @@ def mask_ratio(uniform: Tensor, lowest: float) -> Tensor:
     return (1 + RATIO_STD * torch.special.ndtri(below + uniform * (0.5 - below))).clamp(lowest, 1)
 
 
-class MARFamily:
+class MARFamily(ClassConditions, OfficialWeights, MatrixDecay, OwnTokenizers):
     """Masked autoregression with a diffusion head."""
+
+    class_table = "class_emb.weight"
+    null_row = "fake_latent"
+    embeddings = folding.EMBEDDINGS
+    readout = folding.READOUT
+    undecayed = ("diffloss",)
+    tokenizers = {"kl-16": load_kl16}
+    temperature_sampler = hook(sampler.sample)
+    fold_temperature = hook(folding.fold_temperature)
 
     @hookimpl
     def options(self) -> FamilyOptions:
@@ -95,7 +104,7 @@ class MARFamily:
         return MAR(options, side * side, channels, card.classes, card.temperature)
 
     @hookimpl
-    def draw_problem(self, model: Any, latents: Tensor, generator: SampleGenerator) -> Problem:
+    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
         options = model.network.options
         tokens_BLC = patchify(latents, options.patch_size)
         tokens, channels = tokens_BLC.shape[1:]
@@ -109,7 +118,7 @@ class MARFamily:
         return pose(tokens_BLC, mask_BL, t_BLK, generator.normal(tokens, options.head_repeats, channels))
 
     @hookimpl
-    def predict(self, model: Any, problem: MARProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+    def predict(self, model: Model, problem: MARProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
         network: MAR = model.network
         p = problem
         z_BMW = network(p.tokens_BVC, p.visible_BV, p.masked_BM, condition, beta, p.real_BV)
@@ -119,7 +128,7 @@ class MARFamily:
         return out_BMKX if learned_variance(model) else each(out_BMKX, lambda out: out[..., : network.channels])
 
     @hookimpl
-    def loss_term(self, model: Any, prediction: Tensor, problem: MARProblem) -> Tensor:
+    def loss_term(self, model: Model, prediction: Tensor, problem: MARProblem) -> Tensor:
         channels = model.network.channels
         eps_BMKC, share_BMKC = prediction[..., :channels], prediction[..., channels:]
         loss_BMK = (eps_BMKC - problem.noise_BMKC).square().mean(-1)
@@ -127,45 +136,12 @@ class MARFamily:
             schedule, x0_BMKC = training_schedule(model.device), problem.target_BMC.unsqueeze(2)
             noisy_BMKC = schedule.corrupt(x0_BMKC, problem.t_BMK, problem.noise_BMKC)
             loss_BMK = loss_BMK + schedule.bound(x0_BMKC, noisy_BMKC, problem.t_BMK, eps_BMKC, share_BMKC)
-        return (loss_BMK.mean(-1) * problem.weight_BM).sum(1) / problem.weight_BM.sum(1)
+        return problem.mean(loss_BMK)
 
     @hookimpl
-    def prediction_distance(self, model: Any, prediction: Tensor, target: Tensor, problem: MARProblem) -> Tensor:
+    def prediction_distance(self, model: Model, prediction: Tensor, target: Tensor, problem: MARProblem) -> Tensor:
         distance_BMK = (prediction - target)[..., : model.network.channels].square().mean(-1)
-        return (distance_BMK.mean(-1) * problem.weight_BM).sum(1) / problem.weight_BM.sum(1)
-
-    @hookimpl
-    def condition_drop(self, model: Any, condition: Tensor, dropped: Tensor) -> Tensor:
-        return torch.where(dropped, model.card.classes, condition)
-
-    @hookimpl
-    def temperature_sampler(
-        self, model: Any, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
-    ) -> Tensor:
-        return sampler.sample(model, condition, guidance, settings, generator)
-
-    @hookimpl
-    def build_tokenizer(self, spec: TokenizerSpec, weights: str | None) -> Tokenizer:
-        return load_kl16(spec, weights) if spec.kind == "kl-16" else build_core_tokenizer(spec, weights)
-
-    @hookimpl
-    def fold_temperature(self, model: Any, beta: float) -> Mapping[str, Tensor]:
-        return fold(model, beta)
-
-    @hookimpl
-    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        with torch.device("meta"):
-            network = self.build_network(card)
-        return checkpoints.import_weights(card, tensors, network)
-
-    @hookimpl
-    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Weight decay on matrices and embeddings of the backbone; none on vectors, biases and the diffusion head."""
-
-        def decays(name: str, parameter: nn.Parameter) -> bool:
-            return parameter.ndim > 1 and not name.endswith(".bias") and "diffloss" not in name
-
-        return decay_groups(network, weight_decay, decays)
+        return problem.mean(distance_BMK)
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import Affine, Prediction, Slope, start_slope
+from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope
 from gftzoo_mar.schedule import TRAIN_STEPS
 
 BETA_SCALE = 1000.0  # what the temperature's sinusoids multiply beta with
@@ -106,8 +106,7 @@ class HeadMLP(nn.Module):
         for block in self.res_blocks:
             x_XH = block(x_XH, active_XH)
         features_XH = self.final_layer(x_XH, active_XH)
-        out_XC = self.final_layer.linear(features_XH)
-        return out_XC if self.slope is None else Affine(out_XC, self.slope(x_XH, features_XH, active_XH))
+        return with_slope(self.slope, self.final_layer.linear(features_XH), x_XH, features_XH, active_XH)
 
     def forward(self, x_XC: Tensor, t_X: Tensor, z_XW: Tensor, beta_X: Tensor | None = None) -> Prediction:
         return self.denoise(x_XC, self.embed_time(t_X) + self.embed_condition(z_XW, beta_X))

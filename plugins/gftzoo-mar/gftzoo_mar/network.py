@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import LinearTemperatureOptions, Slope, linear_readout
+from gftzoo.layers.temperature import LinearTemperatureOptions
 from gftzoo_mar.head import BETA_SCALE, DiffusionHead, FinalNorm, ResBlock
 
 
@@ -107,7 +107,8 @@ class MAR(nn.Module):
         self.beta_embed = SinusoidEmbedding(width, BETA_SCALE) if in_buffer else None
         self.diffloss = DiffusionHead(channels, width, options.head_width, options.head_depth, in_head)
         if affine:
-            self.diffloss.net.slope = build_slope(options, channels)
+            block, norm = partial(ResBlock, options.head_width), partial(FinalNorm, options.head_width)
+            self.diffloss.net.slope = options.build_slope(options.head_width, 2 * channels, block, norm)
         self.initialise()
 
     def initialise(self) -> None:
@@ -182,15 +183,6 @@ class MAR(nn.Module):
         condition_BW = self.embed_condition(class_B, beta_B)
         encoded_BSW = self.encode(tokens_BVC, visible_BV, condition_BW, real_BV)
         return self.decode(encoded_BSW, visible_BV, wanted_BM, real_BV)
-
-
-def build_slope(options: NetworkOptions, channels: int) -> Slope:
-    """d, on the features that the head reads noise and variance from, or with blocks and a norm of its own."""
-    width = options.head_width
-    readout = linear_readout(width, 2 * channels, options.temperature_rank, bias=True)
-    if not options.temperature_blocks:
-        return Slope(readout)
-    return Slope(readout, (ResBlock(width) for _ in range(options.temperature_blocks)), FinalNorm(width))
 
 
 def _blocks(options: NetworkOptions) -> nn.ModuleList:

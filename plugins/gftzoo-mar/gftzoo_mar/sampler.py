@@ -8,7 +8,6 @@ Official loop: LTH14/mar, models/mar.py, sample_tokens.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -16,6 +15,8 @@ from torch import Tensor
 
 from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import Steered
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import each, plain
 from gftzoo_mar.network import MAR, unpatchify
@@ -78,7 +79,7 @@ def masked_counts(tokens: int, iterations: int) -> list[int]:
 
 @torch.no_grad()
 def sample(
-    model: Any, condition_B: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
+    model: Model, condition: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
 ) -> Tensor:
     """Latents (B, C, h, w). Orders and noise come from each sample's own stream.
 
@@ -87,24 +88,23 @@ def sample(
     """
     network: MAR = model.network
     head = HeadSampler(network, guidance, settings, learned_variance(model))
-    tokens, batch = network.tokens, len(condition_B)
-    class_G = guidance.expand(condition_B, model.null_condition(condition_B))
+    steered = Steered(model, condition, guidance)
+    tokens, batch = network.tokens, len(condition)
     order_BL = generator.permutation(tokens)
     tokens_BLC = torch.zeros(batch, tokens, network.channels, device=model.device)
     before = tokens
     for after in masked_counts(tokens, settings.steps):
         progress = 1 - max(after, 1) / tokens
         visible_BV, wanted_BM = order_BL[:, before:].sort().values, order_BL[:, after:before].sort().values
-        beta_G = guidance.beta(len(class_G), progress, model.device)
         seen_BVC = tokens_BLC.gather(1, visible_BV[..., None].expand(-1, -1, network.channels))
-        z_GMW = network(*map(guidance.repeat, (seen_BVC, visible_BV, wanted_BM)), class_G, beta_G)
+        z_GMW = plain(steered.passes(network, progress, seen_BVC, visible_BV, wanted_BM))
         noise_BNMC = generator.normal(settings.head_steps + 1, before - after, network.channels)
-        drawn_BMC = head.draw(z_GMW, beta_G, noise_BNMC, progress)
+        drawn_BMC = head.draw(z_GMW, steered.beta(progress), noise_BNMC, progress)
         tokens_BLC = tokens_BLC.scatter(1, wanted_BM[..., None].expand_as(drawn_BMC), drawn_BMC)
         before = after
     return unpatchify(tokens_BLC, network.options.patch_size, model.card.grid)
 
 
-def learned_variance(model: Any) -> bool:
+def learned_variance(model: Model) -> bool:
     """Whether the head's variance output is trained: always but under GFT without the variational term."""
     return not model.card.temperature or model.network.options.gft_variance == "learned"

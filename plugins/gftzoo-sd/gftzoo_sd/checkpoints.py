@@ -22,7 +22,7 @@ TEMPERATURE = "time_embedding.cond_proj.weight"  # new in a fine-tuned network
 COMPARED = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim", "attention_head_dim")
 
 
-def unet_file(card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None = None) -> Path:
+def unet_file(card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path:
     """The file with the UNet, or the index of its shards, in a diffusers folder.
 
     That is a UNet's own, a pipeline's, or a checkpoint of thu-ml/GFT's training, of which the average is taken unless

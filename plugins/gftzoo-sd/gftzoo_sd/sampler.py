@@ -5,17 +5,20 @@ Suffixes: B images, G rows of the network's batch.
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any, Literal
 
+import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
+from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import ClassifierFree, Guidance
 from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.temperature import each
 from gftzoo_sd.network import predict_noise
 from gftzoo_sd.text import encode_prompts
 
@@ -30,10 +33,8 @@ PROCESS: dict[str, Any] = {
 PUBLISHED: dict[str, Any] = {"steps_offset": 1, "set_alpha_to_one": False, "timestep_spacing": "leading"}
 
 
-class SDSampler(BaseModel):
+class SDSampler(Frozen):
     """Settings of the sampler. A setting that the chosen sampler does not have is refused, not ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sampler: Literal["dpm-solver++", "ddim", "pndm"] = Field(
         "dpm-solver++", description="dpm-solver++ (second order), ddim or pndm"
@@ -50,9 +51,12 @@ class SDSampler(BaseModel):
         return eta
 
 
-def training_process() -> DDPMScheduler:
-    """The noising process that the network is trained on."""
-    return DDPMScheduler(**PROCESS)
+@cache
+def training_process(device: torch.device) -> DDPMScheduler:
+    """The noising process that the network is trained on; one for each device, since diffusers moves its tables."""
+    process = DDPMScheduler(**PROCESS)
+    process.alphas_cumprod = process.alphas_cumprod.to(device)
+    return process
 
 
 def build_scheduler(name: str) -> Any:
@@ -72,16 +76,12 @@ def sample(
     """Latents (B, C, h, w) of prompt features (B, T, D); UsageError for a negative prompt without CFG."""
     card = model.card
     x_BCHW = generator.normal(card.tokenizer.channels, card.grid, card.grid)
-    condition_G = guidance.expand(condition, away_from(model, condition, guidance, settings))
+    steered = Steered(model, condition, guidance, away_from(model, condition, guidance, settings))
     scheduler = build_scheduler(settings.sampler)
     scheduler.set_timesteps(settings.steps, device=x_BCHW.device)
-    for index, t in enumerate(scheduler.timesteps):
-        progress = index / max(len(scheduler.timesteps) - 1, 1)
-        x_GCHW = guidance.repeat(x_BCHW)
-        beta_G = guidance.beta(len(x_GCHW), progress, x_BCHW.device)
-        noise_G = predict_noise(model.network, x_GCHW, t.expand(len(x_GCHW)), condition_G, beta_G)
-        noise_G = each(noise_G, Tensor.float)
-        noise_B = guidance.combine(noise_G, progress)
+    network = partial(predict_noise, model.network)
+    for progress, t in ramp(scheduler.timesteps):
+        noise_B = steered.predict(network, progress, x_BCHW, t.expand(len(x_BCHW)))
         x_BCHW = scheduler.step(noise_B, t, x_BCHW, **step_noise(settings, x_BCHW, generator)).prev_sample
     return x_BCHW
 

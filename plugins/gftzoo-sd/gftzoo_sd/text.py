@@ -108,11 +108,11 @@ def encoder_of(model: Model) -> TextEncoder:
     return text_encoder(model.card.text_encoder)
 
 
-def encode_prompts(model: Model, prompts: Sequence[int | str]) -> Tensor:
+def encode_prompts(model: Model, conditions: Sequence[int | str]) -> Tensor:
     """Features (B, T, `text_width`) of prompts."""
     if model.device.type == "meta":  # shapes only: no encoder is loaded, nor may be at hand
-        return torch.empty(len(prompts), 77, model.card.network_options(SDNetwork).text_width, device="meta")
-    return fit_width(model, encoder_of(model).encode([str(prompt) for prompt in prompts], model.device))
+        return torch.empty(len(conditions), 77, model.card.network_options(SDNetwork).text_width, device="meta")
+    return fit_width(model, encoder_of(model).encode([str(prompt) for prompt in conditions], model.device))
 
 
 def null_features(model: Model) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -18,20 +19,20 @@ from torch import Tensor, nn
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import (
-    Affine,
-    LinearTemperatureOptions,
     Prediction,
     ResidualMLP,
+    ScaledTemperatureOptions,
     Slope,
-    linear_readout,
+    each,
     start_slope,
+    with_slope,
 )
 from gftzoo_var.layers import Block, Cache, HeadNorm, attention_backend, modulation
 
 LOGGER = logging.getLogger("gftzoo.family")  # goes into the run's log.txt
 
 
-class NetworkOptions(LinearTemperatureOptions):
+class NetworkOptions(ScaledTemperatureOptions):
     """Options of the network; codebook, scales and classes follow from tokenizer and data."""
 
     depth: int = Field(gt=0, description="transformer blocks")
@@ -44,10 +45,6 @@ class NetworkOptions(LinearTemperatureOptions):
     shared_adaln: bool = Field(False, description="one modulation of the condition for all blocks")
     l2_attention: bool = Field(True, description="queries and keys of unit length")
     gamma_init: float = Field(1e-5, ge=0, description="initial size of the gates, as a share of other weights")
-
-    beta_scale: float = Field(
-        1000.0, gt=0, description="the temperature's sinusoids see this times beta: how sharply nearby values differ"
-    )
 
     @property
     def last_drop_path(self) -> float:
@@ -89,7 +86,10 @@ class VAR(nn.Module):
         self.head_nm = HeadNorm(width)
         self.head = nn.Linear(width, spec.codebook)
         self.beta_embed = SinusoidEmbedding(width, options.beta_scale) if card.temperature and options.embeds else None
-        self.slope = build_slope(options, spec.codebook) if card.temperature and options.affine else None
+        self.slope: Slope | None = None
+        if card.temperature and options.affine:
+            block, norm = partial(ResidualMLP, width), partial(HeadNorm, width)
+            self.slope = options.build_slope(width, spec.codebook, block, norm)
         level_L = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes), output_size=length)
         self.register_buffer("lvl_1L", level_L[None])
         self.register_buffer("attn_bias_for_masking", block_causal_bias(level_L))
@@ -169,11 +169,9 @@ class VAR(nn.Module):
             steering = self.shared_ada_lin(condition_BC)[:, None].unflatten(-1, (6, -1))
         for index, block in enumerate(self.blocks):
             x_BLC = block(x_BLC, steering, mask_11LL, None if caches is None else caches[index])
-        features_BLC = self.head_nm(x_BLC.float(), condition_BC.float())
-        logits_BLV = self.head(features_BLC).float()
-        if self.slope is None:
-            return logits_BLV
-        return Affine(logits_BLV, self.slope(x_BLC.float(), features_BLC, condition_BC.float()).float())
+        x_BLC, condition_BC = x_BLC.float(), condition_BC.float()
+        features_BLC = self.head_nm(x_BLC, condition_BC)
+        return each(with_slope(self.slope, self.head(features_BLC), x_BLC, features_BLC, condition_BC), Tensor.float)
 
     @torch.compiler.disable
     def _report_attention(self, x_BLC: Tensor, masked: bool) -> None:
@@ -188,15 +186,6 @@ class VAR(nn.Module):
         width = self.options.width // self.options.heads
         self.backends[kind] = attention_backend(width, device, dtype, masked)
         LOGGER.info(f"attention ({kind}; {device.type}, {dtype}): {self.backends[kind]}")
-
-
-def build_slope(options: NetworkOptions, codebook: int) -> Slope:
-    """d, on the features that the logits are read from, or behind MLPs and a norm of its own."""
-    readout = linear_readout(options.width, codebook, options.temperature_rank, bias=True)
-    if not options.temperature_blocks:
-        return Slope(readout)
-    blocks = (ResidualMLP(options.width) for _ in range(options.temperature_blocks))
-    return Slope(readout, blocks, HeadNorm(options.width))
 
 
 def drop_rates(options: NetworkOptions) -> list[float]:

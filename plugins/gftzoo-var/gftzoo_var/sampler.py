@@ -7,25 +7,22 @@ scales, V codebook, E width of a code vector, h side of the full map. Official l
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import CodeSampling, Steered, ramp
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.categorical import draw, keep_likely
+from gftzoo.layers.categorical import draw
 from gftzoo_var.network import VAR
 from gftzoo_var.quantizer import Quantizer
 
 
-class SamplerOptions(Frozen):
+class SamplerOptions(CodeSampling):
     """Settings of the sampler."""
 
-    top_k: int = Field(0, ge=0, description="draw from the k most likely codes; 0 draws from all, 1 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1, description="draw from the smallest set of codes with this probability")
     more_smooth: bool = Field(
         False, description="soft code vectors (Gumbel-softmax): smoother pictures for show, not for scores"
     )
@@ -33,20 +30,18 @@ class SamplerOptions(Frozen):
 
 @torch.no_grad()
 def sample(
-    model: Any, condition_B: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
+    model: Model, condition: Tensor, guidance: Guidance, settings: SamplerOptions, generator: SampleGenerator
 ) -> Tensor:
     """Codes (B, L) int64, or with `more_smooth` the map (B, E, h, h), which no codes describe."""
     network: VAR = model.network
     quantizer: Quantizer = model.require_tokenizer().quantize
-    label_G = guidance.expand(condition_B, model.null_condition(condition_B))
-    f_BEhh, caches = quantizer.blank(len(condition_B)), network.new_caches()
+    steered = Steered(model, condition, guidance)
+    f_BEhh, caches = quantizer.blank(len(condition)), network.new_caches()
     inputs_GNE: Tensor | None = None
     found: list[Tensor] = []
-    for scale in range(len(quantizer.scales)):
-        progress = scale / max(len(quantizer.scales) - 1, 1)
-        steering_GC = network.condition(label_G, guidance.beta(len(label_G), progress, model.device))
-        logits_BNV = guidance.combine(network.step(scale, inputs_GNE, steering_GC, caches), progress)
-        logits_BNV = keep_likely(logits_BNV, settings.top_k, settings.top_p)
+    for progress, scale in ramp(range(len(quantizer.scales))):
+        steering_GC = network.condition(steered.condition_G, steered.beta(progress))
+        logits_BNV = settings.likely(guidance.combine(network.step(scale, inputs_GNE, steering_GC, caches), progress))
         found.append(draw(logits_BNV, generator.uniform(logits_BNV.shape[1])))
         vectors_BNE = quantizer.embedding(found[-1])
         if settings.more_smooth:

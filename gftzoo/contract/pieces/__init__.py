@@ -1,0 +1,20 @@
+"""Pieces of a family: what several say in the same words, written once. A family inherits those that fit it.
+
+`conditions` class indices with a null row, `noise` and `codes` what is predicted and how it is scored, `sampling` the
+network's batch under a guidance, `declared` hooks that are functions, tables or rules, `official` weights of others in
+and the temperature folded out. A hook of the family's own takes the place of a piece's.
+"""
+
+from gftzoo.contract.pieces.codes import CodePrediction as CodePrediction
+from gftzoo.contract.pieces.codes import CodeProblem as CodeProblem
+from gftzoo.contract.pieces.codes import CodeSampling as CodeSampling
+from gftzoo.contract.pieces.conditions import ClassConditions as ClassConditions
+from gftzoo.contract.pieces.declared import MatrixDecay as MatrixDecay
+from gftzoo.contract.pieces.declared import OwnTokenizers as OwnTokenizers
+from gftzoo.contract.pieces.declared import hook as hook
+from gftzoo.contract.pieces.noise import NoisedProblem as NoisedProblem
+from gftzoo.contract.pieces.noise import NoisePrediction as NoisePrediction
+from gftzoo.contract.pieces.noise import squared_error as squared_error
+from gftzoo.contract.pieces.official import OfficialWeights as OfficialWeights
+from gftzoo.contract.pieces.sampling import Steered as Steered
+from gftzoo.contract.pieces.sampling import ramp as ramp

@@ -1,0 +1,58 @@
+"""What every sampler does alike: the network's batch under a guidance, and how far it is.
+
+Suffixes: B images, G rows of the network's batch, B for each pass of the guidance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from torch import Tensor
+
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.model import Model
+from gftzoo.layers.temperature import Prediction, each
+
+Item = TypeVar("Item")
+
+
+def ramp(items: Sequence[Item]) -> Iterator[tuple[float, Item]]:
+    """Each item with the progress that guidance follows: 0 at the first, 1 at the last."""
+    last = max(len(items) - 1, 1)
+    return ((index / last, item) for index, item in enumerate(items))
+
+
+class Steered:
+    """The conditions of one call of a sampler, and what guidance makes of them and of a network's predictions.
+
+    Args:
+        model: what is sampled.
+        condition: (B, ...).
+        guidance: decides the number of passes.
+        null: what guidance steers away from, in the shape of `condition`; the null condition if it is None.
+
+    Attributes:
+        condition_G: (G, ...), the condition of every row of the network's batch.
+    """
+
+    def __init__(self, model: Model, condition: Tensor, guidance: Guidance, null: Tensor | None = None) -> None:
+        self.guidance = guidance
+        self.condition_G = guidance.expand(condition, model.null_condition(condition) if null is None else null)
+
+    def beta(self, progress: float = 0.0) -> Tensor | None:
+        """The temperature input (G,) float32; None for a network without one."""
+        return self.guidance.beta(len(self.condition_G), progress, self.condition_G.device)
+
+    def passes(self, network: Callable[..., Prediction], progress: float, *inputs: Tensor) -> Prediction:
+        """The predictions (G, ...), float32, of `network(*inputs, condition, beta)` for `inputs` (B, ...)."""
+        repeated = map(self.guidance.repeat, inputs)
+        return each(network(*repeated, self.condition_G, self.beta(progress)), Tensor.float)
+
+    def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
+        """The guided prediction (B, ...)."""
+        return self.guidance.combine(prediction_G, progress)
+
+    def predict(self, network: Callable[..., Prediction], progress: float, *inputs: Tensor) -> Tensor:
+        """The guided prediction (B, ...), float32, of `network(*inputs, condition, beta)`."""
+        return self.combine(self.passes(network, progress, *inputs), progress)
