@@ -66,7 +66,7 @@ def test_a_step_is_the_released_codes(dropped: list[bool], omitted: bool, steere
     objective = build_objective("gft", options)
     assert isinstance(objective, GFT)
     loss = objective.loss_at(steered, problem, steered.encode_condition(PROMPTS), BETA, torch.tensor(dropped))
-    expected = straight_loss(steered.network, latents, problem.t, problem.noise, dropped, omitted=omitted)
+    expected = straight_loss(steered.network, latents, problem.t, problem.target, dropped, omitted=omitted)
     assert torch.allclose(loss, expected, rtol=1e-6, atol=1e-6)
     names, weights = zip(*steered.network.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss.sum(), weights)
