@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from gftzoo_acme.family import AcmeFamily, AcmeProblem
+from gftzoo_acme.family import AcmeFamily
 from gftzoo_acme.network import Network
 from torch import nn
 
 from gftzoo.contract.guidance import ClassifierFree, Temperature, Unguided
 from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.pieces import NoisedProblem
 from gftzoo.layers.temperature import Affine
 
 
@@ -73,14 +74,14 @@ class GlobalRandomness(AcmeFamily):
     @hookimpl
     def draw_problem(self, model, latents, generator):
         noise, t = torch.randn_like(latents), generator.uniform()
-        return AcmeProblem(torch.lerp(noise, latents, t.view(-1, 1, 1, 1)), t, latents - noise)
+        return NoisedProblem(torch.lerp(noise, latents, t.view(-1, 1, 1, 1)), t, latents - noise)
 
 
 class OneStreamForAll(AcmeFamily):
     @hookimpl
     def draw_problem(self, model, latents, generator):
         noise, t = torch.randn(latents.shape, generator=generator.streams[0]), generator.uniform()
-        return AcmeProblem(torch.lerp(noise, latents, t.view(-1, 1, 1, 1)), t, latents - noise)
+        return NoisedProblem(torch.lerp(noise, latents, t.view(-1, 1, 1, 1)), t, latents - noise)
 
 
 class SharedLoss(AcmeFamily):
@@ -88,13 +89,13 @@ class SharedLoss(AcmeFamily):
 
     @hookimpl
     def loss_term(self, model, prediction, problem):
-        return (prediction - problem.velocity).square().mean().expand(len(prediction))
+        return (prediction - problem.target).square().mean().expand(len(prediction))
 
 
 class HalfPrecisionLoss(AcmeFamily):
     @hookimpl
     def loss_term(self, model, prediction, problem):
-        return (prediction - problem.velocity).bfloat16().square().flatten(1).mean(1)
+        return (prediction - problem.target).bfloat16().square().flatten(1).mean(1)
 
 
 class DropsInPlace(AcmeFamily):
