@@ -58,9 +58,9 @@ class Model:
         return self._count_versions() != self._versions
 
     @classmethod
-    def fresh(cls, card: ModelCard, tokenizer: Tokenizer | None = None) -> Model:
-        """The model of a card with newly initialised weights."""
-        family = load_family(card.family)
+    def fresh(cls, card: ModelCard, tokenizer: Tokenizer | None = None, family: Family | None = None) -> Model:
+        """The model of a card with newly initialised weights; `family` is the card's, where it is at hand."""
+        family = family or load_family(card.family)
         return cls(card, family.build_network(card), tokenizer, family, {"weights": "random initialisation"})
 
     @property

@@ -19,10 +19,11 @@ from torch import Tensor
 import gftzoo
 from gftzoo.adapters import base_hash, freeze, slope_shape
 from gftzoo.catalogue.cards import ModelCard
-from gftzoo.engine import TrainConfig, resolve, train
+from gftzoo.engine import Job, TrainConfig, resolve, train
 from gftzoo.engine.adapting import in_way
 from gftzoo.engine.estimate import training_cost
 from gftzoo.engine.hooks import SampleHook
+from gftzoo.engine.place import Place
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.exporting import export
 from gftzoo.families.finding import load_family
@@ -278,10 +279,10 @@ def test_commands_take_an_adapter(trained: Trained, tmp_path: Path, capsys: pyte
 
 
 def test_a_frozen_run_is_known_to_cost_less() -> None:
-    config = resolve("dit-nano", weights="README.md", options={"train": "temperature", "batch_size": 64})
-    ways = [in_way(config, way) for way in ("all", "lora", "temperature")]
-    assert ways[2] is config and ways[0].card.network == nano_card("dit-nano").network
-    costs = [training_cost(way, torch.device("cpu")) for way in ways]
+    job = Job(resolve("dit-nano", weights="README.md", options={"train": "temperature", "batch_size": 64}))
+    ways = [in_way(job, way) for way in ("all", "lora", "temperature")]
+    assert ways[2] is job and ways[0].config.card.network == nano_card("dit-nano").network
+    costs = [training_cost(way, Place(torch.device("cpu"))) for way in ways]
     for key in ("state_bytes", "activation_bytes", "flops_per_image"):
         whole, factors, slope = (getattr(cost, key) for cost in costs)
         assert slope < whole and factors < whole, key
@@ -298,9 +299,10 @@ SIZES = {
 
 @pytest.mark.parametrize("card", SIZES.values(), ids=lambda card: card.name)
 def test_an_adapter_of_a_full_size_model_is_small(card: ModelCard) -> None:
-    steered = card.change(temperature=True, network={**card.network, **slope_shape(card)})
+    family = load_family(card.family)
+    steered = card.change(temperature=True, network={**card.network, **slope_shape(card, family)})
     with torch.device("meta"):
-        network = load_family(card.family).build_network(steered)
+        network = family.build_network(steered)
     own = sum(parameter.numel() for name, parameter in network.named_parameters() if is_slope(name))
     share = own / sum(parameter.numel() for parameter in network.parameters())
     assert 0 < share <= (0.1 if steered.network.get("temperature_blocks") else 0.01)

@@ -18,6 +18,7 @@ import gftzoo
 from gftzoo.cli import main
 from gftzoo.cli.sample import classes_meant, wanted_conditions
 from gftzoo.engine import checkpoint
+from gftzoo.families.finding import load_family
 
 
 def call(*words: str) -> int:
@@ -40,6 +41,32 @@ def gft_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("plain"), "--objective", "conditional")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "dit-nano", "--gft", "--steps", "1", "-o", "batch_size=4", "-o", "sample_grid=[1, 1]"],
+        ["train", "dit-nano", "--gft", "--dry-run", "-o", "batch_size=4"],
+        ["train", "dit-nano", "--gft", "--steps", "1", "-o", "batch_size=4", "--weights", "RUN"],
+        ["train", "--resume", "RUN", "--steps", "3"],
+        ["sample", "RUN", "-n", "1", "--steps", "2"],
+        ["sample", "dit-nano", "--weights", "RUN", "-n", "1", "--steps", "2"],
+        ["export", "RUN", "OUT", "--to", "safetensors"],
+        ["import", "dit-nano", "RUN", "OUT"],
+        ["info", "dit-nano"],
+    ],
+    ids=" ".join,
+)
+def test_a_card_meets_its_family_once(words: list[str], gft_run: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("gftzoo.engine.trial.BUDGET", 0.01)
+    places = {"RUN": str(shutil.copytree(gft_run, tmp_path / "run")), "OUT": str(tmp_path / "out")}
+    new = ["--runs", str(tmp_path)] if words[0] == "train" and "--resume" not in words else []
+    out = ["--out", str(tmp_path / "drawn.png")] if words[0] == "sample" else []
+    before = load_family.cache_info()
+    assert call(*(places.get(word, word) for word in words), *new, *out) == 0
+    after = load_family.cache_info()
+    assert after.hits + after.misses - before.hits - before.misses == 1
 
 
 def test_sample_says_which_classes_are_meant() -> None:

@@ -18,8 +18,7 @@ from safetensors.torch import load_file
 from gftzoo.data import Layout, open_source, preflight, training_data
 from gftzoo.data.lanes import Lane, Sample
 from gftzoo.data.stream import StreamSource, find_shards
-from gftzoo.engine import TrainConfig, checkpoint, resolve, train
-from gftzoo.engine.runner import tokenizer_needed
+from gftzoo.engine import Job, TrainConfig, checkpoint, resolve, train
 from gftzoo.errors import GftzooError, UsageError
 
 datasets = pytest.importorskip("datasets")
@@ -189,7 +188,8 @@ def test_a_cache_is_streamed_too(tmp_path: Path) -> None:
     assert len(seen) > 1000 and seen <= known
     assert near.first_conditions(5) == far.first_conditions(5)
     config = resolve("llamagen-nano", data=far.name)
-    assert [tokenizer_needed(config, source) for source in (near, far, open_source("digits"))] == [False, False, True]
+    jobs = [Job(config, source=source) for source in (near, far, open_source("digits"))]
+    assert [job.tokenizer_needed for job in jobs] == [False, False, True]
 
 
 def test_a_streamed_cache_of_other_weights_is_refused(tmp_path: Path) -> None:

@@ -22,11 +22,12 @@ import gftzoo
 from gftzoo.catalogue.cards import LearningRate
 from gftzoo.cli.train import go_on
 from gftzoo.data import SeekableSampler
-from gftzoo.engine import TrainConfig, checkpoint, parse_options, resolve, train
+from gftzoo.engine import Job, TrainConfig, checkpoint, parse_options, resolve, train
 from gftzoo.engine.ema import EMA
 from gftzoo.engine.estimate import training_cost
 from gftzoo.engine.hooks import FiniteHook
 from gftzoo.engine.loop import MixedPrecision
+from gftzoo.engine.place import Place
 from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.tokenizers import Pixels
@@ -380,9 +381,9 @@ def test_weights_that_wait_elsewhere_do_not_say_where_the_network_computes() -> 
 def test_frozen_copies_are_whole_on_every_rank_and_offloaded_weights_on_none() -> None:
     def state(world: int, device: str = "cpu", **options: object) -> float:
         config = small("dit-nano", 1).model_copy(update={"parallel": "fsdp", **options})
-        return training_cost(config, torch.device(device), world).state_bytes
+        return training_cost(Job(config), Place(torch.device(device)), world).state_bytes
 
-    parameters = training_cost(small("dit-nano", 1), torch.device("cpu")).parameters
+    parameters = training_cost(Job(small("dit-nano", 1)), Place(torch.device("cpu"))).parameters
     for world in (2, 8):
         assert state(world, objective="distill") - state(world) == 4.0 * parameters
     blocks = 2 * state(8) - state(4)  # what does not shrink with the number of ranks

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gftzoo.contract.objective import Objective
 from gftzoo.contract.problem import Problem
-from gftzoo.engine import TrainConfig, resolve, train
+from gftzoo.engine import Job, TrainConfig, resolve, train
 from gftzoo.engine.estimate import training_cost
+from gftzoo.engine.place import Place
 from gftzoo.errors import GftzooError, PluginError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.installed import report
@@ -25,6 +26,7 @@ from gftzoo.plugins.discovery import OBJECTIVES, installed_plugins
 from gftzoo.weights import save_model
 
 BATCH = 4
+CPU = Place(torch.device("cpu"))
 WITH_LIKELIHOOD = ("llamagen-nano", "var-nano")
 SUPPORTED = {
     "gft": set(NANO),
@@ -242,8 +244,8 @@ def test_wrong_options_and_unprepared_objectives_are_one_sentence(tmp_path: Path
 
 
 def test_the_estimate_counts_passes_and_copies(tmp_path: Path) -> None:
-    plain, gft = (training_cost(small(o, "dit-nano", 1, tmp_path), torch.device("cpu")) for o in ("conditional", "gft"))
-    distill = training_cost(small("distill", "dit-nano", 1, tmp_path), torch.device("cpu"))
+    plain, gft = (training_cost(Job(small(o, "dit-nano", 1, tmp_path)), CPU) for o in ("conditional", "gft"))
+    distill = training_cost(Job(small("distill", "dit-nano", 1, tmp_path)), CPU)
     assert gft.flops_per_image and plain.flops_per_image and distill.flops_per_image
     assert distill.flops_per_image / gft.flops_per_image == pytest.approx(5 / 4)
     assert plain.flops_per_image / gft.flops_per_image == pytest.approx(3 / 4, rel=0.02)  # no temperature input

@@ -10,10 +10,13 @@ import pytest
 import torch
 from test_tools_results import load
 
+from gftzoo.engine import Job
+from gftzoo.engine.place import Place
+
 
 def test_throughput_writes_a_row_for_each_way_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = load("throughput")
-    monkeypatch.setattr(tool.Job, "compile", lambda job: None)  # takes long; the conformance kit compiles
+    monkeypatch.setattr(tool.Bench, "compile", lambda bench: None)  # takes long; the conformance kit compiles
     out = tmp_path / "rows.csv"
     words = ["--models", "dit-nano", "var-nano", "--device", "cpu", "--batch", "2", "--seconds", "0", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["throughput.py", *words])
@@ -36,4 +39,4 @@ def test_throughput_trains_the_full_models_on_their_own_latents() -> None:
     for name in tool.MODELS:
         config = tool.configuration(name, "gft", 2, "bf16")
         assert config.card.resolution == 256 and config.card.classes == 1000 and config.card.temperature
-        assert tool.estimate.training_cost(config, torch.device("cpu")).flops_per_image > 1e11
+        assert tool.estimate.training_cost(Job(config), Place(torch.device("cpu"))).flops_per_image > 1e11

@@ -134,7 +134,7 @@ def test_published_weights_bring_their_own_sampler_settings(monkeypatch: pytest.
     for card in catalogue().models.values():
         for name, checkpoint in card.checkpoints.items():
             if checkpoint.file is not None:
-                fitting = loading.resolve_weights(card, name)[1]
+                fitting = loading.locate(card, name).card
                 settings = load_family(card.family).sampler_settings(fitting).model_dump()
                 assert settings.items() >= checkpoint.sampler.items()
                 assert fitting.temperature == (checkpoint.objective == "gft")

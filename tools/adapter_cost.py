@@ -110,7 +110,7 @@ class Inference(Job):
 def measure(name: str, batch: int, updates: int, device: str) -> list[Row]:
     """The rows of one model."""
     card = get_card(name)
-    affine = card.change(network={**card.network, **slope_shape(card)})
+    affine = card.change(network={**card.network, **slope_shape(card, load_family(card.family))})
     inference = Inference(affine, batch, device)
     inference()
     floor = inference.standing_bytes() + allocated_peak(inference)

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from gftzoo.engine import TrainConfig, estimate, parse_options, resolve, train
+from gftzoo.engine import Job, TrainConfig, estimate, parse_options, resolve, train
+from gftzoo.engine.place import Place, choose_place
 from gftzoo.engine.progress import METRICS, peak_memory
-from gftzoo.engine.runner import choose_device
 from gftzoo.engine.trial import seconds_per_step
 
 
@@ -45,29 +45,29 @@ class Row:
     time_ratio: float
 
 
-def prepare(config: TrainConfig) -> torch.device:
-    device = choose_device(config.device)
-    if device.type == "cpu":
+def prepare(config: TrainConfig) -> Place:
+    place = choose_place(config.device, config.precision)
+    if place.device.type == "cpu":
         torch.set_num_threads(1)
         time.perf_counter = time.thread_time
-    return device
+    return place
 
 
 def expected(config: TrainConfig) -> tuple[float, float]:
     """GiB and seconds per step, as `--dry-run` gives them."""
-    device = prepare(config)
-    memory = estimate.training_cost(config, device).total_bytes(device) / estimate.GIB
-    return memory, seconds_per_step(config, device) or float("nan")
+    place, job = prepare(config), Job(config)
+    memory = estimate.training_cost(job, place).total_bytes(place.device) / estimate.GIB
+    return memory, seconds_per_step(job, place) or float("nan")
 
 
 def measured(config: TrainConfig) -> tuple[float, float]:
     """The same of a run, from its log; its first step is left out."""
-    device = prepare(config)
+    place = prepare(config)
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, Path(folder) / "run")
         rows = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     seconds = statistics.median(config.batch_size / row["images_per_second"] for row in rows[1:])
-    return peak_memory(device), seconds
+    return peak_memory(place.device), seconds
 
 
 def check(case: str, device: str, steps: int, rounds: int) -> Row:

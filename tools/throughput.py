@@ -27,11 +27,11 @@ import torch
 import gftzoo
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.tokenizer import Tokenizer
-from gftzoo.engine import TrainConfig, estimate, resolve, trace
+from gftzoo.engine import Job, TrainConfig, estimate, resolve, trace
 from gftzoo.engine.ema import EMA
-from gftzoo.engine.loop import MixedPrecision, choose_dtype
+from gftzoo.engine.loop import MixedPrecision
+from gftzoo.engine.place import Place, choose_dtype, choose_place
 from gftzoo.engine.progress import GIB, peak_flops, peak_memory
-from gftzoo.engine.runner import choose_device
 from gftzoo.engine.training import TrainingModel
 from gftzoo.families.finding import load_family
 from gftzoo.model import Model
@@ -67,7 +67,7 @@ class Row:
     cuda: str
 
 
-class Job:
+class Bench:
     """One model under one objective, with all that a step needs."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
@@ -82,7 +82,9 @@ class Job:
         self.ema = EMA(self.model.network, config.ema_decay)
         groups = self.model.family.parameter_groups(self.model.network, config.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=config.betas)
-        self.wrapper = MixedPrecision(optimizer, 1, choose_dtype(config.precision, device), config.clip_norm, device)
+        self.wrapper = MixedPrecision(
+            optimizer, 1, config.clip_norm, Place(device, choose_dtype(config.precision, device))
+        )
         self.wrapper.initialize_count_status(self.trained, 0, 10**9)
         self.batch = random_batch(self.model, config.batch_size, device)
 
@@ -132,21 +134,22 @@ def largest_batch(name: str, precision: str, device: torch.device) -> int:
     """The largest batch whose expected memory leaves some room, on a CPU at most 8."""
     room = SHARE * estimate.available_bytes(device)
     for batch in BATCHES if device.type == "cuda" else BATCHES[-3:]:
-        if estimate.training_cost(configuration(name, "gft", batch, precision), device).step_bytes < room:
+        job = Job(configuration(name, "gft", batch, precision))
+        if estimate.training_cost(job, choose_place(str(device), precision)).step_bytes < room:
             return batch
     return 1
 
 
-def seconds_per_step(job: Job, seconds: float, device: torch.device) -> float:
+def seconds_per_step(bench: Bench, seconds: float, device: torch.device) -> float:
     """The median of steps, after three to warm up."""
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     for _ in range(3):
-        job.step()
+        bench.step()
     wait()
     taken: list[float] = []
     while sum(taken) < seconds or len(taken) < 3:
         begin = time.perf_counter()
-        job.step()
+        bench.step()
         wait()
         taken.append(time.perf_counter() - begin)
     return statistics.median(taken)
@@ -157,14 +160,14 @@ def measure(name: str, batch: int, precision: str, device: torch.device, seconds
     plain: dict[str, float] = {}
     for objective in ("conditional", "gft"):
         config = configuration(name, objective, batch, precision)
-        cost = estimate.training_cost(config, device)
-        job = Job(config, device)
+        cost = estimate.training_cost(Job(config), choose_place(str(device), precision))
+        bench = Bench(config, device)
         for blocks in ("eager", "compiled"):
             if blocks == "compiled":
-                job.compile()
+                bench.compile()
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            step = seconds_per_step(job, seconds, device)
+            step = seconds_per_step(bench, seconds, device)
             plain.setdefault(blocks, step)
             rate, peak = batch / step, peak_flops(device)
             achieved = rate * cost.flops_per_image if cost.flops_per_image else None
@@ -177,7 +180,7 @@ def measure(name: str, batch: int, precision: str, device: torch.device, seconds
                 "random, cached", where(device), commit(), gftzoo.__version__,
                 torch.__version__, torch.version.cuda or "",
             )  # fmt: skip
-        del job
+        del bench
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -221,7 +224,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="measured for each row, after warming up")
     parser.add_argument("--out", type=Path, default=Path("docs/results/throughput.csv"))
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
+    device = choose_place(arguments.device, "auto").device
     begin = time.perf_counter()
     for name in arguments.models:
         batch = arguments.batch or largest_batch(name, arguments.precision, device)

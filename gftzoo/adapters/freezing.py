@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
-from gftzoo.families.finding import load_family
+from gftzoo.families.family import Family
 from gftzoo.layers.lora import LoraOptions, add_lora, is_factor, plain_name
 
 Way = Literal["all", "lora", "temperature"]
@@ -18,8 +18,8 @@ LARGE_CODEBOOK = 1024
 RANK = 64
 
 
-def slope_shape(card: ModelCard) -> dict[str, Any]:
-    """Network options of the slope that an adapter trains.
+def slope_shape(card: ModelCard, family: Family) -> dict[str, Any]:
+    """Network options of the slope that an adapter trains, of the card's family.
 
     Noise wants a block of d's own. On codes a read-out is enough, of low rank where the codebook is large. A variance
     that the base has learned goes on being used.
@@ -27,7 +27,7 @@ def slope_shape(card: ModelCard) -> dict[str, Any]:
     codebook = card.tokenizer.codebook
     if codebook is not None:
         return {"temperature_input": "affine", "temperature_rank": RANK if codebook >= LARGE_CODEBOOK else None}
-    schema = load_family(card.family).options().network
+    schema = family.options().network
     variance = {"gft_variance": "learned"} if "gft_variance" in schema.model_fields else {}
     return {"temperature_input": "affine", "temperature_blocks": 1, **variance}
 
@@ -39,7 +39,7 @@ def freeze(model: Model, way: Way, lora: LoraOptions | None = None) -> None:
     """
     if way == "all":
         return
-    network, own = model.network, temperature_names(model.card)
+    network, own = model.network, temperature_names(model.card, model.family)
     network.requires_grad_(False)
     if way == "lora":
         add_lora(network, lora or LoraOptions())
@@ -47,9 +47,8 @@ def freeze(model: Model, way: Way, lora: LoraOptions | None = None) -> None:
         parameter.requires_grad_(is_factor(name) or plain_name(name) in own)
 
 
-def temperature_names(card: ModelCard) -> set[str]:
+def temperature_names(card: ModelCard, family: Family) -> set[str]:
     """State-dict keys that the temperature adds to the plain network."""
-    family = load_family(card.family)
     with torch.device("meta"):
         networks = [family.build_network(card.change(temperature=steered)) for steered in (card.temperature, False)]
     with_temperature, plain = (set(network.state_dict()) for network in networks)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import BaseModel
 
 from gftzoo.catalogue.registry import zoo_registry
 from gftzoo.contract.hookspecs import PROJECT
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from gftzoo.catalogue.cards import ModelCard
+    from gftzoo.families.family import Family
     from gftzoo.installed import PluginReport
 
 
@@ -128,46 +130,39 @@ def info_command(model: str, as_json: bool) -> None:
     installed = providers()
     facts["plugin"] = provider(card, installed)
     if card.family in installed:
-        facts["sampler_options"] = sampler_options(card)
-        facts["network_options"] = schema_options(card, "network")
         from gftzoo.families.finding import load_family  # with torch
 
-        facts["exports"] = ["safetensors", "official", "adapter", *load_family(card.family).options().exports]
-        facts["training_step"] = training_step(card)
+        family = load_family(card.family)
+        options = family.options()
+        facts["sampler_options"] = schema_options(options.sampler, card.sampler)
+        facts["network_options"] = schema_options(options.network, card.network)
+        facts["exports"] = ["safetensors", "official", "adapter", *options.exports]
+        facts["training_step"] = training_step(card, family)
     if as_json:
         say_json(facts)
         return
     show(info_table(facts))
 
 
-def sampler_options(card: ModelCard) -> dict[str, str]:
-    """The settings `gftzoo sample -s` takes, with their defaults and meaning."""
-    return schema_options(card, "sampler")
-
-
-def schema_options(card: ModelCard, which: str) -> dict[str, str]:
+def schema_options(schema: type[BaseModel], own: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a family's option schema: default (the card's, if it has one) and description."""
-    from gftzoo.families.finding import load_family  # with torch
-
-    schema = getattr(load_family(card.family).options(), which)
-    own = getattr(card, which)
     return {
         name: f"{own.get(name, field.get_default(call_default_factory=True))!r}  {field.description or ''}".rstrip()
         for name, field in schema.model_fields.items()
     }
 
 
-def training_step(card: ModelCard) -> dict[str, Any]:
+def training_step(card: ModelCard, family: Family) -> dict[str, Any]:
     """Memory and FLOPs of a GFT training step of one image at the model's own resolution, in fp32."""
     import torch
 
-    from gftzoo.engine import estimate
-    from gftzoo.engine.config import TrainConfig
+    from gftzoo.engine import Job, TrainConfig, estimate
+    from gftzoo.engine.place import Place
 
     config = TrainConfig(
         model=card.name, card=card.change(temperature=True), data=card.data or "own", steps=1, batch_size=1
     )
-    cost = estimate.training_cost(config, torch.device("cpu"))
+    cost = estimate.training_cost(Job(config, family), Place(torch.device("cpu")))
     return {
         "parameters": cost.parameters,
         "state_gib": round(cost.state_bytes / estimate.GIB, 3),

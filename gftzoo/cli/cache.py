@@ -68,14 +68,12 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     from gftzoo.data.caching import CacheWriter
     from gftzoo.data.encoding import EncodingModel
     from gftzoo.data.planning import plan_cache
-    from gftzoo.engine.runner import choose_device
-    from gftzoo.families.finding import load_family
+    from gftzoo.engine.place import choose_device
 
-    config = engine.resolve(name, data=src, options=engine.parse_options(choices["options"], OPTIONS))
-    source = open_source(src, choices["split"])
-    family = load_family(config.card.family)
-    tokenizer = family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
-    model = EncodingModel(config.card, tokenizer, family, choose_device(config.device))
+    job = engine.plan(engine.Wanted(name, data=src, options=engine.parse_options(choices["options"], OPTIONS)))
+    config, source = job.config, open_source(src, choices["split"])
+    tokenizer = job.family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
+    model = EncodingModel(config.card, tokenizer, job.family, choose_device(config.device))
     plan = plan_cache(
         model,
         source,

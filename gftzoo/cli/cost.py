@@ -9,26 +9,26 @@ import yaml
 from gftzoo.cli.ranks import say
 
 if TYPE_CHECKING:
-    import torch
-
-    from gftzoo.engine import TrainConfig
+    from gftzoo.engine import Job
     from gftzoo.engine.estimate import Cost
+    from gftzoo.engine.place import Place
 
 
-def show_cost(config: TrainConfig) -> None:
+def show_cost(job: Job) -> None:
     """Prints what the run would cost on a device, the time from a few steps that are taken, and its configuration."""
     from gftzoo.engine import estimate
-    from gftzoo.engine.runner import choose_device
+    from gftzoo.engine.place import choose_place
     from gftzoo.engine.trial import seconds_per_step
 
-    device = choose_device(config.device)
-    cost = estimate.training_cost(config, device)
+    config = job.config
+    place = choose_place(config.device, config.precision)
+    device, cost = place.device, estimate.training_cost(job, place)
     unknown = "not traceable"
     activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
     flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
     needed, free = cost.total_bytes(device) / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
-    others = other_ways(config, device)  # before libraries take their part of this process's memory
-    seconds = seconds_per_step(config, device) if cost.fits(device) else None
+    others = other_ways(job, place)  # before libraries take their part of this process's memory
+    seconds = seconds_per_step(job, place) if cost.fits(device) else None
     reason = "not measured, the tokenizer is not here (-o tokenizer_path=...)" if cost.fits(device) else "does not fit"
     lines = {
         "parameters": f"{cost.parameters:,}",
@@ -45,22 +45,22 @@ def show_cost(config: TrainConfig) -> None:
     for name, value in lines.items():
         say(f"{name:>40}  {value}")
     for name, (other, cost, memory) in others.items():
-        taken = seconds_per_step(other, device, share=0.2) if cost.fits(device) else None
+        taken = seconds_per_step(other, place, share=0.2) if cost.fits(device) else None
         say(f"{name:>40}  {memory}, {f'{taken:.3g} s per step' if taken else 'time not measured'}")
     say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
-def other_ways(config: TrainConfig, device: torch.device) -> dict[str, tuple[TrainConfig, Cost, str]]:
+def other_ways(job: Job, place: Place) -> dict[str, tuple[Job, Cost, str]]:
     """The same batch where all trains, or factors of LoRA's, or the slope of the temperature alone, and its cost."""
     from gftzoo.engine import estimate
     from gftzoo.engine.adapting import in_way
 
     found = {}
     for way in ("all", "lora", "temperature"):
-        other = in_way(config, way)
-        if way != config.train and other is not None:
-            cost = estimate.training_cost(other, device)
-            memory = f"{cost.total_bytes(device) / estimate.GIB:.2f} GiB"
+        other = in_way(job, way)
+        if way != job.config.train and other is not None:
+            cost = estimate.training_cost(other, place)
+            memory = f"{cost.total_bytes(place.device) / estimate.GIB:.2f} GiB"
             found[f"with train={way}"] = other, cost, f"{cost.trained:,} train, {memory}"
     return found
 

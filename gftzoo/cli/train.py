@@ -17,7 +17,7 @@ from gftzoo.errors import UsageError
 if TYPE_CHECKING:
     from gftzoo.catalogue.cards import ModelCard
     from gftzoo.data import Source
-    from gftzoo.engine import TrainConfig
+    from gftzoo.engine import Job, TrainConfig
 
 
 @click.command("train")
@@ -79,7 +79,7 @@ def train_command(
     refuse_outside(name)
     from gftzoo import engine
 
-    config = engine.resolve(
+    wanted = engine.Wanted(
         model,
         objective=objective or "gft",
         data=named(data, background, allow_outside),
@@ -89,13 +89,14 @@ def train_command(
         weights=weights,
         options=engine.parse_options(options),
     )
-    run = runs / (name if name is not None else engine.unused_name(runs, f"{model}-{config.objective}"))
-    announce(config, run, embedded=data is None)
+    job = engine.plan(wanted)
+    run = runs / (name if name is not None else engine.unused_name(runs, f"{model}-{wanted.objective}"))
+    announce(job, run, embedded=data is None)
     if dry_run:
-        show_cost(config)
+        show_cost(job)
         return
-    engine.train(config, run)
-    finished(run, config)
+    engine.train(job, run)
+    finished(run, job.config)
 
 
 def refuse_outside(name: str | None) -> None:
@@ -126,10 +127,11 @@ def go_on(
     if done > config.steps or (done == config.steps and (folder / FINAL_PICTURE).exists()):
         raise UsageError(f"{str(folder)!r} has finished {done} steps; go on with --steps N, N > {done}.")
     say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
+    job = engine.Job(config)
     if dry_run:
-        show_cost(config)
+        show_cost(job)
         return
-    engine.train(config, folder, resume=True, accept_changes=accept_changes)
+    engine.train(job, folder, resume=True, accept_changes=accept_changes)
     finished(folder, config)
 
 
@@ -178,14 +180,14 @@ def own_configuration(folder: Path, options: tuple[str, ...]) -> str:
     )
 
 
-def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
+def announce(job: Job, run: Path, embedded: bool) -> None:
     """Says what is about to happen: model, objective, data with its preflight, folder."""
     if not first_rank():
         return  # nothing would be said, and to open and count the data takes its time
-    from gftzoo.data import open_source, preflight
+    from gftzoo.data import preflight
     from gftzoo.zoo import get_card
 
-    card = config.card
+    config, card = job.config, job.config.card
     say(f"Training {config.model} ({config.objective}) for {config.steps} steps into {run}.", err=True)
     if embedded and get_card(config.model).data is None:
         say(
@@ -193,9 +195,8 @@ def announce(config: TrainConfig, run: Path, embedded: bool) -> None:
             f"{card.tokenizer.id!r} at {card.resolution} px and {card.classes} classes; the network has its full size.",
             err=True,
         )
-    source = open_source(config.data, split="train")
-    say(preflight(source, card.resolution).sentence(), err=True)
-    say_colour(source, card)
+    say(preflight(job.source, card.resolution).sentence(), err=True)
+    say_colour(job.source, card)
 
 
 def say_colour(source: Source, card: ModelCard) -> None:

@@ -2,8 +2,9 @@
 
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.folder import unused_name
+from gftzoo.engine.job import Job
 from gftzoo.engine.options import parse_options
-from gftzoo.engine.resolving import resolve
+from gftzoo.engine.resolving import Wanted, plan, resolve
 from gftzoo.engine.runner import train
 
-__all__ = ["TrainConfig", "parse_options", "resolve", "train", "unused_name"]
+__all__ = ["Job", "TrainConfig", "Wanted", "parse_options", "plan", "resolve", "train", "unused_name"]

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gftzoo.adapters import Adapter, Base, Way, base_hash, freeze, slope_shape
 from gftzoo.catalogue.cards import ModelCard, Recipe
+from gftzoo.contract.objective import Objective
+from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.job import Job
 from gftzoo.errors import UsageError
-from gftzoo.families.finding import load_family
+from gftzoo.families.family import Family
 from gftzoo.gft import GFTOptions
 from gftzoo.layers.temperature import TemperatureOptions
 from gftzoo.loading.adapted import find_base, is_adapter, refuse_other_base
-from gftzoo.loading.files import resolve_weights
+from gftzoo.loading.files import locate
 from gftzoo.model import Model
-from gftzoo.objectives import build_objective, find_objective
+from gftzoo.objectives import find_objective
 from gftzoo.weights import read_card, read_tensors
-
-if TYPE_CHECKING:
-    from gftzoo.engine.config import TrainConfig
 
 RECIPE = "adapter"
 FASTER = 3.0  # a slope starts at zero on features that stay as they are: it takes a higher rate than a fine-tune
 
 
 def adapter_recipe(
-    card: ModelCard, recipe: Recipe, objective: str, options: Mapping[str, Any], named: bool = False
+    card: ModelCard,
+    family: Family,
+    recipe: Recipe,
+    objective: str,
+    options: Mapping[str, Any],
+    named: bool = False,
 ) -> Recipe:
     """The recipe of a run, for `train=temperature` that of an adapter, with the network options of its slope.
 
     Args:
         card: fitted to the data or not.
+        family: of the card.
         recipe: what a run without adapter would take, or the one that was asked for.
         objective: what it trains for.
         options: the user's, which come before the recipe's.
@@ -50,7 +56,9 @@ def adapter_recipe(
         )
     if not named:
         recipe = card.recipes.get(RECIPE) or derived(recipe, objective)
-    return recipe.model_copy(update={"train": "temperature", "network": {**slope_shape(card), **recipe.network}})
+    return recipe.model_copy(
+        update={"train": "temperature", "network": {**slope_shape(card, family), **recipe.network}}
+    )
 
 
 def derived(recipe: Recipe, objective: str) -> Recipe:
@@ -61,18 +69,18 @@ def derived(recipe: Recipe, objective: str) -> Recipe:
     )
 
 
-def in_way(config: TrainConfig, way: Way) -> TrainConfig | None:
+def in_way(job: Job, way: Way) -> Job | None:
     """The run on the same batch with another part of the network training; None where it cannot be."""
+    config, card = job.config, job.config.card
     if way == config.train:
-        return config
-    card = config.card
-    affine = issubclass(load_family(card.family).options().network, TemperatureOptions)
+        return job
+    affine = issubclass(job.family.options().network, TemperatureOptions)
     if way == "temperature" and not (affine and card.temperature):
         return None
-    shape = slope_shape(card) if affine else {}
+    shape = slope_shape(card, job.family) if affine else {}
     network = {key: value for key, value in card.network.items() if config.train != "temperature" or key not in shape}
     network |= shape if way == "temperature" else {}
-    return config.model_copy(update={"train": way, "card": card.change(network=network)})
+    return job.changed(train=way, card=card.change(network=network))
 
 
 def holds_adapter(start: Path) -> bool:
@@ -81,7 +89,7 @@ def holds_adapter(start: Path) -> bool:
     return is_adapter(start if start.is_dir() else start.parent) if start.is_dir() or own_file else False
 
 
-def check_adapter(card: ModelCard, way: Way, objective: str, start: str | None) -> None:
+def check_adapter(card: ModelCard, family: Family, way: Way, objective: str, start: str | None) -> None:
     """UsageError for an adapter that has nothing to stand on, or no temperature to learn."""
     if start is not None and holds_adapter(Path(start)):
         raise UsageError(
@@ -98,32 +106,33 @@ def check_adapter(card: ModelCard, way: Way, objective: str, start: str | None) 
             f"train=temperature trains the slope of a temperature and objective {objective} has none; use --gft, or "
             "-o train=lora."
         )
-    if way == "temperature" and not issubclass(load_family(card.family).options().network, TemperatureOptions):
+    if way == "temperature" and not issubclass(family.options().network, TemperatureOptions):
         raise UsageError(
             f"family {card.family!r} has no affine temperature (network.temperature_input), which train=temperature "
             "trains; use -o train=lora."
         )
 
 
-def adapted(model: Model, config: TrainConfig) -> Model:
+def adapted(model: Model, job: Job) -> Model:
     """The model at the first step of a run, with what does not train frozen and a record of its base; in place.
 
     Raises UsageError for a base that knows other classes than the data has.
     """
+    config = job.config
     if config.train == "all":
         return model
     freeze(model, config.train, config.lora)
     if config.weights is not None:  # a trial of a few steps has none
         refuse_other_classes(model, config)
-        adapter = record(model, config)
+        adapter = record(model, config, job.objective)
         model.provenance["adapter"] = adapter.model_dump(mode="json")
     return model
 
 
-def record(model: Model, config: TrainConfig) -> Adapter:
+def record(model: Model, config: TrainConfig, objective: Objective) -> Adapter:
     """What is known of the adapter that the run trains on the frozen model."""
     assert config.train != "all" and config.weights is not None
-    options = build_objective(config.objective, config.objective_options).options
+    options = objective.options
     drawn = (options.beta_min, options.beta_max) if isinstance(options, GFTOptions) else None
     named = config.weights in model.card.checkpoints
     base = Base(
@@ -137,7 +146,7 @@ def record(model: Model, config: TrainConfig) -> Adapter:
 
 def refuse_other_classes(model: Model, config: TrainConfig) -> None:
     """UsageError where the base's table of classes had to be replaced: frozen, it would never know the new ones."""
-    path, _ = resolve_weights(config.card, str(config.weights))
+    path = locate(config.card, str(config.weights), family=model.family).path
     found = read_tensors(path, config.entry).tensors
     for name, value in model.network.state_dict().items():
         base = found.get(name, value)
@@ -149,10 +158,10 @@ def refuse_other_classes(model: Model, config: TrainConfig) -> None:
             )
 
 
-def refuse_lost_base(config: TrainConfig, resume_from: Path) -> None:
+def refuse_lost_base(job: Job, resume_from: Path) -> None:
     """GftzooError if the weights under an adapter that is to go on training are gone."""
-    if config.train != "all":
-        find_base(_adapter_in(resume_from), config.card, str(resume_from))
+    if job.config.train != "all":
+        find_base(_adapter_in(resume_from), job.config.card, str(resume_from), job.family)
 
 
 def refuse_changed_base(model: Model, config: TrainConfig, resume_from: Path) -> None:

@@ -13,13 +13,12 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from gftzoo.adapters import freeze
 from gftzoo.contract.objective import Forwards
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.loop import choose_dtype
+from gftzoo.engine.job import Job
 from gftzoo.engine.parallel import checkpoint_slopes
+from gftzoo.engine.place import Place
 from gftzoo.engine.trace import trace_forward, trace_frozen
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.families.finding import load_family
 from gftzoo.model import Model
-from gftzoo.objectives import find_objective
 from gftzoo.printing import plain
 
 GIB = 2**30
@@ -98,9 +97,9 @@ def within_parts(name: str) -> Iterator[None]:
         handle.remove()
 
 
-def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> Cost:
+def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     """The cost of a step as configured, for each of `world` devices of a kind."""
-    family = load_family(config.card.family)
+    config, family = job.config, job.family
     with torch.device("meta"), within_parts(config.card.name):
         model = Model(config.card, family.build_network(config.card), None, family)
     freeze(model, config.train, config.lora)
@@ -110,17 +109,16 @@ def training_cost(config: TrainConfig, device: torch.device, world: int = 1) -> 
     parameters = sum(p.numel() for p in model.network.parameters())
     trainable = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
     averages = trainable if config.ema_decay is not None else 0
-    half = choose_dtype(config.precision, device)
-    halves = 0 if half is None else trainable  # autocast keeps them until the step's end
-    objective = find_objective(config.objective)
+    halves = 0 if place.half is None else trainable  # autocast keeps them until the step's end
+    objective = job.objective
     state = 4.0 * (parameters + 3 * trainable + averages) + 2.0 * halves
     if config.parallel == "fsdp" and (world > 1 or config.offload):  # two blocks are put together, one ahead of its use
         largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
-        waits = config.offload and device.type != "cpu"
+        waits = config.offload and place.device.type != "cpu"
         state = (0.0 if waits else state / world) + 2 * 4.0 * largest
     state += 4.0 * parameters * objective.copies  # every rank has the frozen ones whole
     micro = max(config.batch_size // (config.accumulate * world), 1)
-    activations, flops = _passes(model, objective.forwards, half, config)
+    activations, flops = _passes(model, objective.forwards, place.half, config)
     return Cost(parameters, state, None if activations is None else activations * micro, flops, trainable)
 
 

@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gftzoo.engine.place import Place
 from gftzoo.engine.workers import start_loading
 from gftzoo.generator import seed_for
 
@@ -128,25 +129,19 @@ class MixedPrecision(OptimWrapper):
     """mmengine's optimizer wrapper with autocast on any device, an fp16 scaler, and a gradient norm for the log.
 
     Args:
-        dtype: of autocast; None trains in fp32.
         clip_norm: largest gradient norm; None does not clip.
-        device: where the network computes.
+        place: where the network computes, and autocast's dtype.
     """
 
     def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        accumulate: int,
-        dtype: torch.dtype | None,
-        clip_norm: float | None,
-        device: torch.device,
+        self, optimizer: torch.optim.Optimizer, accumulate: int, clip_norm: float | None, place: Place
     ) -> None:
         super().__init__(optimizer, accumulative_counts=accumulate)
-        self.dtype = dtype
+        self.dtype = place.half
         self.clip_norm = clip_norm or float("inf")
         self.grad_norm: torch.Tensor | None = None
-        self.device = device.type
-        self.scaler = torch.amp.GradScaler(self.device, enabled=dtype is torch.float16)
+        self.device = place.device.type
+        self.scaler = torch.amp.GradScaler(self.device, enabled=place.half is torch.float16)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -164,10 +159,3 @@ class MixedPrecision(OptimWrapper):
         self.grad_norm = whole(norm)
         self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast dtype of `auto`, `bf16`, `fp16` or `fp32`; auto is bf16 on a GPU that has it and fp32 elsewhere."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]

@@ -14,9 +14,9 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, Offlo
 from torch.nn.parallel import DistributedDataParallel
 
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.loop import choose_dtype
-from gftzoo.engine.training import TrainingModel
+from gftzoo.engine.place import Place
 from gftzoo.layers.temperature import Slope
+from gftzoo.model import Model
 
 
 @contextmanager
@@ -45,9 +45,8 @@ def any_rank(flag: bool) -> bool:
     return bool(count > 0)
 
 
-def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.device) -> nn.Module:
-    """The module that trains: blocks checkpointed or compiled if asked for, DDP around it or sharded in place."""
-    model = trained.zoo_model
+def parallelize(trained: nn.Module, model: Model, config: TrainConfig, place: Place) -> nn.Module:
+    """What trains a model: blocks checkpointed or compiled if asked for, DDP around it or sharded in place."""
     blocks = model.family.blocks(model.network)
     if config.activation_checkpointing:
         checkpoint_blocks(blocks)
@@ -58,26 +57,24 @@ def parallelize(trained: TrainingModel, config: TrainConfig, device: torch.devic
     if not torch.distributed.is_initialized():
         return trained
     if config.parallel == "fsdp":
-        shard(model.network, blocks, choose_dtype(config.precision, device), device, config.offload)
+        shard(model.network, blocks, place, config.offload)
         return trained
-    devices = [device.index] if device.type == "cuda" else None
+    devices = [place.device.index] if place.device.type == "cuda" else None
     return DistributedDataParallel(trained, device_ids=devices, gradient_as_bucket_view=True)
 
 
-def shard(
-    network: nn.Module, blocks: list[nn.Module], dtype: torch.dtype | None, device: torch.device, offload: bool = False
-) -> None:
+def shard(network: nn.Module, blocks: list[nn.Module], place: Place, offload: bool = False) -> None:
     """Shards parameters, gradients and optimizer state over all ranks, in place (FSDP2): block by block, then the rest.
 
     The network and not the training module is the root, because GFT runs it twice per step. Weights travel and multiply
-    in `dtype` and are kept, and their gradients summed, in fp32. Inputs are left to autocast, which knows what must
-    stay in fp32. With `offload` weights, gradients and moments wait on the CPU, where the optimizer steps too.
+    in the place's precision and are kept, and their gradients summed, in fp32. Inputs are left to autocast, which knows
+    what must stay in fp32. With `offload` weights, gradients and moments wait on the CPU; the optimizer steps there.
     """
-    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(place.device.type, (torch.distributed.get_world_size(),))
     options: dict[str, Any] = {
         "mesh": mesh,
-        "mp_policy": MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
-        "offload_policy": CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy(),
+        "mp_policy": MixedPrecisionPolicy(place.half, torch.float32, cast_forward_inputs=False),
+        "offload_policy": CPUOffloadPolicy(pin_memory=place.device.type == "cuda") if offload else OffloadPolicy(),
     }
     for part in [*blocks, network]:
         fully_shard(part, **options)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from gftzoo import __version__
-from gftzoo.catalogue.cards import Frozen
+from gftzoo.catalogue.cards import Frozen, ModelCard
 from gftzoo.data import Source
 from gftzoo.data.fingerprint import Fingerprint, fingerprint_of
 from gftzoo.engine import checkpoint
@@ -104,17 +104,17 @@ def compare(recorded: dict[str, Any], now: MadeOf, config: TrainConfig, run: Pat
     return then, found and [*found, "With --accept-changes this is said no more."]
 
 
-def with_classes_of(config: TrainConfig, source: Source) -> TrainConfig:
-    """The configuration with the data's names of the classes; UsageError where there are not as many."""
+def with_classes_of(config: TrainConfig, source: Source) -> ModelCard:
+    """The card of a run with the data's names of the classes; UsageError where there are not as many."""
     names = tuple(source.class_names)
     if config.card.condition != "class" or not names:
-        return config
+        return config.card
     if len(names) != config.card.classes:
         raise UsageError(
             f"data {config.data!r} has {len(names)} classes and the run's network {config.card.classes}, which cannot "
             "be accepted; put them back, or start a new run."
         )
-    return config.model_copy(update={"card": config.card.model_copy(update={"class_names": names})})
+    return config.card.model_copy(update={"class_names": names})
 
 
 def _refuse_other_classes(then: tuple[str, ...], now: tuple[str, ...], run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,38 @@ from gftzoo.data.fingerprint import class_counts
 from gftzoo.data.sources import full_name
 from gftzoo.engine.adapting import adapter_recipe, check_adapter
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.job import Job
 from gftzoo.engine.options import CARD_OPTIONS, dotted
 from gftzoo.errors import UsageError, nearest
+from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
 from gftzoo.loading.files import refuse_unknown
-from gftzoo.objectives import build_objective, find_objective, refuse_unfit
-from gftzoo.weights import own_weights
+from gftzoo.objectives import find_objective, refuse_unfit
+from gftzoo.weights import Entry, own_weights
 from gftzoo.zoo import catalogue, get_card, get_tokenizer_spec
 
 DEMONSTRATION_STEPS = 10
 DEMONSTRATION_BATCH = 8
 DEMONSTRATION_GRID = (1, 2)  # a full-size network takes its time on a CPU
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of a new run; see `resolve`."""
+
+    model: str
+    objective: str = "gft"
+    data: str | None = None
+    recipe: str | None = None
+    steps: int | None = None
+    horizon: int | None = None
+    weights: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether the run starts from weights."""
+        return self.weights is not None or self.options.get("train", "all") != "all"
 
 
 def resolve(
@@ -57,45 +79,73 @@ def resolve(
     Raises:
         UsageError: unknown model, recipe, option or value.
     """
-    options = dict(options or {})
-    if horizon is not None and options.setdefault("learning_rate.horizon", horizon) != horizon:
-        raise UsageError(f"--horizon {horizon} and -o learning_rate.horizon contradict each other; give one.")
-    card = get_card(model)
-    chosen = _recipe(card, objective, recipe, fine_tune=weights is not None or options.get("train", "all") != "all")
-    chosen = adapter_recipe(card, chosen, objective, options, named=recipe is not None)
-    demonstration = data is None and card.data is None
-    card, name, source = _meet_data(card, data)
-    card = _change_card(card, chosen, options, objective)
+    return plan(Wanted(model, objective, data, recipe, steps, horizon, weights, options or {})).config
+
+
+def plan(wanted: Wanted) -> Job:
+    """The run that is wanted, resolved, with family and data; raises as `resolve` does."""
+    options = _with_horizon(wanted)
+    card = get_card(wanted.model)
+    recipe = _recipe(card, wanted)
+    family = load_family(card.family)
+    recipe = adapter_recipe(card, family, recipe, wanted.objective, options, named=wanted.recipe is not None)
+    demonstration = wanted.data is None and card.data is None
+    card, name, source = _meet_data(card, wanted.data)
+    card = _change_card(card, family, recipe, options, wanted.objective)
     source.check(card)
-    fields = _fields(chosen, options, demonstration)
-    fields |= {"steps": steps} if steps is not None else {}
-    start = weights if weights is not None else (None if demonstration else chosen.init)
-    if start is not None and start not in card.checkpoints:
-        if weights is None:
-            raise UsageError(
-                f"this recipe of {model} starts from {start!r}, which is not published; "
-                "name weights with --weights PATH."
-            )
-        refuse_unknown(card, start)  # before anything is made
-        start = str(own_weights(Path(start), fields.get("entry")) or start)  # a run's newest file may change, not this
+    fields = _fields(recipe, options, demonstration)
+    fields |= {"steps": wanted.steps} if wanted.steps is not None else {}
+    start = _start(card, wanted, None if demonstration else recipe.init, fields.get("entry"))
     try:
-        config = TrainConfig(model=model, card=card, data=name, objective=objective, weights=start, **fields)
+        config = TrainConfig(
+            model=wanted.model, card=card, data=name, objective=wanted.objective, weights=start, **fields
+        )
     except ValidationError as error:
-        raise UsageError(validation_sentence(f"training {model}", error, TrainConfig)) from error
-    check_adapter(card, config.train, objective, start)
-    refuse_unfit(build_objective(objective, config.objective_options), load_family(card.family), start)
+        raise UsageError(validation_sentence(f"training {wanted.model}", error, TrainConfig)) from error
+    check_adapter(card, family, config.train, wanted.objective, start)
+    job = Job(_with_length(config), family, source)
+    refuse_unfit(job.objective, family, start)
+    return job
+
+
+def _with_horizon(wanted: Wanted) -> dict[str, Any]:
+    """The options, `--horizon` among them; UsageError where both say something else."""
+    options = dict(wanted.options)
+    if wanted.horizon is not None and options.setdefault("learning_rate.horizon", wanted.horizon) != wanted.horizon:
+        raise UsageError(f"--horizon {wanted.horizon} and -o learning_rate.horizon contradict each other; give one.")
+    return options
+
+
+def _with_length(config: TrainConfig) -> TrainConfig:
+    """The configuration with a horizon: without one it is the run's length, and a longer resume does not bend it."""
     if config.learning_rate.horizon is not None:
         return config
-    fixed = config.learning_rate.model_copy(update={"horizon": config.steps})  # a longer resume does not bend it
+    fixed = config.learning_rate.model_copy(update={"horizon": config.steps})
     return config.model_copy(update={"learning_rate": fixed, "horizon_is_length": True})
 
 
-def _recipe(card: ModelCard, objective: str, name: str | None, fine_tune: bool) -> Recipe:
+def _start(card: ModelCard, wanted: Wanted, init: str | None, entry: Entry | None) -> str | None:
+    """The weights that the run starts from, as its configuration names them; UsageError where there are none such."""
+    start = wanted.weights if wanted.weights is not None else init
+    if start is None or start in card.checkpoints:
+        return start
+    if wanted.weights is None:
+        raise UsageError(
+            f"this recipe of {wanted.model} starts from {start!r}, which is not published; "
+            "name weights with --weights PATH."
+        )
+    refuse_unknown(card, start)  # before anything is made
+    return str(own_weights(Path(start), entry) or start)  # a run's newest file may change, not this
+
+
+def _recipe(card: ModelCard, wanted: Wanted) -> Recipe:
+    """The recipe that is named, or the first that fits."""
+    name, objective = wanted.recipe, wanted.objective
     if name is not None and name not in card.recipes:
         known = ", ".join(card.recipes) or "none"
         raise UsageError(f"{card.name} has no recipe {name!r}{nearest(name, card.recipes)}; it has: {known}.")
-    order = [f"{objective}-finetune", objective] if fine_tune else [objective, f"{objective}-finetune"]
-    usable = card.recipes if fine_tune or name else card.offered
+    order = [f"{objective}-finetune", objective] if wanted.fine_tunes else [objective, f"{objective}-finetune"]
+    usable = card.recipes if wanted.fine_tunes or name else card.offered
     found = [r for r in ([name] if name else order) if r in usable]
     if found:
         return card.recipes[found[0]]
@@ -138,7 +188,9 @@ def _demonstration_card(card: ModelCard) -> ModelCard:
     return card.model_copy(update=small)
 
 
-def _change_card(card: ModelCard, recipe: Recipe, options: Mapping[str, Any], objective: str) -> ModelCard:
+def _change_card(
+    card: ModelCard, family: Family, recipe: Recipe, options: Mapping[str, Any], objective: str
+) -> ModelCard:
     """The card with the recipe's and the user's network options, and a temperature input if the objective needs it."""
     network = {**card.network, **recipe.network, **dotted(options, "network")}
     changes: dict[str, Any] = {"network": network, "temperature": find_objective(objective).temperature}
@@ -149,7 +201,7 @@ def _change_card(card: ModelCard, recipe: Recipe, options: Mapping[str, Any], ob
         changed = card.change(**changes)
     except ValidationError as error:
         raise UsageError(validation_sentence(f"model {card.name}", error, ModelCard)) from error
-    changed.network_options(load_family(changed.family).options().network)
+    changed.network_options(family.options().network)
     down = changed.tokenizer.downsample
     if changed.resolution < down or changed.resolution % down:
         raise UsageError(

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
-from gftzoo.data import open_source
-from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.runner import build_runner, step_hooks, tokenizer_at_hand, tokenizer_needed
+from gftzoo.engine.job import Job
+from gftzoo.engine.place import Place
+from gftzoo.engine.runner import build_runner, step_hooks
 
 BUDGET = 5.0  # seconds
 
@@ -38,18 +38,16 @@ class Stopwatch(Hook):
         runner.train_loop.stop_training = sum(self.seconds) > self.budget and len(self.seconds) > 1
 
 
-def seconds_per_step(config: TrainConfig, device: torch.device, share: float = 1.0) -> float | None:
+def seconds_per_step(job: Job, place: Place, share: float = 1.0) -> float | None:
     """The median, without samples and checkpoints, of as many steps as fit in that share of the usual time.
 
     None where the tokenizer's weights would have to be fetched.
     """
-    source = open_source(config.data, split="train")
-    if tokenizer_needed(config, source) and not tokenizer_at_hand(config):
+    if job.tokenizer_needed and not job.tokenizer_at_hand:
         return None
-    config = config.model_copy(update={"weights": None, "trackers": (), "steps": 1_000_000})
-    stopwatch = Stopwatch(device, share * BUDGET)
+    job = job.changed(weights=None, trackers=(), steps=1_000_000)
+    stopwatch = Stopwatch(place.device, share * BUDGET)
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder)
-        runner = build_runner(config, run, source, device, lambda _model, ema: [*step_hooks(config, ema), stopwatch])
+        runner = build_runner(job, Path(folder), place, lambda _, ema: [*step_hooks(job.config, ema), stopwatch])
         runner.train()
     return statistics.median(stopwatch.seconds)

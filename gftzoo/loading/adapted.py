@@ -9,7 +9,9 @@ from gftzoo.adapters.freezing import adapter_tensors, freeze
 from gftzoo.adapters.record import ADAPTER_FILE, Adapter, AdapterFile, base_hash, read_adapter_file
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.loading.files import import_model, resolve_weights
+from gftzoo.families.family import Family
+from gftzoo.families.finding import load_family
+from gftzoo.loading.files import Located, import_model, locate
 from gftzoo.model import Model
 from gftzoo.weights import Entry, load_weights, model_folder, own_weights, read_card, read_tensors
 from gftzoo.zoo import get_card
@@ -60,35 +62,36 @@ def load_with_adapter(
     """
     where = str(source if adapter is None else adapter)
     found, folder = read_adapter(where, entry), Path(source)
+    family = load_family(found.card.family)
     if folder.is_dir() and weights is not None:
         hint = f"`gftzoo sample {found.card.name} --weights {weights} --adapter {where}` names another base"
         raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r} ({hint}).")
     if adapter is None:
-        return load_adapted(found, where)
+        return load_adapted(found, family, where)
     name = read_card(model_folder(folder))[0].name if folder.is_dir() else get_card(str(source)).name
     if name != found.card.name:
         raise UsageError(f"{where} is an adapter of {found.card.name} and not of {name}; name that model.")
     if folder.is_dir():
-        return load_adapted(found, where, own_weights(folder), None)
-    base = None if weights is None else resolve_weights(get_card(name), weights)[0]
-    return load_adapted(found, where, base)
+        return load_adapted(found, family, where, own_weights(folder))
+    base = None if weights is None else locate(get_card(name), weights, family=family).path
+    return load_adapted(found, family, where, base)
 
 
-def load_adapted(found: AdapterFile, where: str, base: Path | None = None, entry: Entry | None = None) -> Model:
+def load_adapted(found: AdapterFile, family: Family, where: str, base: Path | None = None) -> Model:
     """The model that an adapter makes of its base, without a tokenizer.
 
     Args:
         found: the adapter.
+        family: of its card.
         where: what to call it in a sentence.
         base: the base's file; None is the one that it was trained on.
-        entry: which weights of the base's file; None as it was trained.
 
     Raises:
         GftzooError: the base is gone or another one, or the adapter does not fit it.
     """
     adapter = found.adapter
-    path = base or find_base(adapter, found.card, where)
-    model = import_model(found.card, path, entry or adapter.base.entry)
+    path = base or find_base(adapter, found.card, where, family)
+    model = import_model(found.card, path, adapter.base.entry, located=Located(path, found.card, family))
     freeze(model, adapter.way, adapter.lora)
     refuse_other_base(model, adapter, where, path)
     missing = sorted(adapter_tensors(model.network).keys() - found.tensors.keys())
@@ -98,7 +101,7 @@ def load_adapted(found: AdapterFile, where: str, base: Path | None = None, entry
     return replace(model, provenance=dict(found.provenance))
 
 
-def find_base(adapter: Adapter, card: ModelCard, where: str) -> Path:
+def find_base(adapter: Adapter, card: ModelCard, where: str, family: Family) -> Path:
     """The file of the base that an adapter was trained on; GftzooError where it is gone."""
     weights = adapter.base.weights
     try:
@@ -110,7 +113,7 @@ def find_base(adapter: Adapter, card: ModelCard, where: str) -> Path:
             f"the base {weights!r} of {where} is gone (hash {adapter.base.sha256[:12]}); put it back, or sample with "
             f"another copy of it: `gftzoo sample {card.name} --weights PATH --adapter {where}`."
         )
-    return resolve_weights(card.model_copy(update={"checkpoints": known}), weights)[0]
+    return locate(card.model_copy(update={"checkpoints": known}), weights, family=family).path
 
 
 def refuse_other_base(model: Model, adapter: Adapter, where: str, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from gftzoo.catalogue.cards import Checkpoint, ModelCard
 from gftzoo.checksums import CARD_FILE
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
+from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
 from gftzoo.layers.temperature import with_idle_slope
 from gftzoo.model import Model
@@ -28,42 +29,47 @@ class Located:
     Args:
         path: a file, or the index of shards.
         card: with a temperature input where the weights have one, and the sampler settings that belong to them.
+        family: of the card.
         entry: what the file holds where it does not say so itself; None if that is not known.
         objective: what the weights were trained for, where it is known.
     """
 
     path: Path
     card: ModelCard
+    family: Family
     entry: Entry | None = None
     objective: str | None = None
 
 
-def locate(card: ModelCard, weights: str | Path, entry: Entry | None = None) -> Located:
+def locate(card: ModelCard, weights: str | Path, entry: Entry | None = None, family: Family | None = None) -> Located:
     """A named checkpoint (fetched if need be), a file or a folder, and the card that fits it.
+
+    `family` is the card's, where it is at hand.
 
     A file with a temperature input that gftzoo did not write is taken for one of GFT's released code, and gets the
     sampler settings of the card's published one.
 
     Raises UsageError for a name that the card has not, no such file, or an entry that is not there.
     """
+    family = family or load_family(card.family)
     if str(weights) in card.checkpoints:
         published = card.checkpoints[str(weights)]
         refuse_other_entry(card, str(weights), entry)
         fitting = _with_sampler(card.change(temperature=published.objective == "gft"), published.sampler)
-        return Located(fetch(published), fitting, published.entry, published.objective)
+        return Located(fetch(published), fitting, family, published.entry, published.objective)
     path = Path(weights)
     refuse_unknown(card, weights)
     if path.is_dir():
-        path = own_weights(path, entry) or load_family(card.family).weights_file(card, path, entry)
-    fitting = card.change(temperature=_has_temperature(card, path, entry))
+        path = own_weights(path, entry) or family.weights_file(card, path, entry)
+    fitting = card.change(temperature=_has_temperature(card, family, path, entry))
     if _is_own(path):
         own, provenance = read_card(path.parent)
         settings = own.sampler if own.family == card.family else {}
-        return Located(path, _with_sampler(fitting, settings), objective=provenance.get("objective"))
+        return Located(path, _with_sampler(fitting, settings), family, objective=provenance.get("objective"))
     released = _released(fitting) if not safetensors_metadata(path).get("model") else None
     if released is None:
-        return Located(path, fitting)
-    return Located(path, _with_sampler(fitting, released.sampler), objective=released.objective)
+        return Located(path, fitting, family)
+    return Located(path, _with_sampler(fitting, released.sampler), family, objective=released.objective)
 
 
 def refuse_unknown(card: ModelCard, weights: str | Path) -> None:
@@ -84,12 +90,6 @@ def refuse_other_entry(card: ModelCard, name: str, entry: Entry | None) -> None:
         raise UsageError(f"checkpoint {name!r} of {card.name} holds raw weights only; leave --entry out ({note}).")
 
 
-def resolve_weights(card: ModelCard, weights: str | Path, entry: Entry | None = None) -> tuple[Path, ModelCard]:
-    """The file and the card that `locate` finds."""
-    found = locate(card, weights, entry)
-    return found.path, found.card
-
-
 def _with_sampler(card: ModelCard, settings: dict[str, Any]) -> ModelCard:
     return card.change(sampler={**card.sampler, **settings})
 
@@ -105,9 +105,8 @@ def _released(card: ModelCard) -> Checkpoint | None:
     return next((checkpoint for checkpoint in published if checkpoint.objective == "gft"), None)
 
 
-def _has_temperature(card: ModelCard, path: Path, entry: Entry | None) -> bool:
+def _has_temperature(card: ModelCard, family: Family, path: Path, entry: Entry | None) -> bool:
     """Whether the file has every tensor that the temperature input adds to the network."""
-    family = load_family(card.family)
     plain, steered = (
         set(empty_network(family, card.change(temperature=temperature)).state_dict()) for temperature in (False, True)
     )
@@ -129,13 +128,13 @@ def import_model(
         path: see `read_tensors`.
         entry: raw or EMA weights, where the file has both.
         tokenizer: of the model.
-        located: how the file was found, if it is known; goes into the provenance.
+        located: how the file was found, if it is known; its family is taken, and it goes into the provenance.
 
     Raises:
         GftzooError: the file is damaged or does not fit the card.
     """
     path = Path(path)
-    family = load_family(card.family)
+    family = located.family if located else load_family(card.family)
     network = family.build_network(card)
     found = read_tensors(path, entry, network.state_dict())
     fitted = family.import_weights(card, completed(network, found))

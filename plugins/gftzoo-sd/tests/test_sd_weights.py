@@ -17,7 +17,7 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import Temperature
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.loading.files import import_model, resolve_weights
+from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
 
 COND_PROJ = "time_embedding.cond_proj.weight"
@@ -32,9 +32,9 @@ def predict(model: Model, beta: float | None) -> Tensor:
 
 
 def load(card: ModelCard, weights: Path, *, temperature: bool | None = None, **network: Any) -> Model:
-    path, fitting = resolve_weights(card, weights)
-    steered = fitting.temperature if temperature is None else temperature
-    return import_model(card.change(temperature=steered, network={**TINY, **network}), path)
+    found = locate(card, weights)
+    steered = found.card.temperature if temperature is None else temperature
+    return import_model(card.change(temperature=steered, network={**TINY, **network}), found.path)
 
 
 def test_a_unet_folder_and_a_pipeline_folder(tmp_path: Path, plain: Model) -> None:
@@ -93,14 +93,14 @@ def test_shards_and_variants_are_followed(tmp_path: Path, plain: Model, safe: bo
         assert torch.equal(first(load(plain.card, given)), first(plain))
     average.network.save_pretrained(tmp_path / "ema_unet", max_shard_size="100KB", variant="fp16")
     for entry, model in ((None, average), ("ema", average), ("raw", plain)):
-        path, _ = resolve_weights(plain.card, tmp_path, entry)
+        path = locate(plain.card, tmp_path, entry).path
         read = import_model(plain.card, path, entry)
         assert torch.equal(first(read), first(model)), entry
         assert read.provenance["entry"] == ("ema" if entry != "raw" else "bare")
     for shard in (tmp_path / "ema_unet").glob("*-of-*"):
         shard.unlink()
     with pytest.raises(GftzooError, match="not beside it; fetch all"):  # and raw weights are not taken instead
-        resolve_weights(plain.card, tmp_path)
+        locate(plain.card, tmp_path)
 
 
 def test_raw_weights_as_a_variant(tmp_path: Path, plain: Model) -> None:
@@ -108,7 +108,7 @@ def test_raw_weights_as_a_variant(tmp_path: Path, plain: Model) -> None:
     average.network.save_pretrained(tmp_path)
     plain.network.save_pretrained(tmp_path, variant="non_ema")
     for entry, model in ((None, average), ("raw", plain)):
-        path, _ = resolve_weights(plain.card, tmp_path, entry)
+        path = locate(plain.card, tmp_path, entry).path
         assert torch.equal(first(import_model(plain.card, path, entry)), first(model))
 
 
@@ -173,14 +173,14 @@ def test_a_single_file_of_the_original_code(tmp_path: Path, plain: Model) -> Non
 
 def test_a_folder_of_another_network_is_refused(tmp_path: Path, plain: Model) -> None:
     with pytest.raises(UsageError, match="holds no UNet"):
-        resolve_weights(plain.card, tmp_path)
+        locate(plain.card, tmp_path)
     other = build_unet(tiny_card(temperature=False, heads=4))  # the same tensors, read by other heads
     other.save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="attention_head_dim is 4 and not 2"):
-        resolve_weights(plain.card, tmp_path)
+        locate(plain.card, tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(GftzooError, match=r"config.json.*damaged"):
-        resolve_weights(plain.card, tmp_path)
+        locate(plain.card, tmp_path)
 
 
 def test_saved_models_come_back(tmp_path: Path) -> None:
