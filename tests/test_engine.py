@@ -385,7 +385,7 @@ def test_frozen_copies_are_whole_on_every_rank_and_offloaded_weights_on_none() -
 
     parameters = training_cost(Job(small("dit-nano", 1)), Place(torch.device("cpu"))).parameters
     for world in (2, 8):
-        assert state(world, objective="distill") - state(world) == 4.0 * parameters
+        assert state(world, objective="distill", objective_options={}) - state(world) == 4.0 * parameters
     blocks = 2 * state(8) - state(4)  # what does not shrink with the number of ranks
     assert state(8, offload=True, precision="fp32", device="cuda") == pytest.approx(blocks)
 
