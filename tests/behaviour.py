@@ -22,7 +22,7 @@ from nano import NANO, nano_conditions, nano_latents, nano_model
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gftzoo.engine import checkpoint, resolve, train
+from gftzoo.engine import checkpoints, resolve, train
 
 RECORD = Path(__file__).with_name("behaviour.json")
 SMALL = {"batch_size": 4, "sample_every": 1000, "checkpoint_every": 1, "ema_decay": 0.9}
@@ -59,7 +59,7 @@ def resumed(name: str) -> list[Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, Path(folder) / "run")
         train(config.model_copy(update={"steps": 3}), run, resume=True)
-        newest = checkpoint.newest(run)
+        newest = checkpoints.newest(run)
         assert newest is not None
         weights = load_file(newest / "raw.safetensors")
     return [weights[key] for key in sorted(weights)]

@@ -20,10 +20,10 @@ import gftzoo
 from gftzoo.adapters import base_hash, freeze, slope_shape
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.engine import Job, TrainConfig, resolve, train
-from gftzoo.engine.adapting import in_way
-from gftzoo.engine.estimate import training_cost
-from gftzoo.engine.hooks import SampleHook
-from gftzoo.engine.place import Place
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.record.samples import SampleHook
+from gftzoo.engine.run.adapting import in_way
+from gftzoo.engine.run.estimate import training_cost
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.exporting import export
 from gftzoo.families.finding import load_family

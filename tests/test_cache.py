@@ -25,7 +25,7 @@ from gftzoo.data.manifest import Manifest
 from gftzoo.data.planning import plan_cache
 from gftzoo.data.stream import cached_views
 from gftzoo.data.training import CachedData, TrainingData
-from gftzoo.engine import TrainConfig, checkpoint, resolve, train
+from gftzoo.engine import TrainConfig, checkpoints, resolve, train
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
 
@@ -166,7 +166,7 @@ def test_the_result_does_not_depend_on_the_ranks(digits: Path, tmp_path: Path) -
 
 
 def trained(config: TrainConfig, run: Path) -> dict[str, torch.Tensor]:
-    newest = checkpoint.newest(train(config, run))
+    newest = checkpoints.newest(train(config, run))
     assert newest is not None
     return load_file(newest / "raw.safetensors")
 
@@ -191,7 +191,7 @@ def test_a_run_from_a_cache_resumes_to_the_bit(digits: Path, tmp_path: Path) -> 
         "dit-nano", data=f"cache:{digits}", steps=4, options={**SMALL, "checkpoint_every": 2, "workers": 1}
     )
     whole = trained(config, tmp_path / "run")
-    newest = checkpoint.newest(tmp_path / "run")
+    newest = checkpoints.newest(tmp_path / "run")
     assert newest is not None
     (newest / "state.json").unlink()  # as if step 4 had never been saved
     train(TrainConfig.read(tmp_path / "run"), tmp_path / "run", resume=True)

@@ -17,7 +17,7 @@ from PIL import Image
 import gftzoo
 from gftzoo.cli import main
 from gftzoo.cli.sample import classes_meant, wanted_conditions
-from gftzoo.engine import checkpoint
+from gftzoo.engine import checkpoints
 from gftzoo.families.finding import load_family
 
 
@@ -59,7 +59,7 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=" ".join,
 )
 def test_a_card_meets_its_family_once(words: list[str], gft_run: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("gftzoo.engine.trial.BUDGET", 0.01)
+    monkeypatch.setattr("gftzoo.engine.run.trial.BUDGET", 0.01)
     places = {"RUN": str(shutil.copytree(gft_run, tmp_path / "run")), "OUT": str(tmp_path / "out")}
     new = ["--runs", str(tmp_path)] if words[0] == "train" and "--resume" not in words else []
     out = ["--out", str(tmp_path / "drawn.png")] if words[0] == "sample" else []
@@ -94,12 +94,12 @@ def test_resume_goes_on(gft_run: Path, tmp_path: Path, capsys) -> None:
     assert sorted((run / "checkpoints").iterdir()) == before and "memory in all" in capsys.readouterr().out
     assert call("train", "--resume", str(run), "--runs", str(tmp_path)) == 2
     assert call("train", "--resume", str(run), "--steps", "4") == 0
-    newest = checkpoint.newest(run)
+    newest = checkpoints.newest(run)
     assert newest is not None and newest.name == "step-00000004"
 
 
 def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("gftzoo.engine.estimate.available_bytes", lambda device: 2.0**30)
+    monkeypatch.setattr("gftzoo.engine.run.estimate.available_bytes", lambda device: 2.0**30)
     assert call("train", "dit-b", "--gft", "--dry-run", "--runs", str(tmp_path / "runs")) == 0
     out = capsys.readouterr().out
     assert "129,671,176" in out and "GFLOPs" in out and "optimizer" in out and "does not fit" in out
@@ -107,7 +107,7 @@ def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys, monkey
 
 
 def test_dry_run_takes_a_few_steps_for_the_time(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("gftzoo.engine.trial.BUDGET", 0.1)
+    monkeypatch.setattr("gftzoo.engine.run.trial.BUDGET", 0.1)
     words = ("train", "dit-nano", "--gft", "--dry-run", "--steps", "7200", "-o", "batch_size=4", "-o", "device=cpu")
     assert call(*words, "--runs", str(tmp_path / "runs")) == 0
     out = capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_an_unknown_export_format_is_one_sentence(gft_run: Path, tmp_path: Path,
 
 
 def test_import_makes_a_model_that_samples(gft_run: Path, tmp_path: Path) -> None:
-    newest = checkpoint.newest(gft_run)
+    newest = checkpoints.newest(gft_run)
     assert newest is not None
     assert call("import", "dit-nano", str(newest / "ema.safetensors"), str(tmp_path / "model")) == 0
     out = str(tmp_path / "a.png")
@@ -264,6 +264,6 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 0
     assert "go on with `gftzoo train --resume" in rest
-    newest = checkpoint.newest(tmp_path / "dit-nano-gft")
+    newest = checkpoints.newest(tmp_path / "dit-nano-gft")
     assert newest is not None and int(newest.name[5:]) >= 3
     assert time.time() - newest.stat().st_mtime < 60

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from gftzoo.data import Layout, open_source, preflight, training_data
 from gftzoo.data.lanes import Lane, Sample
 from gftzoo.data.stream import StreamSource, find_shards
-from gftzoo.engine import Job, TrainConfig, checkpoint, resolve, train
+from gftzoo.engine import Job, TrainConfig, checkpoints, resolve, train
 from gftzoo.errors import GftzooError, UsageError
 
 datasets = pytest.importorskip("datasets")
@@ -130,7 +130,7 @@ def test_too_few_shards_are_one_sentence(stream: StreamSource, caplog) -> None:
 
 
 def trained(config: TrainConfig, run: Path) -> dict[str, torch.Tensor]:
-    newest = checkpoint.newest(train(config, run))
+    newest = checkpoints.newest(train(config, run))
     assert newest is not None
     return load_file(newest / "raw.safetensors")
 

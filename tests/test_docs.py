@@ -26,7 +26,7 @@ from gftzoo.catalogue.registry import read_registry, zoo_registry
 from gftzoo.cli import limits
 from gftzoo.contract.hookspecs import GenerativeFamily
 from gftzoo.data import settings, shards
-from gftzoo.engine import estimate
+from gftzoo.engine.run import estimate
 from gftzoo.evaluate.sweep import MOST_VALUES
 from gftzoo.families import finding
 from gftzoo.families.finding import load_family

@@ -22,13 +22,14 @@ import gftzoo
 from gftzoo.catalogue.cards import LearningRate
 from gftzoo.cli.train import go_on
 from gftzoo.data import SeekableSampler
-from gftzoo.engine import Job, TrainConfig, checkpoint, parse_options, resolve, train
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.estimate import training_cost
-from gftzoo.engine.hooks import FiniteHook
-from gftzoo.engine.loop import MixedPrecision
-from gftzoo.engine.place import Place
-from gftzoo.engine.schedule import learning_rate_factor, weight_decay_at
+from gftzoo.engine import Job, TrainConfig, checkpoints, parse_options, resolve, train
+from gftzoo.engine.checkpoints import saving, writing
+from gftzoo.engine.checkpoints.finite import FiniteHook
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.run.estimate import training_cost
+from gftzoo.engine.step.ema import EMA
+from gftzoo.engine.step.optimizer import MixedPrecision
+from gftzoo.engine.step.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.tokenizers import Pixels
 
@@ -40,7 +41,7 @@ def small(name: str, steps: int, **options: object) -> TrainConfig:
 
 
 def final(run: Path, kind: str = "raw") -> dict[str, torch.Tensor]:
-    newest = checkpoint.newest(run)
+    newest = checkpoints.newest(run)
     assert newest is not None
     return load_file(newest / f"{kind}.safetensors")
 
@@ -55,7 +56,7 @@ class CutError(Exception):
 
 def interrupted(config: TrainConfig, run: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains until the checkpoint of step `at` is written and then stops as if the process had been killed."""
-    write = checkpoint.write
+    write = checkpoints.write
 
     def cutting(*arguments: object) -> Path:
         folder = write(*arguments)
@@ -64,7 +65,7 @@ def interrupted(config: TrainConfig, run: Path, at: int, monkeypatch: pytest.Mon
         return folder
 
     with monkeypatch.context() as patch, pytest.raises(CutError):
-        patch.setattr(checkpoint, "write", cutting)
+        patch.setattr(saving, "write", cutting)
         train(config, run)
 
 
@@ -87,7 +88,7 @@ def test_workers_and_precisions_resume_to_the_bit(options: dict[str, object], tm
     train(TrainConfig.read(tmp_path / "parts").model_copy(update={"workers": 0}), tmp_path / "parts", resume=True)
     for kind in ("raw", "ema", "optimizer"):
         assert same(final(tmp_path / "whole", kind), final(tmp_path / "parts", kind)), kind
-    scaler = checkpoint.read_state(checkpoint.newest(tmp_path / "parts") or tmp_path)["scaler"]
+    scaler = checkpoints.read_state(checkpoints.newest(tmp_path / "parts") or tmp_path)["scaler"]
     assert bool(scaler) == (options.get("precision") == "fp16")
 
 
@@ -169,7 +170,7 @@ def test_accumulation_keeps_the_global_batch(tmp_path: Path) -> None:
 
 def test_old_checkpoints_go_when_newer_ones_are_safe(tmp_path: Path) -> None:
     run = train(small("dit-nano", 8, checkpoint_every=1, keep_last=2, keep_every=4), tmp_path / "run")
-    assert [p.name for p in checkpoint.all_checkpoints(run)] == [f"step-{n:08d}" for n in (4, 7, 8)]
+    assert [p.name for p in checkpoints.all_checkpoints(run)] == [f"step-{n:08d}" for n in (4, 7, 8)]
 
 
 def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path, monkeypatch) -> None:
@@ -181,11 +182,11 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path, monkeypatch) -> N
 
     interrupted(config, run, 2, monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(GftzooError, match=r"No space left.*go on from step-00000002"):
-        patch.setattr(checkpoint, "save_file", failing)
+        patch.setattr(writing, "save_file", failing)
         train(config, run, resume=True)
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-00000002"]
     train(config, run, resume=True)
-    assert checkpoint.newest(run) == run / "checkpoints" / "step-00000004"
+    assert checkpoints.newest(run) == run / "checkpoints" / "step-00000004"
 
 
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
@@ -237,7 +238,7 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("gftzoo.engine.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("gftzoo.engine.record.trackers.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"'wandb'.*not installed; `pip install 'gftzoo\[trackers\]'`"):
         train(small("dit-nano", 2, trackers=("wandb",)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -309,16 +310,16 @@ def test_a_gradient_that_is_no_number_is_not_saved(tmp_path: Path, monkeypatch) 
     monkeypatch.setattr(MixedPrecision, "backward", poisoned)
     with pytest.raises(GftzooError, match="the gradient norm became nan at step 1 "):
         train(small("dit-nano", 1), tmp_path / "run")
-    assert checkpoint.newest(tmp_path / "run") is None
+    assert checkpoints.newest(tmp_path / "run") is None
 
 
 def test_samples_that_fail_do_not_end_the_run(tmp_path: Path, monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise OSError("no space for pictures")
 
-    monkeypatch.setattr("gftzoo.engine.hooks.pictures.save", broken)
+    monkeypatch.setattr("gftzoo.engine.record.samples.pictures.save", broken)
     run = train(small("dit-nano", 2, sample_every=1, sample_grid=(1, 1)), tmp_path / "run")
-    assert checkpoint.newest(run) is not None
+    assert checkpoints.newest(run) is not None
     assert (run / "log.txt").read_text().count("no space for pictures") == 2
 
 
@@ -326,19 +327,19 @@ def test_a_checkpoint_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path,
     def refused(*_: object, **__: object) -> None:
         raise PermissionError("not allowed")
 
-    monkeypatch.setattr(checkpoint, "_write_tensors", lambda *_: pytest.fail("there is no folder to write to"))
+    monkeypatch.setattr(writing, "_write_tensors", lambda *_: pytest.fail("there is no folder to write to"))
     monkeypatch.setattr(Path, "mkdir", refused)
     config = small("dit-nano", 1)
     model = gftzoo.Model.fresh(config.card)
     with pytest.raises(GftzooError, match=r"could not be written \(not allowed\); nothing was saved yet"):
-        checkpoint.write(tmp_path, model, torch.optim.SGD(model.network.parameters()), None, {"step": 1})
+        checkpoints.write(tmp_path, model, torch.optim.SGD(model.network.parameters()), None, {"step": 1})
 
 
 def test_only_loading_processes_are_ended() -> None:
     script = """
 import multiprocessing, time
 from torch.utils.data import DataLoader
-from gftzoo.engine.workers import deaf_to_signals, end_workers, start_loading
+from gftzoo.engine.parallel.workers import deaf_to_signals, end_workers, start_loading
 if __name__ == "__main__":
     other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
     other.start()
@@ -391,7 +392,7 @@ def test_frozen_copies_are_whole_on_every_rank_and_offloaded_weights_on_none() -
 
 
 def test_a_run_that_does_not_fit_is_refused_with_the_numbers(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("gftzoo.engine.estimate.available_bytes", lambda device: 2.0**30)
+    monkeypatch.setattr("gftzoo.engine.run.estimate.available_bytes", lambda device: 2.0**30)
     with pytest.raises(GftzooError, match=r"needs about \d+\.\d GiB .* 1\.0 GiB are free"):
         train(resolve("dit-xl", objective="gft"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -20,8 +20,8 @@ import gftzoo
 from gftzoo import checksums
 from gftzoo.cli import main
 from gftzoo.cli.train import go_on
-from gftzoo.engine import TrainConfig, checkpoint, resolve, train, unused_name
-from gftzoo.engine.loop import MixedPrecision
+from gftzoo.engine import TrainConfig, checkpoints, resolve, train, unused_name
+from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.errors import GftzooError, UsageError
 
 TINY = {**SMALL, "sample_grid": (1, 1)}
@@ -45,7 +45,7 @@ def run(original: Path, tmp_path: Path) -> Path:
 
 
 def newest(run: Path) -> Path:
-    found = checkpoint.newest(run)
+    found = checkpoints.newest(run)
     assert found is not None
     return found
 
@@ -110,7 +110,7 @@ def test_parts_of_several_ranks_have_checksums_too(tmp_path: Path) -> None:
 
 def resealed(folder: Path, **state: object) -> None:
     """Makes a changed checkpoint one whose checksums are right, as an older gftzoo, which had none, would leave it."""
-    found = {**checkpoint.read_state(folder), **state}
+    found = {**checkpoints.read_state(folder), **state}
     kept = {key: value for key, value in found.items() if key not in ("files", "checksum", "version")}
     checksums.seal(folder, kept)
 
@@ -157,14 +157,14 @@ def test_a_checkpoint_of_another_step_or_model_is_refused(run: Path) -> None:
 
 
 def test_a_run_of_an_older_gftzoo_goes_on_with_a_sentence(run: Path, tmp_path: Path, caplog, capsys) -> None:
-    for folder in checkpoint.all_checkpoints(run):
-        state = checkpoint.read_state(folder)
+    for folder in checkpoints.all_checkpoints(run):
+        state = checkpoints.read_state(folder)
         (folder / "state.json").write_text(json.dumps({key: state[key] for key in ("step", "seed", "scaler")}))
     go_on(run, steps=6)
     assert caplog.text.count("by an older gftzoo, without checksums") == 1
     assert (run / "log.txt").read_text().count("does not say what data it had") == 1
     train(small("dit-nano", 6, checkpoint_every=2, sample_grid=(1, 1)), tmp_path / "whole")
-    assert same(final(run), final(tmp_path / "whole")) and checkpoint.read_state(newest(run))["made_of"]
+    assert same(final(run), final(tmp_path / "whole")) and checkpoints.read_state(newest(run))["made_of"]
 
 
 def test_weights_that_became_no_numbers_are_not_saved(tmp_path: Path, monkeypatch) -> None:
@@ -180,7 +180,7 @@ def test_weights_that_became_no_numbers_are_not_saved(tmp_path: Path, monkeypatc
         GftzooError, match=r"of raw holds what is no number after step 1, which is not saved; train anew"
     ):
         train(small("dit-nano", 1), tmp_path / "run")
-    assert checkpoint.newest(tmp_path / "run") is None
+    assert checkpoints.newest(tmp_path / "run") is None
 
 
 BAD = {
@@ -259,7 +259,7 @@ def test_other_pictures_and_versions_are_told_of_until_they_are_accepted(pet_run
     when = path.stat().st_mtime_ns
     Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(path)
     os.utime(path, ns=(when, when))
-    state = checkpoint.read_state(newest(pet_run))
+    state = checkpoints.read_state(newest(pet_run))
     state["made_of"]["versions"]["gftzoo-diffusion"] = "0.0.1"
     resealed(newest(pet_run), made_of=state["made_of"])
     capsys.readouterr()
@@ -352,7 +352,7 @@ def test_after_a_full_disk_at_the_start_the_advice_is_to_start_again(tmp_path: P
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gftzoo.engine.runner.initial_model", full)
+    monkeypatch.setattr("gftzoo.engine.run.runner.initial_model", full)
     with pytest.raises(GftzooError, match="make room and start again"):
         train(small("dit-nano", 1), tmp_path / "run")
     assert not (tmp_path / "run").exists()

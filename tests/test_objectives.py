@@ -15,8 +15,8 @@ from torch import Tensor
 from gftzoo.contract.objective import Objective
 from gftzoo.contract.problem import Problem
 from gftzoo.engine import Job, TrainConfig, resolve, train
-from gftzoo.engine.estimate import training_cost
-from gftzoo.engine.place import Place
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.run.estimate import training_cost
 from gftzoo.errors import GftzooError, PluginError, UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.installed import report

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import gftzoo
 from gftzoo.cli import main
-from gftzoo.engine import TrainConfig, checkpoint, train
+from gftzoo.engine import TrainConfig, checkpoints, train
 from gftzoo.parts import join_parts
 
 JOBS = [*(f"{name}:ddp" for name in NANO), *(f"{name}:fsdp" for name in NANO), "dit-nano:sharded", "dit-nano:bf16"]
@@ -80,7 +80,7 @@ def one_rank(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def tensors(run: Path, kind: str) -> dict[str, Tensor]:
-    newest = checkpoint.newest(run)
+    newest = checkpoints.newest(run)
     assert newest is not None and newest.name == "step-00000004"
     return join_parts(newest / kind) if (newest / kind).is_dir() else load_file(newest / f"{kind}.safetensors")
 
@@ -133,7 +133,7 @@ def test_a_rank_that_dies_ends_the_job_with_a_message(tmp_path: Path) -> None:
     options = ["-obatch_size=4", "-olog_every=1", "-ocheckpoint_every=1", "-odevice=cpu", "--steps", "100000"]
     command = torchrun("-m", "gftzoo", "train", "dit-nano", "--gft", *options, "--runs", str(tmp_path), "--name", "run")
     with started(command, tmp_path) as job:
-        wait_for(lambda: checkpoint.newest(tmp_path / "run") is not None, job, tmp_path)
+        wait_for(lambda: checkpoints.newest(tmp_path / "run") is not None, job, tmp_path)
         rank = next(p for p in psutil.Process(job.pid).children() if p.environ().get("RANK") == "1")
         rank.kill()
         begin = time.monotonic()
@@ -158,5 +158,5 @@ def test_a_signal_to_the_whole_job_ends_the_step_and_saves(tmp_path: Path) -> No
         wait_for((tmp_path / "run" / "metrics.jsonl").exists, job, tmp_path)
         os.killpg(job.pid, signal.SIGTERM)
         assert job.wait(timeout=60) == 0, (tmp_path / "output.txt").read_text()
-    step = checkpoint.read_state(checkpoint.newest(tmp_path / "run") or tmp_path)["step"]
+    step = checkpoints.read_state(checkpoints.newest(tmp_path / "run") or tmp_path)["step"]
     assert f"Stopped at step {step}; go on with `gftzoo train --resume" in (tmp_path / "output.txt").read_text()

@@ -12,7 +12,7 @@ from refusals import RESUMED, ROWS
 from refused_files import damage_runs, write_files
 
 from gftzoo.cli import main
-from gftzoo.engine.loop import StepLoop
+from gftzoo.engine.step.loop import StepLoop
 
 SMALL = "--steps 2 -o batch_size=4 -o network.depth=1 -o network.width=32 -o sample_grid=[1,1]"
 UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning, FutureWarning)

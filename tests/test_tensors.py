@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gftzoo.engine import tensors
+from gftzoo.engine.checkpoints import tensors
 
 
 def test_shapes_are_known_without_reading_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

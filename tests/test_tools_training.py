@@ -11,7 +11,7 @@ import torch
 from test_tools_results import load
 
 from gftzoo.engine import Job
-from gftzoo.engine.place import Place
+from gftzoo.engine.parallel.place import Place
 
 
 def test_throughput_writes_a_row_for_each_way_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

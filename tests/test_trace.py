@@ -7,7 +7,7 @@ import torch
 from nano import NANO, nano_conditions, nano_latents, nano_model
 from torch import Tensor
 
-from gftzoo.engine.trace import trace_forward
+from gftzoo.engine.run.trace import trace_forward
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model

@@ -23,7 +23,7 @@ import torch
 import gftzoo
 from gftzoo.contract.guidance import Temperature
 from gftzoo.engine import resolve, train
-from gftzoo.engine.checkpoint import newest, read_state
+from gftzoo.engine.checkpoints import newest, read_state
 from gftzoo.errors import GftzooError
 from gftzoo.evaluate.evaluator import Evaluator
 from gftzoo.evaluate.protocol import choose_protocol

@@ -27,7 +27,7 @@ from gftzoo.data.caching import CacheWriter
 from gftzoo.data.encoding import EncodingModel
 from gftzoo.data.planning import plan_cache
 from gftzoo.engine import TrainConfig, resolve
-from gftzoo.engine.training import TrainingModel
+from gftzoo.engine.step.module import TrainingModel
 from gftzoo.families.finding import load_family
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective

@@ -23,10 +23,11 @@ from pathlib import Path
 
 import torch
 
-from gftzoo.engine import Job, TrainConfig, estimate, parse_options, resolve, train
-from gftzoo.engine.place import Place, choose_place
-from gftzoo.engine.progress import METRICS, peak_memory
-from gftzoo.engine.trial import seconds_per_step
+from gftzoo.engine import Job, TrainConfig, parse_options, resolve, train
+from gftzoo.engine.parallel.place import Place, choose_place
+from gftzoo.engine.record.progress import METRICS, peak_memory
+from gftzoo.engine.run import estimate
+from gftzoo.engine.run.trial import seconds_per_step
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import gftzoo
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.data import Split
 from gftzoo.engine import TrainConfig, resolve, train
-from gftzoo.engine.checkpoint import newest
+from gftzoo.engine.checkpoints import newest
 from gftzoo.errors import GftzooError
 from gftzoo.evaluate.drawing import conditions_for
 from gftzoo.evaluate.evaluator import Evaluator

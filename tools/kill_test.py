@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 
 from gftzoo import checksums
 from gftzoo.cli import main as gftzoo
-from gftzoo.engine import checkpoint
+from gftzoo.engine import checkpoints
 
 KINDS = ("raw", "ema", "optimizer")
 
@@ -73,13 +73,13 @@ def killed(child: int, run: Path, step: int, seconds: float) -> bool:
 
 
 def step_of(run: Path) -> int:
-    newest = checkpoint.newest(run)
-    return checkpoint.read_state(newest)["step"] if newest else 0
+    newest = checkpoints.newest(run)
+    return checkpoints.read_state(newest)["step"] if newest else 0
 
 
 def same(a: Path, b: Path) -> bool:
     """Whether the last checkpoints and all recorded losses of two runs are equal to the bit."""
-    ours, theirs = checkpoint.newest(a), checkpoint.newest(b)
+    ours, theirs = checkpoints.newest(a), checkpoints.newest(b)
     if ours is None or theirs is None or ours.name != theirs.name:
         return False
     for kind in KINDS:
@@ -130,7 +130,7 @@ def kill_often(model: str, steps: int, kills: int, folder: Path, seed: int) -> l
 def flip_bytes(run: Path, times: int, seed: int) -> int:
     """The number of flipped bytes that were found; AssertionError for the first that was not."""
     places, found = random.Random(seed), 0  # noqa: S311
-    newest = checkpoint.newest(run)
+    newest = checkpoints.newest(run)
     assert newest is not None and checksums.sound(newest), "the last checkpoint is not sound"
     for path in sorted(path for path in newest.rglob("*") if path.is_file()):
         content = path.read_bytes()
@@ -163,7 +163,7 @@ def grow(disk: Path) -> None:
 
 def fill_disk(model: str, steps: int, unbroken: Path, output: Path) -> str:
     """The sentence that a full disk ended the run with; AssertionError if anything is wrong."""
-    newest = checkpoint.newest(unbroken)
+    newest = checkpoints.newest(unbroken)
     assert newest is not None
     size = sum(path.stat().st_size for path in newest.iterdir()) / 2**20
     with small_disk(2.7 * size + 0.2) as disk:

@@ -27,12 +27,13 @@ import torch
 import gftzoo
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.tokenizer import Tokenizer
-from gftzoo.engine import Job, TrainConfig, estimate, resolve, trace
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.loop import MixedPrecision
-from gftzoo.engine.place import Place, choose_dtype, choose_place
-from gftzoo.engine.progress import GIB, peak_flops, peak_memory
-from gftzoo.engine.training import TrainingModel
+from gftzoo.engine import Job, TrainConfig, resolve
+from gftzoo.engine.parallel.place import Place, choose_dtype, choose_place
+from gftzoo.engine.record.progress import GIB, peak_flops, peak_memory
+from gftzoo.engine.run import estimate, trace
+from gftzoo.engine.step.ema import EMA
+from gftzoo.engine.step.module import TrainingModel
+from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.families.finding import load_family
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective

@@ -156,8 +156,9 @@ def training_step(card: ModelCard, family: Family) -> dict[str, Any]:
     """Memory and FLOPs of a GFT training step of one image at the model's own resolution, in fp32."""
     import torch
 
-    from gftzoo.engine import Job, TrainConfig, estimate
-    from gftzoo.engine.place import Place
+    from gftzoo.engine import Job, TrainConfig
+    from gftzoo.engine.parallel.place import Place
+    from gftzoo.engine.run import estimate
 
     config = TrainConfig(
         model=card.name, card=card.change(temperature=True), data=card.data or "own", steps=1, batch_size=1

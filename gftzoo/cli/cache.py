@@ -68,7 +68,7 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     from gftzoo.data.caching import CacheWriter
     from gftzoo.data.encoding import EncodingModel
     from gftzoo.data.planning import plan_cache
-    from gftzoo.engine.place import choose_device
+    from gftzoo.engine.parallel.place import choose_device
 
     job = engine.plan(engine.Wanted(name, data=src, options=engine.parse_options(choices["options"], OPTIONS)))
     config, source = job.config, open_source(src, choices["split"])

@@ -111,7 +111,7 @@ def refuse_for_images(subject: str) -> None:
 
 def evaluator_for(model: Model | None, options: dict[str, Any]) -> Evaluator:
     """The evaluator of the chosen protocol, its reference scored."""
-    from gftzoo.engine.place import choose_device
+    from gftzoo.engine.parallel.place import choose_device
     from gftzoo.evaluate import Evaluator, choose_protocol
 
     card = model.card if model else None

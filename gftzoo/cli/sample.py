@@ -72,7 +72,7 @@ def sample_command(model: str, out: Path, **options: Any) -> None:
 
 def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
     """The model on its device; fresh weights are refused, since their images mean nothing."""
-    from gftzoo.engine.place import choose_device
+    from gftzoo.engine.parallel.place import choose_device
     from gftzoo.loading import load
     from gftzoo.zoo import get_card
 

@@ -117,12 +117,12 @@ def go_on(
 ) -> None:
     """Resumes a run, possibly for more or fewer steps, or shows what that would cost."""
     from gftzoo import engine
-    from gftzoo.engine import checkpoint
-    from gftzoo.engine.hooks import FINAL_PICTURE
+    from gftzoo.engine import checkpoints
+    from gftzoo.engine.record.samples import FINAL_PICTURE
 
     config = engine.TrainConfig.read(folder)
-    found = checkpoint.newest(folder)
-    done = checkpoint.read_state(found)["step"] if found else 0  # stopped before it had saved anything
+    found = checkpoints.newest(folder)
+    done = checkpoints.read_state(found)["step"] if found else 0  # stopped before it had saved anything
     config = lengthened(config, folder, done, steps, horizon)
     if done > config.steps or (done == config.steps and (folder / FINAL_PICTURE).exists()):
         raise UsageError(f"{str(folder)!r} has finished {done} steps; go on with --steps N, N > {done}.")
@@ -141,8 +141,8 @@ def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, 
     Says where the learning rate will not be that of a run of so many steps. UsageError for a horizon that the steps
     that are done did not have.
     """
-    from gftzoo.engine.provenance import from_these_weights
-    from gftzoo.engine.schedule import same_until, with_horizon
+    from gftzoo.engine.record.provenance import from_these_weights
+    from gftzoo.engine.step.schedule import same_until, with_horizon
 
     begun = config
     if steps is not None:
@@ -170,7 +170,7 @@ def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, 
 def own_configuration(folder: Path, options: tuple[str, ...]) -> str:
     """Why a resume takes no other settings, and how to train on from its weights with them."""
     from gftzoo.engine import TrainConfig
-    from gftzoo.engine.provenance import from_these_weights
+    from gftzoo.engine.record.provenance import from_these_weights
 
     config = TrainConfig.read(folder)
     return (
@@ -210,10 +210,10 @@ def say_colour(source: Source, card: ModelCard) -> None:
 
 def finished(run: Path, config: TrainConfig) -> None:
     """Says where things are and what to do next."""
-    from gftzoo.engine import checkpoint
+    from gftzoo.engine import checkpoints
 
-    found = checkpoint.newest(run)
-    step = checkpoint.read_state(found)["step"] if found else 0
+    found = checkpoints.newest(run)
+    step = checkpoints.read_state(found)["step"] if found else 0
     if step < config.steps:
         say(f"Stopped at step {step}; go on with `gftzoo train --resume {quote(str(run))}`.", err=True)
         return

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from gftzoo.contract.guidance import ClassifierFree, Temperature
-from gftzoo.engine import checkpoint
+from gftzoo.engine import checkpoints
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
 from gftzoo.objectives.conditional import Conditional
@@ -101,7 +101,7 @@ def train(model: str, ranks: int, folder: Path) -> tuple[dict[str, torch.Tensor]
         )
     except subprocess.TimeoutExpired as error:
         raise Broken(f"two steps on {ranks} rank(s) did not end within {TIME_LIMIT} s.") from error
-    run = checkpoint.newest(folder / str(ranks)) if (folder / str(ranks)).is_dir() else None
+    run = checkpoints.newest(folder / str(ranks)) if (folder / str(ranks)).is_dir() else None
     if run is None:  # the exit code says nothing: gloo may abort after the work is done
         lines = [line for line in done.stderr.splitlines() if "Error" in line] or done.stderr.splitlines()[-1:]
         raise Broken(f"training on {ranks} rank(s) left no checkpoint ({lines[0].strip() if lines else 'no message'}).")

@@ -10,7 +10,7 @@ import yaml
 from fuzzing.target import SilentChangeError, Target
 from gftzoo import checksums
 from gftzoo.engine import TrainConfig, resolve
-from gftzoo.engine.schedule import values_at
+from gftzoo.engine.step.schedule import values_at
 from gftzoo.printing import plain_lines
 
 

@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from gftzoo.engine import checkpoint, resolve, train
+from gftzoo.engine import checkpoints, resolve, train
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
@@ -232,4 +232,4 @@ def test_a_text_model_trains_on_captions(tmp_path: Path) -> None:
     options |= {"network.text_encoder": str(tmp_path / "t5"), "tokenizer": "pixel-code-17", "resolution": 8}
     options |= {"batch_size": 4, "sample_grid": [1, 1], "accumulate": 1}
     config = resolve("llamagen-xl-t2i", objective="gft", data="emoji-nature", steps=2, options=options)
-    assert checkpoint.newest(train(config, tmp_path / "run")) is not None
+    assert checkpoints.newest(train(config, tmp_path / "run")) is not None

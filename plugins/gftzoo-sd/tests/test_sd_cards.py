@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from gftzoo.catalogue.cards import ModelCard
-from gftzoo.engine import Job, estimate, resolve
-from gftzoo.engine.place import choose_place
+from gftzoo.engine import Job, resolve
+from gftzoo.engine.parallel.place import choose_place
+from gftzoo.engine.run import estimate
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
 from gftzoo.zoo import get_card

@@ -1,9 +1,4 @@
-"""Checkpoints that cannot be half: a folder written beside, flushed and renamed, of safetensors and plain JSON.
-
-`checkpoints/step-00001000/` holds card.json, state.json with a checksum of every file, and the tensors:
-raw.safetensors, optimizer.safetensors and (if there is an average) ema.safetensors, or folders raw/, optimizer/ and
-ema/ with every rank's parts. Anything that `gftzoo.load` reads is complete in it.
-"""
+"""A checkpoint written beside, flushed and renamed: it is there whole, or the older ones are as they were."""
 
 from __future__ import annotations
 
@@ -18,10 +13,10 @@ from safetensors.torch import save_file
 
 from gftzoo import checksums
 from gftzoo.atomic import flush
-from gftzoo.checksums import STATE_FILE, STEP_FOLDER
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.parallel import any_rank
-from gftzoo.engine.tensors import gathered, live, write_sharded
+from gftzoo.engine.checkpoints.kept import discard, newest
+from gftzoo.engine.checkpoints.tensors import gathered, live, write_sharded
+from gftzoo.engine.parallel.ranks import any_rank
+from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.weights import trained_further, write_card
@@ -104,41 +99,3 @@ def _not_written(run: Path, folder: Path, problem: Exception | None) -> str:
     after = f"the run can go on from {kept.name} once there is room" if kept else "nothing was saved yet"
     why = str(problem or "another rank failed").strip().splitlines() or [type(problem).__name__]
     return f"checkpoint {str(folder)!r} could not be written ({why[-1]}); {after}."
-
-
-def all_checkpoints(run: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if STEP_FOLDER.match(path.name)]
-    return sorted((p for p in found if (p / STATE_FILE).is_file()), key=lambda p: int(p.name[5:]))
-
-
-def newest(run: Path) -> Path | None:
-    """The newest complete checkpoint of a run."""
-    return next(reversed(all_checkpoints(run)), None)
-
-
-def prune(run: Path, keep_last: int, keep_every: int | None) -> None:
-    """Removes old checkpoints after a newer one is safe; multiples of `keep_every` stay."""
-    for path in all_checkpoints(run)[:-keep_last]:
-        if not keep_every or int(path.name[5:]) % keep_every:
-            discard(path)
-
-
-def discard(folder: Path) -> None:
-    """Removes a checkpoint, out of sight first, so that no half of one is ever seen."""
-    if folder.exists():
-        hidden = folder.with_name(f".partial-old-{folder.name}")
-        shutil.rmtree(hidden, ignore_errors=True)
-        folder.rename(hidden)
-        shutil.rmtree(hidden)
-
-
-def sweep(run: Path) -> None:
-    """Removes what saves that were cut left behind."""
-    for path in (run / "checkpoints").glob(".partial-*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """What `state.json` says of a checkpoint; DamagedError if it is not as it was written."""
-    return checksums.read_state(folder).model_dump()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,20 +12,23 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from gftzoo.engine import checkpoint
+from gftzoo.engine.checkpoints.finite import FiniteHook, smaller_rate
+from gftzoo.engine.checkpoints.kept import prune
+from gftzoo.engine.checkpoints.tensors import not_finite
+from gftzoo.engine.checkpoints.writing import write
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.hooks import FiniteHook, smaller_rate
-from gftzoo.engine.parallel import any_rank
-from gftzoo.engine.provenance import Origin
-from gftzoo.engine.tensors import not_finite
-from gftzoo.engine.workers import STOPS
+from gftzoo.engine.parallel.ranks import any_rank
+from gftzoo.engine.parallel.workers import STOPS
+from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 
 
 class CheckpointHook(Hook):
-    """Saves every N steps, at the end, and when the process is asked to stop."""
+    """Saves every N steps, at the end, and when the process is asked to stop.
+
+    `about` is what the state of every checkpoint says besides.
+    """
 
     priority = "LOW"
 
@@ -35,10 +39,10 @@ class CheckpointHook(Hook):
         model: Model,
         ema: EMA | None,
         finite: FiniteHook,
-        origin: Origin,
+        about: Callable[[], Mapping[str, Any]],
     ) -> None:
         self.config, self.run, self.model, self.ema, self.finite = config, run, model, ema, finite
-        self.origin = origin
+        self.about = about
         self.stopped_by: str | None = None
 
     def before_train(self, runner: Any) -> None:
@@ -62,13 +66,11 @@ class CheckpointHook(Hook):
         self.finite.check()
         wrapper = runner.optim_wrapper
         self._refuse_not_finite(wrapper.optimizer, step)
-        state = {"step": step, "seed": self.config.seed, "scaler": wrapper.scaler.state_dict()}
-        if self.origin.made_of is not None:
-            state["made_of"] = self.origin.made_of.model_dump(mode="json")
+        state = {"step": step, "seed": self.config.seed, "scaler": wrapper.scaler.state_dict(), **self.about()}
         sharded = self.config.sharded_checkpoints
-        checkpoint.write(self.run, self.model, wrapper.optimizer, self.ema, state, sharded)
+        write(self.run, self.model, wrapper.optimizer, self.ema, state, sharded)
         if is_main_process():
-            checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
+            prune(self.run, self.config.keep_last, self.config.keep_every)
 
     def _refuse_not_finite(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """GftzooError on every rank where a weight, an average or a moment is no number; what is older stays."""

@@ -14,7 +14,7 @@ from gftzoo import __version__
 from gftzoo.catalogue.cards import Frozen, ModelCard
 from gftzoo.data import Source
 from gftzoo.data.fingerprint import Fingerprint, fingerprint_of
-from gftzoo.engine import checkpoint
+from gftzoo.engine import checkpoints
 from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.errors import UsageError
 from gftzoo.plugins.discovery import FAMILIES, OBJECTIVES, SOURCES, WRAPPERS, active
@@ -51,10 +51,14 @@ class Origin:
         UsageError as of `compare`.
         """
         self.made_of = made_of(config, source)
-        newest = checkpoint.newest(run)
+        newest = checkpoints.newest(run)
         if newest is not None and not accept:
-            recorded = checkpoint.read_state(newest)["made_of"]
+            recorded = checkpoints.read_state(newest)["made_of"]
             self.made_of, self.changes = compare(recorded, self.made_of, config, run)
+
+    def state(self) -> dict[str, Any]:
+        """What of it goes into the state of a checkpoint."""
+        return {} if self.made_of is None else {"made_of": self.made_of.model_dump(mode="json")}
 
 
 def made_of(config: TrainConfig, source: Source) -> MadeOf:

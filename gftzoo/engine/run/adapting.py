@@ -10,7 +10,7 @@ from gftzoo.adapters import Adapter, Base, Way, base_hash, freeze, slope_shape
 from gftzoo.catalogue.cards import ModelCard, Recipe
 from gftzoo.contract.objective import Objective
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.job import Job
+from gftzoo.engine.run.job import Job
 from gftzoo.errors import UsageError
 from gftzoo.families.family import Family
 from gftzoo.gft import GFTOptions

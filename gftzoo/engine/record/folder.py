@@ -1,12 +1,10 @@
-"""The folder of a run: made once, logged into, and what goes wrong with it said in a sentence."""
+"""The folder of a run: made once, for one run alone, and what goes wrong with it said in a sentence."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,11 +14,10 @@ import torch
 from filelock import BaseFileLock, FileLock, Timeout
 from mmengine.dist import get_dist_info, is_main_process
 
-from gftzoo.engine import checkpoint
+from gftzoo.engine import checkpoints
 from gftzoo.engine.config import CONFIG_FILE, TrainConfig
-from gftzoo.engine.parallel import any_rank
+from gftzoo.engine.parallel.ranks import any_rank
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.printing import PlainFormatter
 
 LOCK_FILE = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -72,7 +69,7 @@ def _make_folder(run: Path, config: TrainConfig, resume: bool, lock: BaseFileLoc
             lock.acquire()
         if not resume:
             _refuse_taken(run)  # another process may have begun and ended it meanwhile
-        checkpoint.sweep(run)
+        checkpoints.sweep(run)
         config.write(run)
         (run / "log.txt").touch()
     except Timeout as error:
@@ -101,36 +98,6 @@ def unused_name(folder: Path, stem: str) -> str:
     while taken(folder / (name := stem if number == 1 else f"{stem}-{number}")):
         number += 1
     return name
-
-
-class LogFile(logging.FileHandler):
-    """A log file whose errors (a full disk) are errors of the run."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        raise  # noqa: PLE0704
-
-
-def run_logger(run: Path) -> logging.Logger:
-    """Everything into `log.txt`, the essentials as plain lines on standard error (main process only)."""
-    logger = logging.getLogger(f"gftzoo.run.{run.name}")
-    logger.setLevel(logging.DEBUG if is_main_process() else logging.ERROR)
-    logger.propagate = False
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    if is_main_process():
-        file = LogFile(run / "log.txt")
-        file.setFormatter(PlainFormatter("%(asctime)s %(message)s"))
-        logger.addHandler(file)
-        families = logging.getLogger("gftzoo.family")  # what families have to say about how they run
-        families.setLevel(logging.INFO)
-        families.handlers = [file]
-    console = logging.StreamHandler(sys.stderr)
-    console.setLevel(logging.INFO)
-    console.addFilter(lambda record: record.name == logger.name and not record.getMessage().startswith("Hooks will"))
-    console.setFormatter(PlainFormatter("%(message)s"))
-    logger.addHandler(console)
-    return logger
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""What happens around a training step, as mmengine hooks: schedule, average, guard, pictures."""
+"""The pictures of a run: a grid every so many steps, and a strip over the temperature at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import torch
@@ -13,10 +12,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from gftzoo import pictures
-from gftzoo.engine import checkpoint
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.schedule import values_at
+from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
@@ -24,74 +21,6 @@ from gftzoo.sampling import image_seeds, sample_batches
 FINAL_PICTURE = "samples/final.png"  # drawn last
 STRIP_BETAS = (1.0, 0.8, 0.66, 0.5, 0.33)
 STRIP_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
-
-
-class ScheduleHook(Hook):
-    """Sets learning rate and weight decay before each step."""
-
-    priority = "VERY_HIGH"
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        rate, decay = values_at(self.config, runner.iter)
-        for group in runner.optim_wrapper.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
-            if group["weight_decay"] > 0:
-                group["weight_decay"] = decay
-
-
-class EMAHook(Hook):
-    """Moves the average after each step."""
-
-    priority = "HIGH"
-
-    def __init__(self, ema: EMA) -> None:
-        self.ema = ema
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self.ema.update(runner.iter)
-
-
-class FiniteHook(Hook):
-    """Stops a run whose loss or gradient is no number, naming step and samples.
-
-    A step is looked at one step later, so that a GPU is not waited for; checkpoints and the end of the run look at it
-    at once.
-    """
-
-    priority = "ABOVE_NORMAL"
-
-    def __init__(self, config: TrainConfig, run: Path) -> None:
-        self.config, self.run = config, run
-        self.pending: tuple[int, list[int], dict[str, torch.Tensor]] | None = None
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self.check()
-        positions = [int(p) for batch in data_batch for p in batch["position"]]
-        numbers = {"loss": outputs["loss"]}
-        if not runner.optim_wrapper.scaler.is_enabled():  # with fp16's scaler such a step is skipped
-            numbers["gradient norm"] = runner.optim_wrapper.grad_norm
-        self.pending = runner.iter + 1, positions, numbers
-
-    def check(self) -> None:
-        """GftzooError if the last recorded loss or gradient is not finite."""
-        step, positions, numbers = self.pending or (0, [], {})
-        self.pending = None
-        for name, value in numbers.items():
-            if not torch.isfinite(value):
-                raise GftzooError(
-                    f"the {name} became {float(value)} at step {step} (samples at positions {positions[0]} to "
-                    f"{positions[-1]} of the data); {smaller_rate(self.config, self.run)}."
-                )
-
-
-def smaller_rate(config: TrainConfig, run: Path) -> str:
-    """What to do about a run whose numbers became none."""
-    kept = checkpoint.newest(run)
-    advice = f"train anew with a smaller learning rate than -o lr={config.lr:g}, or with -o precision=fp32"
-    return f"{advice}; --weights {quote(str(run))} starts from the last checkpoint, {kept.name}" if kept else advice
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from gftzoo.engine.checkpoints.restoring import restore
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.folder import run_logger
-from gftzoo.engine.loop import StepLoop
-from gftzoo.engine.restoring import restore
-from gftzoo.engine.trackers import build_trackers
+from gftzoo.engine.record.log import run_logger
+from gftzoo.engine.record.trackers import build_trackers
+from gftzoo.engine.step.ema import EMA
+from gftzoo.engine.step.loop import StepLoop
 
 
 class ZooRunner(Runner):

@@ -14,9 +14,9 @@ from gftzoo import checksums
 from gftzoo.adapters import adapter_of
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.checksums import DamagedError, advice
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.parallel import any_rank
-from gftzoo.engine.tensors import Named, empty_optimizer, fill, live, not_finite, shapes
+from gftzoo.engine.checkpoints.tensors import Named, empty_optimizer, fill, live, not_finite, shapes
+from gftzoo.engine.parallel.ranks import any_rank
+from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
 from gftzoo.weights import check_fit, read_card

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,35 +11,9 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, Offlo
 from torch.nn.parallel import DistributedDataParallel
 
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.place import Place
+from gftzoo.engine.parallel.place import Place
 from gftzoo.layers.temperature import Slope
 from gftzoo.model import Model
-
-
-@contextmanager
-def process_group(config: TrainConfig) -> Iterator[None]:
-    """Joins the group that torchrun (under Slurm too) describes, and leaves it in order at the end.
-
-    One process needs none; a group that is there already stays its owner's.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.distributed.is_initialized():
-        yield
-        return
-    on_gpu = torch.cuda.is_available() and config.device != "cpu"
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-    yield
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-def any_rank(flag: bool) -> bool:
-    """Whether `flag` is true on any rank; every rank must call it. It does not wait for a GPU."""
-    if not torch.distributed.is_initialized():
-        return flag
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    count = torch.tensor(float(flag), device=device)
-    torch.distributed.all_reduce(count)
-    return bool(count > 0)
 
 
 def parallelize(trained: nn.Module, model: Model, config: TrainConfig, place: Place) -> nn.Module:

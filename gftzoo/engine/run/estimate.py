@@ -13,10 +13,10 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from gftzoo.adapters import freeze
 from gftzoo.contract.objective import Forwards
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.job import Job
-from gftzoo.engine.parallel import checkpoint_slopes
-from gftzoo.engine.place import Place
-from gftzoo.engine.trace import trace_forward, trace_frozen
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.parallel.sharding import checkpoint_slopes
+from gftzoo.engine.run.job import Job
+from gftzoo.engine.run.trace import trace_forward, trace_frozen
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.model import Model
 from gftzoo.printing import plain

@@ -13,10 +13,10 @@ from gftzoo.catalogue.cards import ModelCard, Recipe, validation_sentence
 from gftzoo.data import Source, open_source
 from gftzoo.data.fingerprint import class_counts
 from gftzoo.data.sources import full_name
-from gftzoo.engine.adapting import adapter_recipe, check_adapter
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.job import Job
-from gftzoo.engine.options import CARD_OPTIONS, dotted
+from gftzoo.engine.run.adapting import adapter_recipe, check_adapter
+from gftzoo.engine.run.job import Job
+from gftzoo.engine.run.options import CARD_OPTIONS, dotted
 from gftzoo.errors import UsageError, nearest
 from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family

@@ -13,23 +13,28 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from gftzoo.data import Layout, Source, training_data
-from gftzoo.engine import checkpoint, estimate
-from gftzoo.engine.adapting import adapted, refuse_changed_base, refuse_lost_base
+from gftzoo.engine import checkpoints
+from gftzoo.engine.checkpoints.finite import FiniteHook
+from gftzoo.engine.checkpoints.saving import CheckpointHook
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.ema import EMA
-from gftzoo.engine.folder import plain_failures, prepared_folder, removed_if_not_built
-from gftzoo.engine.hooks import EMAHook, FiniteHook, SampleHook, ScheduleHook
-from gftzoo.engine.job import Job
-from gftzoo.engine.loop import MixedPrecision, reseed
-from gftzoo.engine.parallel import parallelize, process_group
-from gftzoo.engine.place import Place, choose_place
-from gftzoo.engine.progress import ProgressHook
-from gftzoo.engine.provenance import Origin, with_classes_of
-from gftzoo.engine.saving import CheckpointHook
-from gftzoo.engine.trackers import refuse_missing
-from gftzoo.engine.training import TrainingModel
-from gftzoo.engine.workers import deaf_to_signals
-from gftzoo.engine.zoo_runner import ZooRunner
+from gftzoo.engine.parallel.place import Place, choose_place
+from gftzoo.engine.parallel.ranks import process_group
+from gftzoo.engine.parallel.sharding import parallelize
+from gftzoo.engine.parallel.workers import deaf_to_signals
+from gftzoo.engine.record.folder import plain_failures, prepared_folder, removed_if_not_built
+from gftzoo.engine.record.progress import ProgressHook
+from gftzoo.engine.record.provenance import Origin, with_classes_of
+from gftzoo.engine.record.samples import SampleHook
+from gftzoo.engine.record.trackers import refuse_missing
+from gftzoo.engine.run import estimate
+from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_lost_base
+from gftzoo.engine.run.job import Job
+from gftzoo.engine.run.zoo_runner import ZooRunner
+from gftzoo.engine.step.ema import EMA
+from gftzoo.engine.step.hooks import step_hooks
+from gftzoo.engine.step.loop import reseed
+from gftzoo.engine.step.module import TrainingModel
+from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
@@ -122,7 +127,7 @@ def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> N
 
 def build_runner(job: Job, run: Path, place: Place, hooks: HookBuilder, resume: bool = False) -> ZooRunner:
     """The Runner of a run with everything built; `hooks` makes those that go with a model and its average."""
-    config, resume_from = job.config, checkpoint.newest(run) if resume else None
+    config, resume_from = job.config, checkpoints.newest(run) if resume else None
     model = prepared_model(job, place, resume_from)
     trained = TrainingModel(model, job.objective, config.seed, config.train == "temperature")
     wrapped = parallelize(trained, model, config, place)
@@ -146,11 +151,6 @@ def build_runner(job: Job, run: Path, place: Place, hooks: HookBuilder, resume: 
 DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 
 
-def step_hooks(config: TrainConfig, ema: EMA | None) -> list[Hook]:
-    """The hooks that are part of every step."""
-    return [ScheduleHook(config), *([EMAHook(ema)] if ema is not None else [])]
-
-
 def _hooks(job: Job, run: Path, progress: ProgressHook, origin: Origin, model: Model, ema: EMA | None) -> list[Hook]:
     config = job.config
     finite = FiniteHook(config, run)
@@ -158,7 +158,7 @@ def _hooks(job: Job, run: Path, progress: ProgressHook, origin: Origin, model: M
         *step_hooks(config, ema),
         finite,
         progress,
-        CheckpointHook(config, run, model, ema, finite, origin),
+        CheckpointHook(config, run, model, ema, finite, origin.state),
     ]
     # A sampler calls parts of the network, which only whole weights allow.
     sharded = torch.distributed.is_initialized() and config.parallel == "fsdp"

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
-from gftzoo.engine.job import Job
-from gftzoo.engine.place import Place
-from gftzoo.engine.runner import build_runner, step_hooks
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.run.job import Job
+from gftzoo.engine.run.runner import build_runner
+from gftzoo.engine.step.hooks import step_hooks
 
 BUDGET = 5.0  # seconds
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from gftzoo.adapters import adapter_of, adapter_tensors
-from gftzoo.engine.ema import EMA, local
+from gftzoo.engine.step.ema import EMA, local
 from gftzoo.model import Model
 from gftzoo.parts import fill_from_parts, shapes_of_parts, write_parts
 

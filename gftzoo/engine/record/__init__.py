@@ -1,0 +1,1 @@
+"""What a run leaves behind beside its checkpoints: folder, log, numbers, pictures, and what it is made of."""
