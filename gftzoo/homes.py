@@ -1,4 +1,4 @@
-"""Libraries that want to write below a home that cannot be written get a folder that ends with the process."""
+"""Where things are kept for the next time; and a folder for libraries where the home cannot be written."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ def spare_a_home() -> str | None:
         place.mkdir()
         os.environ[name] = str(place)
     return folder
+
+
+def cache_folder(part: str) -> Path:
+    """$XDG_CACHE_HOME/gftzoo/PART, by default under ~/.cache, or a temporary folder for a user without a home."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        home = Path(tempfile.gettempdir()) / f"gftzoo-{os.getuid()}"
+    return home / "gftzoo" / part

@@ -126,7 +126,7 @@ def test_a_home_that_takes_nothing_still_gives_a_classifier(disk: Path, made: Pa
 def test_a_damaged_classifier_heals_itself(damage: bytes, made: Path, tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = embedded.embedded_classifier("digits").weights_sha256
-    (path,) = keeping.cache_folder().iterdir()
+    (path,) = keeping.cache_folder("features").iterdir()
     whole = path.read_bytes()
     path.write_bytes({b"": b"", b"half": whole[:1000], b"flipped": whole[:-1] + bytes([whole[-1] ^ 1])}[damage])
     assert embedded.embedded_classifier("digits").weights_sha256 == first and path.read_bytes() == whole

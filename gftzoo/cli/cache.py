@@ -108,7 +108,7 @@ def describe(plan: Manifest) -> str:
 
 def finished(out: Path, manifest: Manifest) -> None:
     """Says what came of it; any rank may be the one that completes a cache."""
-    skipped = [problem for shard in manifest.shards for problem in shard.skipped]
+    skipped = [*manifest.unreadable, *(problem for shard in manifest.shards for problem in shard.skipped)]
     for problem in skipped[:10]:
         printing.say(f"skipped: {problem}", err=True)
     rows, size = sum(s.rows for s in manifest.shards), sum(s.bytes for s in manifest.shards)

@@ -1,16 +1,17 @@
-"""Pictures that are decoded when they are needed, some of which may turn out to be unreadable."""
+"""Pictures that are decoded when they are needed; those that cannot be read are no part of the data."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from gftzoo.data.picture import UnreadableError, pixels_of
+from gftzoo.data.readable import verdict_of
 from gftzoo.data.settings import Decoding
 from gftzoo.data.sources import Source
 from gftzoo.errors import GftzooError
@@ -20,11 +21,38 @@ VERSION = 2  # of how files become pixels; part of fingerprints
 
 
 class DecodingSource(Source):
-    """An unreadable picture is replaced by the next readable one, with its condition, and counted in `problems`."""
+    """Pictures of files. Those that cannot be read have no row: they are found at the start, and named in `problems`.
+
+    One that is damaged later, while it is in use, is replaced by the next readable one, with its condition.
+    """
 
     def __init__(self, decoding: Decoding | None = None) -> None:
         super().__init__()
         self.decoding = decoding or Decoding()
+
+    def leave_out_unreadable(self, state: str | None, known: Mapping[int, str] | None = None) -> bool:
+        """Gives up the rows of pictures that cannot be read; whether no other has a colour. Called once, at the start.
+
+        Args:
+            state: changes whenever a picture does; None where that is not known.
+            known: what is known to be wrong with some rows.
+
+        Raises GftzooError where no picture is left.
+        """
+        known, count = known or {}, len(self)
+        pictures = ((row, attempted(self.stored, row)) for row in range(count) if row not in known)
+        found = verdict_of(self.name, lambda: pictures, count, self.decoding, state)
+        wrong = {**known, **{row: self.sentence(row, why) for row, why in found.unreadable.items()}}
+        self.problems = [wrong[row] for row in sorted(wrong)]
+        if len(wrong) == count:
+            raise self.nothing_readable()
+        if wrong:
+            self.keep([row for row in range(count) if row not in wrong])
+        return found.grey
+
+    @abstractmethod
+    def keep(self, rows: Sequence[int]) -> None:
+        """Gives up all rows but these."""
 
     @abstractmethod
     def stored(self, row: int) -> Path | bytes:
@@ -59,16 +87,28 @@ class DecodingSource(Source):
 
     def nothing_readable(self) -> GftzooError:
         """What to say where no picture is left."""
-        first = next(iter(self.unreadable.values()), "it is empty")
+        first = next(iter(self.problems), "it is empty")
         return GftzooError(
             f"data {self.name!r} has no readable image, e.g. {first}; check that its files are pictures."
         )
 
+    def sentence(self, row: int, why: object) -> str:
+        """What is wrong with a picture."""
+        return f"{self.place(row)} cannot be read ({why})"
+
     def refuse(self, row: int, error: Exception) -> None:
         """Counts the picture as unreadable."""
         if row not in self.unreadable:
-            self.unreadable[row] = f"{self.place(row)} cannot be read ({error})"
+            self.unreadable[row] = self.sentence(row, error)
             self.problems.append(self.unreadable[row])
+
+
+def attempted(stored: Callable[..., Path | bytes], *of: Any) -> Path | bytes | UnreadableError:
+    """A picture, or what is said in its place."""
+    try:
+        return stored(*of)
+    except UnreadableError as error:
+        return error
 
 
 def file_below(named: Any, folders: Sequence[Path], outside: bool) -> Path:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from gftzoo.data.decoding import VERSION, DecodingSource, file_below
-from gftzoo.data.picture import UnreadableError, picture_suffixes, read_header
+from gftzoo.data.picture import UnreadableError, picture_suffixes
 from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.data.sources import Opener, Source, Split, without_held_out
 from gftzoo.data.walk import LeftOut, pictures_below, pictures_in, subfolders
@@ -17,8 +18,6 @@ from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
 MOST_BYTES = 2**34  # of a file of captions
-# What the headers of files say, by the state of all files: a command opens its data more than once.
-_HEADERS: dict[str, tuple[dict[int, str], bool]] = {}
 
 
 class FileSource(DecodingSource):
@@ -40,24 +39,16 @@ class FileSource(DecodingSource):
         super().__init__(decoding)
         self.name, self.items, self.class_names = name, items, class_names
         self.condition = "class" if class_names else "text"
-        self.unreadable = dict(unreadable or {})
-        listing = hashlib.sha256(f"{VERSION} {settings_of(name)}".encode())
-        times, state = hashlib.sha256(), hashlib.sha256(f"{self.decoding} {self.unreadable}".encode())
-        for path, what in items:
-            try:
-                about = path.stat()
-            except (OSError, ValueError):  # refused below
-                state.update(f"\n{path}".encode(errors="surrogatepass"))
-            else:
-                listing.update(f"\n{path.name} {about.st_size} {what}".encode(errors="surrogatepass"))
-                times.update(f"\n{path.name} {about.st_mtime_ns}".encode(errors="surrogatepass"))
-                state.update(f"\n{path} {about.st_size} {about.st_ctime_ns}".encode(errors="surrogatepass"))
-        self.times = times.hexdigest()[:32]
-        self.listing = self.fingerprint = listing.hexdigest()[:16]
-        self._read_headers(state.hexdigest())
+        grey = self.leave_out_unreadable(self._state(), unreadable)
+        self.channels = 1 if grey else 3
+        self.listing, self.times = self._hashes()
+        self.fingerprint = self.listing
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.items = [self.items[row] for row in rows]
 
     def place(self, row: int) -> str:
         return plain(self.items[row][0])
@@ -68,28 +59,32 @@ class FileSource(DecodingSource):
     def own_condition(self, row: int) -> int | str:
         return self.items[row][1]
 
-    def _read_headers(self, state: str) -> None:
-        """Looks at every file's header, so that a broken one shows before the start and not in hour three."""
-        if state not in _HEADERS:
-            grey = self._all_grey()
-            _HEADERS[state] = dict(self.unreadable), grey
-        unreadable, grey = _HEADERS[state]
-        self.unreadable, self.channels = dict(unreadable), 1 if grey else 3
-        self.problems = list(self.unreadable.values())
-        if self.items:
-            self.readable(0)
+    def _state(self) -> str:
+        """A hash of where all files lie and of when they changed."""
+        state = hashlib.sha256()
+        for path, _ in self.items:
+            about = _about(path)
+            changed = "" if about is None else f"{about.st_size} {about.st_ctime_ns}"
+            state.update(f"\n{path} {changed}".encode(errors="surrogatepass"))
+        return state.hexdigest()
 
-    def _all_grey(self) -> bool:
-        """Whether no readable picture has a colour, as far as headers say; counts the unreadable ones."""
-        grey = True
-        for row in range(len(self)):
-            if row in self.unreadable:
-                continue
-            try:
-                grey &= read_header(self.stored(row), self.decoding).grey
-            except UnreadableError as error:
-                self.refuse(row, error)
-        return grey
+    def _hashes(self) -> tuple[str, str]:
+        """The listing and the times of the files that can be read."""
+        listing, times = hashlib.sha256(f"{VERSION} {settings_of(self.name)}".encode()), hashlib.sha256()
+        for path, what in self.items:
+            about = _about(path)
+            if about is not None:
+                listing.update(f"\n{path.name} {about.st_size} {what}".encode(errors="surrogatepass"))
+                times.update(f"\n{path.name} {about.st_mtime_ns}".encode(errors="surrogatepass"))
+        return listing.hexdigest()[:16], times.hexdigest()[:32]
+
+
+def _about(path: Path) -> os.stat_result | None:
+    """What the file system says of a file; None where it says nothing."""
+    try:
+        return path.stat()
+    except (OSError, ValueError):
+        return None
 
 
 def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
@@ -113,7 +108,7 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
             + "".join(f" {line}." for line in left_out.sentences())
         )
     source = FileSource(name, items, tuple(plain(path.name) for path in classes), decoding)
-    _refuse_unreadable_classes(source)
+    _refuse_unreadable_classes(source, items)
     if classes != [root]:
         left_out.add(
             "folders without a picture, which are no classes", *(f for f, found in inside.items() if not found)
@@ -123,14 +118,15 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
     return source
 
 
-def _refuse_unreadable_classes(source: FileSource) -> None:
-    """GftzooError for a class of which nothing can be read: it would be trained on pictures of another one."""
-    readable = {what for row, (_, what) in enumerate(source.items) if row not in source.unreadable}
+def _refuse_unreadable_classes(source: FileSource, items: list[tuple[Path, int | str]]) -> None:
+    """GftzooError for a class of which nothing can be read, which would give its number to the next one."""
+    readable = {what for _, what in source.items}
     for index, name in enumerate(source.class_names):
         if index not in readable:
-            first = next(row for row, (_, what) in enumerate(source.items) if what == index)
+            first = plain(next(path for path, what in items if what == index))
+            said = next(problem for problem in source.problems if problem.startswith(first))
             raise GftzooError(
-                f"no picture of class {name!r} in {source.name} can be read (e.g. {source.unreadable[first]}); "
+                f"no picture of class {name!r} in {source.name} can be read (e.g. {said}); "
                 "mend its files or take the folder away."
             )
 

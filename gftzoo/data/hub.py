@@ -45,26 +45,35 @@ class HubSource(DecodingSource):
         captions = () if labels else CAPTION_COLUMNS
         self.condition_column = column_of(name, (*labels[:1], *captions), table.column_names, "label or caption")
         self.fingerprint = f"{table._fingerprint}-{VERSION}{settings_of(name)}"
-        self.labels: list[int] = []
+        self.table, self.numbers = undecoded(table, self.image_column), [*range(len(table))]
         if labels:
-            table, found = with_labels(table, labels[0])
-            names = getattr(table.features[labels[0]], "names", None)
-            self.class_names, index = classes_of(name, found, names, f"column {labels[0]!r}")
-            self.labels = [index[label] for label in table.select_columns(labels[:1])[:][labels[0]]]
-        elif nulls := table.data.column(self.condition_column).null_count:
+            self._classes(labels[0])  # refused before every picture is read
+        self.leave_out_unreadable(state_of(self.table, self.image_column))
+        self.labels = self._classes(labels[0]) if labels else []
+        self.conditions = self.table.select_columns([self.condition_column])  # without reading an image
+        nulls = self.conditions.with_format("arrow")[:][self.condition_column].null_count
+        if nulls and not labels:
             self.left_out = [f"{nulls:,} pictures without a caption are taken with an empty one"]
-        self.table = undecoded(table, self.image_column)
-        self.conditions = table.select_columns([self.condition_column])  # without reading an image
         self.channels = 1 if self._all_grey() else 3
 
     def __len__(self) -> int:
         return len(self.table)
 
+    def _classes(self, column: str) -> list[int]:
+        """Names the classes of the rows that there are; the class of each."""
+        table, found = with_labels(self.table.select_columns([column]), column)
+        names = getattr(table.features[column], "names", None)
+        self.class_names, index = classes_of(self.name, found, names, f"column {column!r}")
+        return [index[label] for label in table[:][column]]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.table, self.numbers = self.table.select(rows), [*rows]
+
     def stored(self, row: int) -> Path | bytes:
         return cell_content(self.table[row][self.image_column], self.folders, self.decoding.outside)
 
     def place(self, row: int) -> str:
-        return f"row {row} of {plain(self.name)}"
+        return f"row {self.numbers[row]} of {plain(self.name)}"
 
     def own_condition(self, row: int) -> int | str:
         return self.labels[row] if self.labels else caption_of(self.conditions[row][self.condition_column])
@@ -144,6 +153,21 @@ def with_labels(table: Any, column: str) -> tuple[Any, list[Any]]:
         table, kind = table.class_encode_column(column), "int64"
     whole = "int" in kind or kind == "bool"
     return table, table.unique(column) if whole else table[:1][column]  # one is enough to refuse the others
+
+
+def state_of(table: Any, column: str) -> str | None:
+    """Changes whenever a picture of the table does; None where a row may name a file, which does so by itself."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    cells = table.data.column(column)
+    if pa.types.is_struct(cells.type):
+        names = [field.name for field in cells.type]
+        cells = compute.struct_field(cells, "bytes") if "bytes" in names else None
+    if cells is None or cells.null_count:
+        return None
+    files = [Path(file["filename"]) for file in table.cache_files]
+    return f"{table._fingerprint} {[(str(file), file.stat().st_ctime_ns) for file in files]}"
 
 
 def undecoded(table: Any, column: str) -> Any:

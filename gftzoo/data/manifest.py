@@ -20,7 +20,7 @@ from gftzoo.errors import GftzooError, UsageError
 
 MANIFEST_FILE = "manifest.json"
 LARGEST_ROW = 2**31  # bytes of what is stored of one image
-OF_SOURCE = ("fingerprint", "images", "class_names")  # what a manifest says about the pictures themselves
+OF_SOURCE = ("fingerprint", "images", "unreadable", "class_names")  # what a manifest says about the pictures themselves
 
 
 class Shard(Frozen):
@@ -30,7 +30,7 @@ class Shard(Frozen):
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0)
     sha256: str
-    skipped: tuple[str, ...] = Field((), description="pictures that could not be read, and why")
+    skipped: tuple[str, ...] = Field((), description="pictures that could no longer be read, and why")
 
     @field_validator("file")
     @classmethod
@@ -59,7 +59,8 @@ class Manifest(Frozen):
     source: str = Field(description="the data source as it was named")
     split: Split = "train"
     fingerprint: str = Field(description="of the source")
-    images: int = Field(ge=0, description="images of the source, with those that could not be read")
+    images: int = Field(ge=0, description="images of the source, without those that could not be read")
+    unreadable: tuple[str, ...] = Field((), description="pictures of the source that could not be read, and why")
     condition: Literal["class", "text"]
     class_names: tuple[str, ...] = ()
     text_encoder: str | None = None

@@ -85,40 +85,57 @@ def looks_like_picture(path: Path) -> bool:
 def read_header(content: Path | bytes, decoding: Decoding | None = None) -> Header:
     """Size and colour of a picture that is not decoded; UnreadableError."""
     decoding = decoding or Decoding()
-    with quiet(), opened(content, decoding) as picture:
+    with undisturbed(decoding), opened(content, decoding) as picture:
         if is_deep(picture) and decoding.range is None:
             own_range(picture.mode, picture.format, {})
-        return Header(picture.width, picture.height, picture.mode in GREY)
+        return header_of(picture)
+
+
+def read_whole(content: Path | bytes, decoding: Decoding) -> Header:
+    """The same of a picture that is decoded to its end; UnreadableError. For several threads, inside `undisturbed`."""
+    with opened(content, decoding) as picture:
+        header = header_of(picture)
+        if picture.format in ("JPEG", "MPO"):
+            picture.draft(None, (1, 1))  # every byte is read, and an eighth of the side made of it
+        flat(upright(picture), 3, decoding)
+        return header
+
+
+def header_of(picture: Image.Image) -> Header:
+    """What an opened picture says of itself."""
+    return Header(picture.width, picture.height, picture.mode in GREY)
 
 
 def whole_picture(content: Path | bytes, channels: int = 3, decoding: Decoding | None = None) -> Image.Image:
     """A picture in its own size, RGB or (of 1 channel) L; UnreadableError."""
     decoding = decoding or Decoding()
-    with quiet(), opened(content, decoding) as picture:
+    with undisturbed(decoding), opened(content, decoding) as picture:
         return flat(upright(picture), channels, decoding)
 
 
 def pixels_of(content: Path | bytes, resolution: int, channels: int, decoding: Decoding | None = None) -> Tensor:
     """The centre of a picture, uint8, (channels, resolution, resolution); UnreadableError."""
     decoding = decoding or Decoding()
-    with quiet(), opened(content, decoding) as picture:
+    with undisturbed(decoding), opened(content, decoding) as picture:
         pixels = np.array(center_crop(flat(middle(upright(picture)), channels, decoding), resolution))
     return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Makes an UnreadableError of whatever is raised inside; warnings about a picture's insides are dropped."""
+def undisturbed(decoding: Decoding) -> Iterator[None]:
+    """Warnings about a picture's insides are dropped, and Pillow's own limit is out of the way of a larger one.
+
+    Below it, it stays, for pictures inside of others. Both are of the whole process: threads share one such context.
+    """
+    before = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if before is not None and decoding.pixels > 2 * before:
+            Image.MAX_IMAGE_PIXELS = decoding.pixels
         try:
             yield
-        except GftzooError:
-            raise
-        except Image.DecompressionBombError as error:
-            raise UnreadableError(TOO_LARGE.format("more pixels than are taken")) from error
-        except Exception as error:  # Pillow and its codecs raise a dozen types for damaged files
-            raise UnreadableError(one_line(error)) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def one_line(error: Exception) -> str:
@@ -129,16 +146,26 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def opened(content: Path | bytes, decoding: Decoding) -> Iterator[Image.Image]:
-    """The picture of a file or of its bytes, not yet decoded, of at most so many pixels."""
+    """The picture of a file or of its bytes, not yet decoded, of at most so many pixels.
+
+    Whatever is raised inside becomes an UnreadableError.
+    """
     suffix = content.suffix.lower() if isinstance(content, Path) else ""
     file: Path | IO[bytes] = content if isinstance(content, Path) else io.BytesIO(content)
-    with size_limit(decoding.pixels), Image.open(file, formats=formats_of(suffix)) as picture:
-        count = picture.width * picture.height
-        if count > decoding.pixels:
-            raise UnreadableError(TOO_LARGE.format(f"{picture.width}x{picture.height} pixels"))
-        if not count:
-            raise UnreadableError("it has no pixels")
-        yield picture
+    try:
+        with Image.open(file, formats=formats_of(suffix)) as picture:
+            count = picture.width * picture.height
+            if count > decoding.pixels:
+                raise UnreadableError(TOO_LARGE.format(f"{picture.width}x{picture.height} pixels"))
+            if not count:
+                raise UnreadableError("it has no pixels")
+            yield picture
+    except GftzooError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(TOO_LARGE.format("more pixels than are taken")) from error
+    except Exception as error:  # Pillow and its codecs raise a dozen types for damaged files
+        raise UnreadableError(one_line(error)) from error
 
 
 @cache
@@ -147,20 +174,6 @@ def formats_of(suffix: str) -> tuple[str, ...]:
     Image.init()
     named = [kind for kind in (picture_suffixes().get(suffix),) if kind in Image.OPEN]
     return tuple(dict.fromkeys([*named, *USUAL, *sorted(set(Image.OPEN) - NEVER - BY_SUFFIX)]))
-
-
-@contextmanager
-def size_limit(pixels: int) -> Iterator[None]:
-    """Pillow's own limit out of the way of a larger one; below it, it stays, for pictures inside of others."""
-    before = Image.MAX_IMAGE_PIXELS
-    if before is None or pixels <= 2 * before:
-        yield
-        return
-    Image.MAX_IMAGE_PIXELS = pixels
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -67,6 +67,7 @@ def plan_cache(
         split=split,
         fingerprint=fingerprint_of(source).key,
         images=len(source),
+        unreadable=tuple(source.problems),
         condition=card.condition,
         class_names=source.class_names,
         text_encoder=text_encoder_of(card),

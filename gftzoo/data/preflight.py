@@ -37,7 +37,7 @@ class Preflight:
             small, large = self.smallest_class, self.largest_class
             line += f"; {self.classes} classes of {small[1]:,} ({small[0]}) to {large[1]:,} ({large[0]})"
         if self.problems:
-            line += f".\n{len(self.problems)} cannot be read and are replaced by others, e.g. {self.problems[0]}"
+            line += f".\n{len(self.problems)} cannot be read and are left out, e.g. {self.problems[0]}"
         return ".\n".join([line, *self.left_out]) + "."
 
 

@@ -14,6 +14,7 @@ from gftzoo.errors import GftzooError, UsageError
 KINDS = {".parquet": "parquet", ".tar": "webdataset"}
 RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
 MOST = 1_000_000  # shards of a range
+CHANGES = ("size", "mtime", "created", "ETag", "LastModified", "etag", "updated")  # what file systems say of a file
 
 
 def kind_of(name: str, shards: list[str]) -> str:
@@ -68,3 +69,14 @@ def _cache_shards(folder: str, content: bytes) -> tuple[list[str], Manifest]:
 def unreadable(url: str, error: Exception) -> GftzooError:
     """What to say where an address cannot be read."""
     return GftzooError(f"{url!r} could not be read ({reason(error)}); check the address and its access.")
+
+
+def state_of(url: str) -> str | None:
+    """Changes whenever a shard does; None where its file system does not say."""
+    try:
+        files, path = url_to_fs(url)
+        about = files.info(path)
+    except Exception:  # every protocol has its own, and reading the shard tells more
+        return None
+    said = {key: str(about[key]) for key in CHANGES if about.get(key) is not None}
+    return f"{url} {said}" if len(said) > 1 else None

@@ -37,9 +37,9 @@ class Source(ABC):
         holds: what it holds where that is not images.
         is_encoded: whether it holds what a tokenizer made of images.
         streamed: whether it is read in order and has no length.
-        problems: sentences about what could not be read and was replaced.
+        problems: sentences about what cannot be read.
         left_out: sentences about what is there and is no part of the data.
-        unreadable: the same by row.
+        unreadable: those of `problems` about rows that could be read at the start, by row.
         fingerprint: changes when the content does.
         listing: of files, a hash of all their names and sizes and what comes with them.
         times: of files, a hash of all their change times.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.data.archive import FIRST, Naming, naming_of, samples, text_of, why_incomplete
 from gftzoo.data.cache import check_encoder
-from gftzoo.data.decoding import VERSION
+from gftzoo.data.decoding import VERSION, attempted, cell_content
 from gftzoo.data.hub import undecoded
 from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, column_of, columns_in
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import Manifest
+from gftzoo.data.readable import Pictures, Verdict, is_readable, remember, verdict_of
 from gftzoo.data.settings import Decoding, settings_of
-from gftzoo.data.shards import find_shards, kind_of, unreadable
+from gftzoo.data.shards import find_shards, kind_of, state_of, unreadable
 from gftzoo.data.sources import Opener, Source, Split, without_held_out
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.printing import words
@@ -107,11 +108,12 @@ class StreamSource(Source):
     def first_conditions(self, count: int) -> list[int | str]:
         """Conditions of the first samples of the first shard (at most ten)."""
         count = min(count, FIRST)
-        if self.kind == "webdataset":
-            return [self.as_condition(text) for _, text in islice(self.read(self.shards[0], 0), count)]
-        column = "label" if self.condition == "class" else "caption"
+        if self.manifest is None:
+            pairs = zip(self.pictures(self.shards[0]), self.read(self.shards[0], 0), strict=True)
+            first = (condition for picture, (_, condition) in pairs if is_readable(picture[1], self.decoding))
+            return [self.as_condition(condition) for condition in islice(first, count)]
         rows = self.open(self.shards[0]).take(count)
-        return [self.as_condition(row[column if self.manifest else self.condition_column]) for row in rows]
+        return [self.as_condition(row["label" if self.condition == "class" else "caption"]) for row in rows]
 
     def check(self, card: ModelCard) -> None:
         if self.manifest is not None:
@@ -190,6 +192,23 @@ class StreamSource(Source):
         if shard not in self._rows:
             self._rows[shard] = count_rows(shard, self.kind, self.naming)
         return self._rows[shard]
+
+    def pictures(self, shard: str) -> Pictures:
+        """The pictures of a shard with their rows, not decoded."""
+        for row, (picture, _) in enumerate(self.read(shard, 0)):
+            yield row, attempted(cell_content, picture, self.folders, self.decoding.outside)
+
+    def unreadable_rows(self, shard: str) -> Collection[int]:
+        """The rows of a shard whose pictures cannot be read; it is read to its end where that is not known yet."""
+        count, state = self.rows(shard), state_of(shard)
+        return verdict_of(self.name, lambda: self.pictures(shard), count, self.decoding, state).unreadable
+
+    def passed(self, shard: str, count: int, unreadable: list[int]) -> None:
+        """Takes note of the rows of a shard that could not be read."""
+        state = state_of(shard)
+        if state is not None:
+            found = Verdict(unreadable=dict.fromkeys(unreadable, ""), count=count)
+            remember(self.name, found, self.decoding, state)
 
     def as_condition(self, value: Any) -> int | str:
         """The class index or caption of a sample; UsageError for a class that the model does not have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from gftzoo.data.archive import Naming, Piece, naming_of, samples, text_of, why_incomplete
@@ -26,16 +27,18 @@ class TarSource(DecodingSource):
         self.rows: list[tuple[Path, Piece]] = []
         self.texts: list[str] = []
         incomplete: list[str] = []
-        state = hashlib.sha256(f"{VERSION} {settings_of(name)}".encode())
+        content, state = hashlib.sha256(f"{VERSION} {settings_of(name)}".encode()), hashlib.sha256()
         for file in files:
             about = file.stat()
-            state.update(f"\n{plain(file.name)} {about.st_size} {about.st_mtime_ns}".encode())
+            content.update(f"\n{plain(file.name)} {about.st_size} {about.st_mtime_ns}".encode())
+            state.update(f"\n{file} {about.st_size} {about.st_ctime_ns}".encode(errors="surrogatepass"))
             incomplete += self._index(file)
-        self.fingerprint = state.hexdigest()[:16]
+        self.fingerprint = content.hexdigest()[:16]
         if incomplete:
             self.left_out = [f"Left out: {len(incomplete):,} samples that are not complete, e.g. {incomplete[0]}"]
         if not self.rows:
             raise GftzooError(f"data {name!r} has no samples.")
+        self.leave_out_unreadable(state.hexdigest())
         self.labels: list[int] = []
         if self.condition == "class":
             self._number_classes()
@@ -71,6 +74,9 @@ class TarSource(DecodingSource):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.rows, self.texts = [self.rows[row] for row in rows], [self.texts[row] for row in rows]
 
     def stored(self, row: int) -> bytes:
         file, piece = self.rows[row]

@@ -20,7 +20,6 @@ from gftzoo.data.manifest import Manifest
 from gftzoo.data.picture import UnreadableError, pixels_of
 from gftzoo.data.sources import Source
 from gftzoo.data.stream import StreamSource, cached_views
-from gftzoo.errors import GftzooError
 from gftzoo.generator import seed_for
 
 Key = tuple[int, int]  # (row of the source, position in the run)
@@ -61,7 +60,7 @@ class PictureData(Dataset[Any]):
     def __init__(self, source: Source, resolution: int, channels: int, seed: int, hflip: bool = True) -> None:
         self.source, self.resolution, self.channels = source, resolution, channels
         self.seed, self.hflip = seed, hflip and source.mirrorable
-        self._told = len(source.problems)
+        self._told = 0  # so that the first batch brings what showed at the start
 
     def new_problems(self) -> list[str]:
         """What this process could not read since the last call; it travels with the batch."""
@@ -131,10 +130,7 @@ class PositionSampler(Sampler[Key]):
 
 
 class StreamData(PictureData):
-    """A stream as collated batches; each loading process opens its own lane.
-
-    An unreadable picture is replaced by the next readable one of its block, with its condition.
-    """
+    """A stream as collated batches; each loading process opens its own lane, in which an unreadable picture is none."""
 
     source: StreamSource
 
@@ -154,7 +150,7 @@ class StreamData(PictureData):
         source = self.source
         if source.manifest is not None:
             return {**self.cached(source.manifest, places, positions), "position": torch.tensor(positions)}
-        pairs = [self.image(*place) for place in places]
+        pairs = [self.lane(lane)[offset].value for lane, offset in places]
         images_BCRR = torch.stack([image for image, _ in pairs])
         if self.hflip:
             images_BCRR = mirrored(images_BCRR, self.seed, positions)
@@ -183,23 +179,28 @@ class StreamData(PictureData):
         if number not in self._lanes:
             if get_worker_info() is not None:
                 fsspec.asyn.reset_lock()  # a forked process does not have the thread that the lock belongs to
-            shards = self.source.shards[number :: self.layout.lanes]
-            self._lanes[number] = Lane(shards, self.source.read, self.source.rows, self.seed, number, self.layout.block)
+            shards, of_pictures = self.source.shards[number :: self.layout.lanes], self.source.manifest is None
+            pictures: dict[str, Any] = {
+                "decode": self.decoded,
+                "unreadable": self.source.unreadable_rows,
+                "passed": self.source.passed,
+            }
+            self._lanes[number] = Lane(
+                shards,
+                *(self.source.read, self.source.rows, self.seed, number, self.layout.block),
+                **(pictures if of_pictures else {}),
+            )
         return self._lanes[number]
 
-    def image(self, lane: int, offset: int) -> tuple[Tensor, Any]:
-        """One decoded picture (C, R, R), uint8, and its condition."""
-        block = self.layout.block
-        first = offset - offset % block
-        for step in range(block):
-            sample = self.lane(lane)[first + (offset - first + step) % block]
-            picture, condition = sample.value
-            try:
-                content = cell_content(picture, self.source.folders, self.source.decoding.outside)
-                return pixels_of(content, self.resolution, self.channels, self.source.decoding), condition
-            except UnreadableError as error:
-                self.refuse(sample, error)
-        raise GftzooError(f"data {self.source.name!r} has {block:,} pictures in a row of which none can be read.")
+    def decoded(self, sample: Sample) -> tuple[Tensor, Any] | None:
+        """A picture (C, R, R), uint8, and its condition; None, and counted, where it cannot be read."""
+        picture, condition = sample.value
+        try:
+            content = cell_content(picture, self.source.folders, self.source.decoding.outside)
+            return pixels_of(content, self.resolution, self.channels, self.source.decoding), condition
+        except UnreadableError as error:
+            self.refuse(sample, error)
+            return None
 
     def refuse(self, sample: Sample, error: Exception) -> None:
         """Counts an unreadable picture, once however often it comes by."""

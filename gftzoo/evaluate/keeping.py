@@ -7,25 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from gftzoo.atomic import DiskError, written_whole
+from gftzoo.homes import cache_folder
 
 LARGEST = 64 * 2**20  # bytes; a network that is trained in minutes has far fewer
 _log = logging.getLogger("gftzoo.evaluate")
 _in_memory: dict[str, bytes] = {}
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/gftzoo/features, by default under ~/.cache, or a temporary folder for a user without a home."""
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        home = Path(tempfile.gettempdir()) / f"gftzoo-{os.getuid()}"
-    return home / "gftzoo" / "features"
 
 
 def kept_weights(key: str, make: Callable[[], bytes]) -> bytes:
@@ -35,7 +25,7 @@ def kept_weights(key: str, make: Callable[[], bytes]) -> bytes:
     """
     if key in _in_memory:
         return _in_memory[key]
-    folder = cache_folder()
+    folder = cache_folder("features")
     found = _read(folder, key)
     if found is not None:
         return found

@@ -79,7 +79,7 @@ def _from_source(spec: str, network: FeatureNetwork, resolution: int | None, kee
     summary = summarize(network, _hashed(source_batches(source, resolution), digest), len(source), keep=keep, shuffle=0)
     if source.problems:
         logging.getLogger("gftzoo.evaluate").warning(
-            "%d pictures of the reference %s cannot be read and are replaced by others, e.g. %s.",
+            "%d pictures of the reference %s cannot be read and are left out, e.g. %s.",
             *(len(source.problems), spec, source.problems[0]),
         )
     return Reference(f"{spec} {split} ({len(source)} images)", digest.hexdigest(), summary)

@@ -102,7 +102,7 @@ class StepLoop(BaseLoop):
         """Says how many pictures all ranks together could not read; every rank calls it."""
         count = len({problem for rank in all_gather_object(list(self.unreadable)) for problem in rank})
         if count:
-            self.runner.logger.warning(f"{count:,} pictures could not be read and were replaced by others.")
+            self.runner.logger.warning(f"{count:,} pictures could not be read and were passed over.")
 
     def micro_step(self, batch: Any, number: int) -> torch.Tensor:
         """Forward and backward of one micro-batch; the optimizer steps after the last of a step.

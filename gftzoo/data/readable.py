@@ -1,0 +1,146 @@
+"""Which pictures of a source can be read: each is decoded once, and the answer is kept for the next start.
+
+Nothing less tells: a file that is cut off has a whole header, and zipped data may be wrong in its last byte.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import PIL
+from pydantic import ValidationError
+
+from gftzoo.atomic import DiskError, written_whole
+from gftzoo.catalogue.cards import Frozen
+from gftzoo.data.picture import UnreadableError, read_whole, undisturbed
+from gftzoo.data.settings import Decoding
+from gftzoo.documents import DocumentError, read_json
+from gftzoo.homes import cache_folder
+
+WORTH = 1_000  # pictures from which on the answer is kept on disk
+LONG = 20_000  # pictures from which on a line says what takes so long
+TOGETHER = 256  # pictures in memory at once
+THREADS = 16  # at most; decoding leaves Python's lock
+_log = logging.getLogger("gftzoo.data")
+_known: dict[str, Verdict] = {}  # a command opens its data more than once
+
+
+Stored = Path | bytes | UnreadableError  # a picture's file, its content, or why there is none
+Pictures = Iterable[tuple[int, Stored]]  # with their rows
+
+
+class Verdict(Frozen):
+    """What is wrong with pictures, by their rows, of how many, and whether none of the others has a colour."""
+
+    unreadable: dict[int, str]
+    count: int
+    grey: bool = False
+
+
+def verdict_of(
+    name: str, pictures: Callable[[], Pictures], count: int, decoding: Decoding, state: str | None
+) -> Verdict:
+    """Decodes pictures to their end, or remembers what came of it.
+
+    Args:
+        name: of the source.
+        count: about how many there are.
+        state: changes whenever a picture does; None where that is not known, and nothing is kept.
+    """
+    if state is None:
+        return _decoded(pictures(), decoding)
+    key = _key(decoding, state)
+    if key not in _known:
+        if count < WORTH:
+            _known[key] = _decoded(pictures(), decoding)
+        else:
+            _known[key] = _kept(name, key, lambda: _decoded(pictures(), decoding), count)
+    return _known[key]
+
+
+def remember(name: str, verdict: Verdict, decoding: Decoding, state: str) -> None:
+    """Keeps what is known of pictures that were decoded for another reason."""
+    key = _key(decoding, state)
+    if key not in _known:
+        _known[key] = verdict if verdict.count < WORTH else _kept(name, key, lambda: verdict, 0)
+
+
+def _key(decoding: Decoding, state: str) -> str:
+    return hashlib.sha256(f"{PIL.__version__} {decoding} {state}".encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _kept(name: str, key: str, decide: Callable[[], Verdict], count: int) -> Verdict:
+    """The verdict in the user's cache folder, made where there is none; of several processes one makes it."""
+    path = cache_folder("pictures") / f"{key}.json"
+    with _one_at_a_time(path.with_suffix(".lock")):
+        try:
+            return Verdict.model_validate(read_json(path))
+        except (OSError, DocumentError, ValidationError):  # there is none, or it is damaged
+            pass
+        if count >= LONG:
+            _log.warning("Reading all %d pictures of %s once, to leave out what cannot be read.", count, name)
+        verdict = decide()
+        try:
+            with written_whole(path) as partial:
+                partial.write_text(verdict.model_dump_json() + "\n", encoding="utf-8")
+        except DiskError as error:
+            _log.warning("Which pictures of %s can be read is kept for this process only: %s", name, error)
+        return verdict
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Waits for other processes, where the folder can be written and its file system has locks."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError:
+        yield
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # of some network folders: each process decodes for itself
+            _log.debug("%s cannot be locked", lock)
+        yield
+        lock.unlink(missing_ok=True)
+
+
+def _decoded(pictures: Pictures, decoding: Decoding) -> Verdict:
+    unreadable: dict[int, str] = {}
+    grey, count, waiting = True, 0, iter(pictures)
+
+    def read(picture: tuple[int, Stored]) -> tuple[int, bool | str]:
+        return picture[0], _look_at(picture[1], decoding)
+
+    with undisturbed(decoding), ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as pool:
+        while part := list(islice(waiting, TOGETHER)):
+            count += len(part)
+            for row, found in pool.map(read, part):
+                if isinstance(found, str):
+                    unreadable[row] = found
+                else:
+                    grey &= found
+    return Verdict(unreadable=unreadable, count=count, grey=grey)
+
+
+def is_readable(picture: Stored, decoding: Decoding) -> bool:
+    """Whether a picture can be decoded."""
+    with undisturbed(decoding):
+        return not isinstance(_look_at(picture, decoding), str)
+
+
+def _look_at(picture: Stored, decoding: Decoding) -> bool | str:
+    """Whether a picture is grey, or why it cannot be read."""
+    try:
+        return str(picture) if isinstance(picture, UnreadableError) else read_whole(picture, decoding).grey
+    except UnreadableError as error:
+        return str(error)

@@ -1,0 +1,192 @@
+"""A source with damaged pictures is, to the bit, the source without them, and says which they are."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from test_cli_runs import call
+
+from gftzoo.data import open_source, preflight, readable
+from gftzoo.data.fingerprint import fingerprint_of
+from gftzoo.data.lanes import Layout
+from gftzoo.data.manifest import Manifest
+from gftzoo.data.picture import Decoding
+from gftzoo.data.stream import StreamSource
+from gftzoo.data.training import training_data
+from gftzoo.engine import checkpoint, resolve, train
+
+COUNT = 12
+BAD = (0, 4, 5, 11)  # the first of all, neighbours, and the last
+
+
+def content(number: int, damaged: bool) -> bytes:
+    """A PNG or JPEG; a damaged one is cut off, has a wrong byte in its data, or is none."""
+    noise = np.random.default_rng(number).integers(0, 255, (10, 10, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG" if number % 2 else "JPEG")
+    whole = file.getvalue()
+    if not damaged:
+        return whole
+    torn = (whole[: len(whole) * 2 // 3], b"nothing", whole[:60] + b"\xff\0\xff" + whole[63:], b"")
+    return torn[BAD.index(number)]
+
+
+def rows(with_damaged: bool) -> list[tuple[int, bytes]]:
+    return [(n, content(n, n in BAD)) for n in range(COUNT) if with_damaged or n not in BAD]
+
+
+def folder(root: Path, with_damaged: bool) -> str:
+    for number, data in rows(with_damaged):
+        path = root / f"c{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return f"imagefolder:{root}"
+
+
+def lines(root: Path, with_damaged: bool) -> str:
+    root.mkdir()
+    entries = []
+    for number, data in rows(with_damaged):
+        (root / f"{number}.png").write_bytes(data)
+        entries.append(json.dumps({"image": f"{number}.png", "caption": f"number {number}"}))
+    (root / "x.jsonl").write_text("\n".join(entries))
+    return f"jsonl:{root / 'x.jsonl'}"
+
+
+def table(root: Path, with_damaged: bool) -> str:
+    root.mkdir()
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    found = rows(with_damaged)
+    held = {"image": [{"bytes": data, "path": None} for _, data in found], "label": [n % 3 for n, _ in found]}
+    datasets.Dataset.from_dict(held, features=features).to_parquet(root / "x.parquet")
+    return f"hf:{root / 'x.parquet'}"
+
+
+def tar(root: Path, with_damaged: bool) -> str:
+    root.mkdir()
+    with tarfile.open(root / "x.tar", "w") as archive:
+        for number, data in rows(with_damaged):
+            for suffix, part in (("png", data), ("cls", str(number % 3).encode())):
+                member = tarfile.TarInfo(f"{number:02d}.{suffix}")
+                member.size = len(part)
+                archive.addfile(member, io.BytesIO(part))
+    return f"hf:{root / 'x.tar'}"
+
+
+def streamed(write: Callable[[Path, bool], str]) -> Callable[[Path, bool], str]:
+    return lambda root, with_damaged: write(root, with_damaged).replace("hf:", "stream:")
+
+
+INDEXED = {"imagefolder": folder, "jsonl": lines, "parquet": table, "tar": tar}
+STREAMED = {"parquet": streamed(table), "tar": streamed(tar)}
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_rows_are_those_of_the_data_without_the_damaged_pictures(name: str, tmp_path: Path) -> None:
+    clean, damaged = (open_source(INDEXED[name](tmp_path / str(bad), bad)) for bad in (False, True))
+    everything = range(len(clean))
+    assert len(damaged) == len(clean) == COUNT - len(BAD) and damaged.channels == clean.channels
+    assert torch.equal(damaged.images(everything, 8, 3), clean.images(everything, 8, 3))
+    assert [damaged.condition_of(r) for r in everything] == [clean.condition_of(r) for r in everything]
+    assert damaged.class_names == clean.class_names
+    assert fingerprint_of(damaged).content == fingerprint_of(clean).content
+    assert len(damaged.problems) == len(BAD) and not clean.problems
+    assert "4 cannot be read and are left out, e.g. " in preflight(damaged, 8).sentence()
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = checkpoint.newest(run)
+    assert newest is not None
+    return load_file(newest / "raw.safetensors")
+
+
+@pytest.mark.parametrize("name", ["imagefolder", "stream"])
+def test_a_run_is_that_without_the_damaged_pictures(name: str, tmp_path: Path) -> None:
+    write = folder if name == "imagefolder" else STREAMED["parquet"]
+    options = {"batch_size": 4, "workers": 0, "sample_grid": (1, 1)}
+    found = []
+    for bad in (False, True):
+        config = resolve("dit-nano", data=write(tmp_path / f"data{bad}", bad), steps=5, options=options)
+        found.append(weights(train(config, tmp_path / f"run{bad}")))
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    log = (tmp_path / "runTrue" / "log.txt").read_text()
+    assert log.count("skipped: ") == len(BAD) and "4 pictures could not be read and were passed over" in log
+
+
+def test_a_cache_is_that_without_the_damaged_pictures(tmp_path: Path) -> None:
+    stored = []
+    for bad in (False, True):
+        spec, out = folder(tmp_path / f"data{bad}", bad), tmp_path / f"cache{bad}"
+        assert call("cache", spec, str(out), "--model", "dit-nano", "--shard-rows", "4", "--batch", "4") == 0
+        stored.append([path.read_bytes() for path in sorted((out / "shards").iterdir())])
+    assert stored[0] == stored[1] and len(stored[0]) == 2
+    assert len(Manifest.read(tmp_path / "cacheTrue").unreadable) == len(BAD)
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_stream_goes_on_anywhere_as_without_the_damaged_pictures(name: str, tmp_path: Path, monkeypatch) -> None:
+    """The order is that of the good samples, also where a run goes on behind rows that were never looked at."""
+    batches = []
+    for bad in (False, True):
+        spec = STREAMED[name](tmp_path / str(bad), bad)
+        for first in (0, 13):
+            monkeypatch.setattr(readable, "_known", {})
+            source = open_source(spec)
+            assert isinstance(source, StreamSource)
+            assert source.first_conditions(3) == [1, 2, 0]
+            dataset, _ = training_data(source, 8, 3, 0, True, Layout(1, 1, 4, block=4))
+            parts = dataset.__getitems__([(0, position) for position in range(first, 40)])
+            batches.append(torch.stack([parts["images"].flatten(1).float().sum(1), parts["condition"]])[:, -27:])
+    assert all(torch.equal(batches[0], other) for other in batches[1:])
+
+
+def test_what_can_be_read_is_decided_once(tmp_path: Path, monkeypatch) -> None:
+    """Pictures are decoded at the first start; the next one, in another process, remembers, until one changes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(readable, "WORTH", 1)
+    decoded: list[object] = []
+    really = readable.read_whole
+    monkeypatch.setattr(readable, "read_whole", lambda *of: decoded.append(of) or really(*of))
+    spec = folder(tmp_path / "data", True)
+    for _ in range(3):
+        monkeypatch.setattr(readable, "_known", {})  # as a new process has it
+        assert len(open_source(spec).problems) == len(BAD) and len(decoded) == COUNT
+    (kept,) = (tmp_path / "cache" / "gftzoo" / "pictures").iterdir()
+    kept.write_text("{")
+    monkeypatch.setattr(readable, "_known", {})
+    assert len(open_source(spec)) == COUNT - len(BAD) and len(decoded) == 2 * COUNT
+    (tmp_path / "data" / "c0" / "0.png").write_bytes(content(0, False))
+    assert len(open_source(spec)) == COUNT - len(BAD) + 1 and len(decoded) == 3 * COUNT
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setattr(readable, "_known", {})
+    assert len(open_source(spec)) == COUNT - len(BAD) + 1 and len(decoded) == 4 * COUNT
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_what_can_be_read_is_what_can_be_decoded(kind: str, tmp_path: Path) -> None:
+    """The look at the start and the crop of a step are of one mind about files that are cut off anywhere."""
+    file, decoding = io.BytesIO(), Decoding()
+    noise = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, kind, **({"progressive": True} if kind == "JPEG" else {}))
+    whole = file.getvalue()
+    cut = [whole[:end] for end in range(0, len(whole), max(1, len(whole) // 60))]
+    for number, data in enumerate([*cut, whole]):
+        (tmp_path / "data" / "a").mkdir(parents=True, exist_ok=True)
+        path = tmp_path / "data" / "a" / f"{number:03d}.png"
+        path.write_bytes(data)
+    source = open_source(f"imagefolder:{tmp_path / 'data'}")
+    assert 1 <= len(source) < len(cut)
+    source.images(range(len(source)), 16, 3)
+    assert not source.unreadable and all(readable.is_readable(source.stored(r), decoding) for r in range(len(source)))
