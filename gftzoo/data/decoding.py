@@ -17,7 +17,7 @@ from gftzoo.data.sources import Source
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
-VERSION = 2  # of how files become pixels; part of fingerprints
+VERSION = 3  # of how files become pixels; part of fingerprints
 
 
 class DecodingSource(Source):

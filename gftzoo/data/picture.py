@@ -10,14 +10,15 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -43,6 +44,7 @@ UPRIGHT = {
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 TOO_LARGE = "it has {}; #pixels=NUMBER behind the data's name takes up to so many"
 STRIP = 2**20  # values scaled together
+EXACT = 1e-3  # of a level: a whole one that arithmetic has made a little less stays what it is
 LONGEST = 16  # times the short side, of which the middle is all that a crop can show
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its warnings name bytes and not files
@@ -117,7 +119,12 @@ def pixels_of(content: Path | bytes, resolution: int, channels: int, decoding: D
     """The centre of a picture, uint8, (channels, resolution, resolution); UnreadableError."""
     decoding = decoding or Decoding()
     with undisturbed(decoding), opened(content, decoding) as picture:
-        pixels = np.array(center_crop(flat(middle(upright(picture)), channels, decoding), resolution))
+        whole = middle(upright(picture))
+        crop = partial(center_crop, side=resolution)
+        cropped = (
+            eight_bits(whole, channels, decoding, crop) if is_deep(whole) else crop(flat(whole, channels, decoding))
+        )
+        pixels = np.array(cropped)
     return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy())
 
 
@@ -207,7 +214,7 @@ def flat(picture: Image.Image, channels: int, decoding: Decoding) -> Image.Image
     """An opaque picture with 8 bits a channel, L for 1 channel, else RGB."""
     mode = "L" if channels == 1 else "RGB"
     if is_deep(picture):
-        picture = eight_bits(picture, decoding)
+        return eight_bits(picture, channels, decoding)
     if picture.has_transparency_data:
         picture = picture.convert("LA") if picture.mode == "La" else picture
         picture = picture.convert("RGBA")
@@ -222,27 +229,41 @@ def is_deep(picture: Image.Image) -> bool:
     return picture.mode in ("I", "F") or picture.mode.startswith("I;")
 
 
-def eight_bits(picture: Image.Image, decoding: Decoding) -> Image.Image:
-    """A picture of deep grey values as L, or LA where one of them is transparent; UnreadableError without a range."""
+def eight_bits(
+    picture: Image.Image, channels: int, decoding: Decoding, scale: Callable[[Image.Image], Image.Image] = lambda p: p
+) -> Image.Image:
+    """A picture of deep grey values as L or RGB; UnreadableError without a range.
+
+    It is brought to its size at its own depth (`scale`) and cut to 8 bits once, at the end: parts of a level are
+    dropped, as the low byte is of 16-bit colours.
+    """
+    grey_HW, hidden = levels(picture, decoding), picture.info.get("transparency")
+    planes = [grey_HW]
+    if isinstance(hidden, int):
+        behind = Image.new("RGB", (1, 1), decoding.background).convert("L" if channels == 1 else "RGB")
+        shown_HW = np.asarray(picture) != hidden
+        planes = [np.where(shown_HW, grey_HW, np.float32(level)) for level in np.array(behind).flatten()]
+    scaled = [np.asarray(scale(Image.fromarray(plane))).clip(0, 255) for plane in planes]  # bicubic overshoots
+    bands = [Image.fromarray((plane + EXACT).astype(np.uint8)) for plane in scaled]
+    return bands[0] if channels == 1 else Image.merge("RGB", bands * (3 // len(bands)))
+
+
+def levels(picture: Image.Image, decoding: Decoding) -> NDArray[np.float32]:
+    """Deep grey values by their range, float32 (H, W) in [0, 255]; UnreadableError without a range or outside of it."""
     tags = dict(getattr(picture, "tag_v2", {}))
     low, high = decoding.range or own_range(picture.mode, picture.format, tags)
     values = np.asarray(picture)
-    grey = np.empty(values.shape, np.uint8)
+    grey_HW = np.empty(values.shape, np.float32)
     rows = max(1, STRIP // picture.width)
-    for top in range(0, picture.height, rows):  # in strips: floats of a large picture take gigabytes
+    for top in range(0, picture.height, rows):  # in strips: doubles of a large picture take gigabytes
         part = (values[top : top + rows].astype(np.float64) - low) / (high - low)
         if not ((part >= 0) & (part <= 1)).all():  # also where there is a NaN
             raise UnreadableError(
                 f"its values go from {values.min():g} to {values.max():g}, outside the range {low:g}:{high:g}; name "
                 "theirs with #range=LOW:HIGH behind the data's name"
             )
-        part = 1 - part if tags.get(PHOTOMETRIC) == MIN_IS_WHITE else part
-        grey[top : top + rows] = np.round(part * 255)
-    hidden = picture.info.get("transparency")
-    if not isinstance(hidden, int):
-        return Image.fromarray(grey)
-    alpha = np.where(values == hidden, 0, 255).astype(np.uint8)
-    return Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)])
+        grey_HW[top : top + rows] = (1 - part if tags.get(PHOTOMETRIC) == MIN_IS_WHITE else part) * 255
+    return grey_HW
 
 
 def own_range(mode: str, kind: str | None, tags: dict[int, object]) -> tuple[float, float]:

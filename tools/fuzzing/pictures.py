@@ -63,13 +63,15 @@ class PictureTarget(Target):
         path.rename(damaged)
         try:
             source = open_source(f"imagefolder:{self.root}")
-            images = source.images(range(3), SIDE, 3)
-            known = [self.good["0.png"], None, self.good["z.png"]]
-            for row, expected in enumerate(known):
-                if expected is not None and not torch.equal(images[row], expected):
-                    raise SilentChangeError(f"row {row} is no longer what it was")
-            if source.problems and not torch.equal(images[1], self.good["z.png"]):
-                raise SilentChangeError("an unreadable picture is not replaced by its neighbour")
+            taken = 2 if source.problems else 3
+            if len(source) != taken:
+                raise SilentChangeError(f"{len(source)} pictures are taken and {len(source.problems)} are named")
+            images = source.images(range(taken), SIDE, 3)
+            for row, name in ((0, "0.png"), (taken - 1, "z.png")):
+                if not torch.equal(images[row], self.good[name]):
+                    raise SilentChangeError(f"{name} is no longer what it was")
+            if len(source.problems) != 3 - taken:
+                raise SilentChangeError(f"what could be read at the start cannot be later: {source.problems[0]}")
             if not source.problems:
                 whole_picture(damaged, 1)
             else:

@@ -27,7 +27,11 @@ class SilentChangeError(Exception):
 
 
 class Target(ABC):
-    """A reader: valid inputs for it, and what is done with a damaged one."""
+    """A reader: valid inputs for it, and what is done with a damaged one in so many seconds."""
+
+    @property
+    def seconds(self) -> float:
+        return SECONDS
 
     def prepare(self, folder: Path) -> None:
         """Makes what inputs need beside them; called once in each process."""
@@ -75,12 +79,12 @@ def run(target: Target, seed: int, count: int) -> Iterator[Outcome]:
         try:
             while index < count:
                 if not ours.poll(wait):
-                    yield Outcome(index, "hang", f"more than {SECONDS:g} s")
+                    yield Outcome(index, "hang", f"more than {target.seconds:g} s")
                     index += 1
                     break
                 outcome = ours.recv()
                 yield outcome
-                index, wait = outcome.index + 1, SECONDS
+                index, wait = outcome.index + 1, target.seconds
         except EOFError:
             process.join()
             yield Outcome(index, "crash", f"exit code {process.exitcode}")

@@ -13,6 +13,7 @@ from fuzzing.pictures import colours, encoded
 from fuzzing.target import SilentChangeError, Target
 from gftzoo.data import open_source
 from gftzoo.data.decoding import cell_content
+from gftzoo.data.readable import is_readable
 from gftzoo.data.stream import StreamSource
 from gftzoo.errors import GftzooError
 
@@ -71,6 +72,8 @@ class TarTarget(Target):
         rows = range(len(source))
         for row in rows:
             source.image(row, SIDE, 3)
+        if source.unreadable:
+            raise SilentChangeError("a picture that could be read at the start cannot be later")
         return [(source.stored(row), source.texts[row].strip()) for row in rows]
 
     def in_order(self, path: Path) -> list[tuple[bytes, str]]:
@@ -79,7 +82,11 @@ class TarTarget(Target):
         read = list(source.read(source.shards[0], 0))
         if source.rows(source.shards[0]) != len(read):
             raise SilentChangeError(f"{source.rows(source.shards[0])} rows are counted and {len(read)} read")
-        return [(cell_content(picture, [], False), text.strip()) for picture, text in read]
+        found = [(cell_content(picture, [], False), text.strip()) for picture, text in read]
+        found = [pair for pair in found if is_readable(pair[0], source.decoding)]
+        if not found:
+            raise GftzooError("no picture can be read")
+        return found
 
 
 def packed(samples: list[tuple[str, str]], name: str) -> bytes:
