@@ -356,3 +356,10 @@ def test_after_a_full_disk_at_the_start_the_advice_is_to_start_again(tmp_path: P
     with pytest.raises(GftzooError, match="make room and start again"):
         train(small("dit-nano", 1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fine_tune_by_name_is_refused_where_there_is_nothing_to_tune() -> None:
+    """On the embedded demonstration, for which no weights are made; other data starts from them."""
+    with pytest.raises(UsageError, match=r"starts from weights 'base', which do not fit.*--data SOURCE"):
+        resolve("dit-s", recipe="gft-finetune")
+    assert resolve("dit-xl", steps=1).weights is None  # a demonstration that nobody asked to fine-tune

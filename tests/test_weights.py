@@ -22,7 +22,7 @@ from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.loading import files as loading
 from gftzoo.loading.files import import_model, load_folder, locate
-from gftzoo.weights import read_tensors
+from gftzoo.weights import read_tensors, save_model
 from gftzoo.zoo import catalogue, get_card
 
 
@@ -160,6 +160,24 @@ def test_released_weights_by_path_bring_their_sampler_settings_too(tmp_path: Pat
     imported.save(tmp_path / "imported")  # and its folder keeps them, whichever card reads it
     assert locate(get_card("dit-nano"), tmp_path / "imported").card.sampler["timestep_offset"] == 1
     assert gftzoo.load(tmp_path / "imported").card.sampler["timestep_offset"] == 1
+
+
+def test_a_file_copied_away_from_its_card_keeps_its_settings_and_its_entry(tmp_path: Path) -> None:
+    steered = nano_model("dit-nano", temperature=True)
+    steered.card = steered.card.change(sampler={**steered.card.sampler, "timestep_offset": 1})
+    steered.provenance = {"objective": "gft"}
+    save_model(steered, tmp_path / "folder", "ema")
+    alone = tmp_path / "downloaded.safetensors"
+    alone.write_bytes((tmp_path / "folder" / "ema.safetensors").read_bytes())
+    found = locate(get_card("dit-nano"), alone)
+    assert found.card.sampler["timestep_offset"] == 1 and found.objective == "gft"
+    assert import_model(found.card, alone, located=found).provenance["entry"] == "ema"
+    assert import_model(found.card, alone, "ema", located=found).provenance["entry"] == "ema"
+    with pytest.raises(UsageError, match="has no raw weights; use --entry ema"):
+        import_model(found.card, alone, "raw", located=found)
+    save_file(steered.network.state_dict(), alone, {"model": "dit-nano", "family": "diffusion", "sampler": "["})
+    with pytest.raises(GftzooError, match="names sampler settings that are none"):
+        locate(get_card("dit-nano"), alone)
 
 
 def test_an_average_stays_one(tmp_path: Path) -> None:

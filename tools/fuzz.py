@@ -1,8 +1,8 @@
 """Feeds a reader with damaged files: `python tools/fuzz.py picture --inputs 2000`.
 
 Every input is either read or refused with one of the project's own errors, within 5 seconds (those of runs: 2 minutes)
-and 1 GiB, and spoils nothing beside it. Anything else is a failure, whose input is kept, and the exit code is 1. A target is a class of
-`fuzzing.target.Target`; a new one gets a line in TARGETS.
+and 1 GiB, and spoils nothing beside it. Anything else is a failure, whose input is kept, and the exit code is 1. A
+target is a class of `fuzzing.target.Target`; a new one gets a line in TARGETS.
 """
 
 from __future__ import annotations

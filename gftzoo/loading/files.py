@@ -19,7 +19,7 @@ from gftzoo.weights.fitting import check_fit, completed, empty_network, load_wei
 from gftzoo.weights.folders import kinds_of, missing, own_weights
 from gftzoo.weights.names import Entry
 from gftzoo.weights.reading import fingerprint, read_tensors, safetensors_metadata
-from gftzoo.weights.saving import holds, read_card, read_own
+from gftzoo.weights.saving import holds, read_card, read_own, told_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ def locate(card: ModelCard, weights: str | Path, entry: Entry | None = None, fam
         own, provenance = read_card(path.parent)
         settings = own.sampler if own.family == card.family else {}
         return Located(path, _with_sampler(fitting, settings), family, objective=provenance.get("objective"))
-    released = _released(fitting) if not safetensors_metadata(path).get("model") else None
+    if safetensors_metadata(path).get("model"):  # of gftzoo's, copied away from its card
+        of, settings, objective = told_of(path)
+        return Located(path, _with_sampler(fitting, settings if of == card.family else {}), family, objective=objective)
+    released = _released(fitting)
     if released is None:
         return Located(path, fitting, family)
     return Located(path, _with_sampler(fitting, released.sampler), family, objective=released.objective)

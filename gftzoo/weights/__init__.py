@@ -9,6 +9,7 @@ from gftzoo.weights.folders import weights_in as weights_in
 from gftzoo.weights.names import Entry as Entry
 from gftzoo.weights.reading import read_tensors as read_tensors
 from gftzoo.weights.reading import sha256 as sha256
+from gftzoo.weights.saving import metadata_of as metadata_of
 from gftzoo.weights.saving import read_card as read_card
 from gftzoo.weights.saving import save_model as save_model
 from gftzoo.weights.saving import trained_further as trained_further

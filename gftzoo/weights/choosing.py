@@ -35,7 +35,13 @@ class Tensors:
     beside: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def choose(path: Path, file: Mapping[Any, Any], entry: Entry | None, expected: Collection[str] = ()) -> Tensors:
+def choose(
+    path: Path,
+    file: Mapping[Any, Any],
+    entry: Entry | None,
+    expected: Collection[str] = (),
+    told: Entry | None = None,
+) -> Tensors:
     """The state dict of a file: the average where there is one, or what `entry` says.
 
     Args:
@@ -43,6 +49,7 @@ def choose(path: Path, file: Mapping[Any, Any], entry: Entry | None, expected: C
         file: as read, with containers in containers.
         entry: `raw`, `ema` or None.
         expected: names of the network's tensors, which are never taken for a wrapper's prefix.
+        told: what the file says of itself, if it does.
 
     Raises:
         GftzooError: no tensors, none under a known name, or what may be an average under an unknown one.
@@ -53,7 +60,7 @@ def choose(path: Path, file: Mapping[Any, Any], entry: Entry | None, expected: C
     except GftzooError as error:
         raise GftzooError(f"{str(path)!r} cannot be understood: {error}") from error
     alone = len(found.held) == 1 and not found.suspects  # else the file itself holds more than its name says
-    held = [_told_by_name(path, found.held[0])] if alone else found.held
+    held = [_told_by_name(path, found.held[0], told)] if alone else found.held
     if not held and not found.suspects:
         raise GftzooError(_nothing(path, file))
     averages = [each for each in held if each.kind == "ema"]
@@ -68,14 +75,14 @@ def choose(path: Path, file: Mapping[Any, Any], entry: Entry | None, expected: C
     return Tensors(chosen.tensors, chosen.kind, chosen.container)
 
 
-def _told_by_name(path: Path, held: Held) -> Held:
-    """The only state dict of a file, as what the file's or its folder's name says where the file itself does not.
+def _told_by_name(path: Path, held: Held, told: Entry | None) -> Held:
+    """The only state dict of a file, as what the file, its name or its folder's says where its keys do not.
 
     A `state_dict` or `model` without an average beside it says nothing: Stable Diffusion's `-emaonly.ckpt` has one.
     """
     silent = held.kind != "ema" and all(meaning_of(name) == "plain" for name in held.where)
-    told = (file_entry(path.stem) or folder_entry(path.parent.name) or _beside_raw(path)) if silent else None
-    return replace(held, kind=told) if told else held
+    told = told or file_entry(path.stem) or folder_entry(path.parent.name) or _beside_raw(path)
+    return replace(held, kind=told) if silent and told else held
 
 
 def _beside_raw(path: Path) -> Entry | None:

@@ -65,7 +65,9 @@ def read_tensors(path: str | Path, entry: Entry | None = None, expected: Collect
     path = Path(path)
     if not path.is_file():
         raise GftzooError(f"there is no weights file {str(path)!r}.")
-    return choose(path, read_file(path), entry, expected)
+    said = safetensors_metadata(path).get("entry")
+    told: Entry | None = "ema" if said == "ema" else "raw" if said == "raw" else None
+    return choose(path, read_file(path), entry, expected, told)
 
 
 def read_file(path: Path) -> Mapping[Any, Any]:

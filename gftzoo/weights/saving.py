@@ -21,7 +21,7 @@ from gftzoo.parts import join_parts
 from gftzoo.printing import words
 from gftzoo.weights.folders import kinds_of
 from gftzoo.weights.names import Entry
-from gftzoo.weights.reading import read_safetensors, reason
+from gftzoo.weights.reading import read_safetensors, reason, safetensors_metadata
 
 
 def save_model(model: Model, folder: str | Path, entry: Entry | None = None) -> None:
@@ -42,8 +42,32 @@ def save_model(model: Model, folder: str | Path, entry: Entry | None = None) -> 
         raise UsageError(f"{str(folder)!r} holds {other!r} weights already and these are {kind!r}; name a new folder.")
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     with written_whole(folder / f"{kind}.safetensors") as partial:
-        save_file(state, partial, metadata={"model": model.card.name, "entry": kind})
+        save_file(state, partial, metadata=metadata_of(model.card, kind, provenance))
     write_card(model.card, folder, {**provenance, "entry": kind})
+
+
+def metadata_of(card: ModelCard, entry: str, provenance: Mapping[str, Any]) -> dict[str, str]:
+    """What a weights file says of itself, should it be copied away from its card; read by `told_of`."""
+    objective = provenance.get("objective")
+    about = {"model": card.name, "family": card.family, "entry": entry, "sampler": json.dumps(card.sampler)}
+    return about | ({"objective": objective} if isinstance(objective, str) else {})
+
+
+def told_of(path: Path) -> tuple[str | None, dict[str, Any], str | None]:
+    """The family, sampler settings and objective that a weights file of gftzoo's names; nothing of any other file.
+
+    Raises GftzooError where its settings are damaged.
+    """
+    found = safetensors_metadata(path)
+    if not found.get("model"):
+        return None, {}, None
+    try:
+        sampler = json.loads(found.get("sampler", "{}"))
+    except (ValueError, RecursionError):
+        sampler = None
+    if not isinstance(sampler, dict):
+        raise GftzooError(f"{str(path)!r} names sampler settings that are none; copy it again.")
+    return found.get("family"), sampler, found.get("objective")
 
 
 def write_card(card: ModelCard, folder: Path, provenance: Mapping[str, Any]) -> None:

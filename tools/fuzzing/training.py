@@ -6,6 +6,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from fuzzing.pictures import PictureTarget
 from fuzzing.target import SilentChangeError
 from gftzoo.data import open_source
@@ -50,6 +52,8 @@ class RunTarget(PictureTarget):
         config = resolve("dit-nano", data=f"imagefolder:{self.root}", steps=STEPS, options=OPTIONS)
         newest = checkpoint.newest(train(config, run))
         assert newest is not None
-        found = hashlib.sha256((newest / "raw.safetensors").read_bytes()).hexdigest()
+        tensors = sorted(load_file(newest / "raw.safetensors").items())
         shutil.rmtree(run)
-        return found
+        return hashlib.sha256(
+            b"".join(name.encode() + tensor.numpy().tobytes() for name, tensor in tensors)
+        ).hexdigest()

@@ -19,7 +19,7 @@ from gftzoo.engine.parallel.ranks import any_rank
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.model import Model
-from gftzoo.weights import trained_further, write_card
+from gftzoo.weights import metadata_of, trained_further, write_card
 
 
 def write(
@@ -79,7 +79,8 @@ def _write_tensors(
         complete = gathered(tensors)  # on every rank, also after a problem: the others wait for it
         if is_main_process() and problem is None:
             try:
-                save_file(complete, partial / f"{kind}.safetensors", metadata={"model": model.card.name, "entry": kind})
+                about = metadata_of(model.card, kind, model.provenance)
+                save_file(complete, partial / f"{kind}.safetensors", metadata=about)
             except Exception as error:
                 problem = error
     if problem is not None:

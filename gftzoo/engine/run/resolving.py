@@ -90,6 +90,8 @@ def plan(wanted: Wanted) -> Job:
     family = load_family(card.family)
     recipe = adapter_recipe(card, family, recipe, wanted.objective, options, named=wanted.recipe is not None)
     demonstration = wanted.data is None and card.data is None
+    if wanted.recipe is not None and demonstration and wanted.weights is None and recipe.init is not None:
+        _refuse_without_weights(card, wanted.recipe, recipe.init)
     card, name, source = _meet_data(card, wanted.data)
     card = _change_card(card, family, recipe, options, wanted.objective)
     source.check(card)
@@ -152,6 +154,15 @@ def _recipe(card: ModelCard, wanted: Wanted) -> Recipe:
     # An objective without a recipe of its own trains like the plain model.
     plain = card.recipes.get("conditional", Recipe(steps=100_000))
     return plain.model_copy(update={"objective": objective, "objective_options": {}})
+
+
+def _refuse_without_weights(card: ModelCard, recipe: str, init: str) -> None:
+    """UsageError for a recipe that goes on from weights, asked for by name on data which those were not made for."""
+    others = " or ".join(name for name, each in card.offered.items() if each.init is None)
+    raise UsageError(
+        f"recipe {recipe!r} of {card.name} starts from weights {init!r}, which do not fit the embedded demonstration; "
+        f"give --data SOURCE to start from them, or --weights PATH{f', or --recipe {others}' if others else ''}."
+    )
 
 
 def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Source]:
