@@ -24,7 +24,7 @@ from gftzoo.data.manifest import Manifest
 from gftzoo.data.picture import Decoding
 from gftzoo.data.stream import StreamSource
 from gftzoo.data.training import training_data
-from gftzoo.engine import checkpoint, resolve, train
+from gftzoo.engine import checkpoints, resolve, train
 
 COUNT = 12
 BAD = (0, 4, 5, 11)  # the first of all, neighbours, and the last
@@ -106,7 +106,7 @@ def test_rows_are_those_of_the_data_without_the_damaged_pictures(name: str, tmp_
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    newest = checkpoint.newest(run)
+    newest = checkpoints.newest(run)
     assert newest is not None
     return load_file(newest / "raw.safetensors")
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from fuzzing.pictures import PictureTarget
 from fuzzing.target import SilentChangeError
 from gftzoo.data import open_source
-from gftzoo.engine import checkpoint, resolve, train
+from gftzoo.engine import checkpoints, resolve, train
 
 TOGETHER = 32  # inputs in a folder
 OPTIONS = {"batch_size": 8, "workers": 0, "sample_grid": (1, 1), "device": "cpu"}
@@ -50,7 +50,7 @@ class RunTarget(PictureTarget):
         """The hash of what a run over the folder ends with."""
         run = self.folder / "run"
         config = resolve("dit-nano", data=f"imagefolder:{self.root}", steps=STEPS, options=OPTIONS)
-        newest = checkpoint.newest(train(config, run))
+        newest = checkpoints.newest(train(config, run))
         assert newest is not None
         tensors = sorted(load_file(newest / "raw.safetensors").items())
         shutil.rmtree(run)
