@@ -124,13 +124,14 @@ DEEP: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", DEEP)
 def test_deep_pictures_are_scaled_by_their_range(name: str, tmp_path: Path) -> None:
     content, settings = DEEP[name]
+    tolerance = 1.25 if "bits" in name else 1  # a level is cut, of a ramp whose steps were coarser already
     folder_with(tmp_path, "x", content)
     source = open_source(f"imagefolder:{tmp_path}{settings}")
     for channels in (1, 3):
         row = source.image(0, 8, channels)[0, 0]
-        np.testing.assert_allclose(row, RAMP_AT_8, atol=1.25 if "10 bits" in name else 1)
+        np.testing.assert_allclose(row, RAMP_AT_8, atol=tolerance)
     scored = next(file_batches(Path(f"{tmp_path}{settings}")))[0][0, 0, 0]
-    np.testing.assert_allclose(scored, np.linspace(0, 255, 64), atol=1)
+    np.testing.assert_allclose(scored, np.linspace(0, 255, 64), atol=tolerance)
     assert "grey images" in preflight(source, 8).sentence()
 
 
