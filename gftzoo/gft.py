@@ -14,9 +14,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.contract.objective import Forwards, Objective, ObjectiveOptions
 from gftzoo.contract.problem import Problem
+from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Affine, Prediction, each, plain, without_slope
 
@@ -36,6 +38,12 @@ class GFTOptions(ObjectiveOptions):
         "size where it is bounded (logits), or 1/beta^2, which does where it is linear in the error (noise); both need "
         "beta_min above 0",
     )
+    ends: Literal["drawn", "both"] = Field(
+        "drawn",
+        description="where a sample meets the line of an affine temperature: at the drawn beta as published, or at "
+        "both ends of it, beta 1 and 0, without a draw; needs network.temperature_input=affine",
+    )
+    slope_weight: float = Field(1.0, gt=0.0, le=100.0, description="of the end at beta 0, where ends=both")
     dropped_mix: Literal["drawn", "one"] = Field(
         "drawn", description="mixing weight of a dropped sample: its drawn beta as published, or 1, the whole gradient"
     )
@@ -47,6 +55,8 @@ class GFTOptions(ObjectiveOptions):
             raise ValueError(f"beta_max, {self.beta_max}, is below beta_min, {self.beta_min}")
         if self.weighting != "one" and self.beta_min == 0:
             raise ValueError(f"weighting={self.weighting} divides by beta and needs beta_min above 0, e.g. 0.1")
+        if self.ends == "both" and self.weighting != "one":
+            raise ValueError(f"ends=both draws no beta that weighting={self.weighting} could divide by; leave one out")
         return self
 
 
@@ -60,6 +70,14 @@ class GFT(Objective):
     temperature = True
     forwards = Forwards(1, 1)
     Options = GFTOptions
+
+    def check(self, card: ModelCard, start: str | None) -> None:
+        if self.options.ends == "both" and card.network.get("temperature_input") != "affine":
+            raise UsageError(
+                "objective.ends=both trains the two ends of an affine temperature, and "
+                f"network.temperature_input of {card.name} is {card.network.get('temperature_input', 'embedding')!r}; "
+                "add -o network.temperature_input=affine."
+            )
 
     def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
         low, high = self.options.beta_min, self.options.beta_max
@@ -75,6 +93,8 @@ class GFT(Objective):
         shown = family.condition_drop(model, condition, dropped_B)
         prediction = each(family.prediction(model, problem, shown, beta_in_B), torch.Tensor.float)
         u_BX = self.unconditional(model, problem, condition, dropped_B, plain(prediction).detach())
+        if self.options.ends == "both":
+            return self.at_both_ends(model, prediction, u_BX, dropped_B, problem)
         # Its mixing weight stays the drawn beta, as in the released code, unless `dropped_mix` says otherwise. There an
         # affine network has no slope to learn.
         if self.options.dropped_mix == "one" or isinstance(prediction, Affine):
@@ -82,6 +102,18 @@ class GFT(Objective):
         loss_B = family.loss_term(model, mix(prediction, u_BX, beta_B), problem)
         # d mixed / d f_s is beta, so that low temperatures learn slowly; the weight moves no minimum, only the pace
         return loss_B / beta_B ** POWERS[self.options.weighting]
+
+    def at_both_ends(
+        self, model: Model, prediction: Prediction, u_BX: Tensor, dropped_B: Tensor, problem: Problem
+    ) -> Tensor:
+        """The loss (B,) of c and, where the condition was shown, of d + sg[f_u]: `mix` at beta 1 and 0, half of each.
+
+        It has the minimum of every draw, f_c and f_c - f_u, and c learns at the full pace of the plain model.
+        """
+        assert isinstance(prediction, Affine), "ends=both is refused for other networks, see `check`"
+        c_B = model.family.loss_term(model, prediction.c, problem)
+        slope_B = model.family.loss_term(model, prediction.d + u_BX, problem)
+        return (c_B + self.options.slope_weight * torch.where(dropped_B, 0.0, slope_B)) / 2
 
     def unconditional(
         self, model: Model, problem: Problem, condition: Tensor, dropped_B: Tensor, plain_BX: Tensor

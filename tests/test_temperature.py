@@ -13,9 +13,10 @@ from torch import Tensor
 
 from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.contract.problem import Problem
+from gftzoo.engine import resolve
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.gft import GFT, mix
+from gftzoo.gft import GFT, GFTOptions, mix
 from gftzoo.layers.temperature import Affine, Slope, is_slope, plain
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
@@ -102,6 +103,26 @@ def test_the_mix_is_the_direct_formula_and_finite_at_zero(nano_name: str, kind: 
         expected = family.loss_term(case.model, mixed.float(), case.problem)
     none = torch.zeros(BATCH, dtype=torch.bool)
     torch.testing.assert_close(GFT().loss_at(case.model, case.problem, case.condition, beta_B, none), expected)
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_both_ends_are_the_mix_at_one_and_at_zero(nano_name: str, blocks: int) -> None:
+    case, ends = make_case(nano_name, "affine", blocks), GFT(GFTOptions(ends="both", slope_weight=0.5))
+    arguments = case.model, case.problem, case.condition
+    shown, dropped = torch.zeros(BATCH, dtype=torch.bool), torch.tensor([True, False, False])
+    at_one, at_zero = (GFT().loss_at(*arguments, torch.full((BATCH,), beta), shown) for beta in (1.0, 0.0))
+    drawn = torch.rand(BATCH)  # is not looked at
+    torch.testing.assert_close(ends.loss_at(*arguments, drawn, shown), (at_one + 0.5 * at_zero) / 2)
+    everyone = torch.ones(BATCH, dtype=torch.bool)  # a dropped sample has no slope to learn
+    torch.testing.assert_close(
+        ends.loss_at(*arguments, drawn, dropped)[0], GFT().loss_at(*arguments, drawn, everyone)[0] / 2
+    )
+
+
+@pytest.mark.parametrize("given", [{}, {"network.temperature_input": "both"}])
+def test_both_ends_want_an_affine_temperature(nano_name: str, given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"add -o network\.temperature_input=affine"):
+        resolve(nano_name, recipe="gft", options={"objective.ends": "both", "objective.weighting": "one", **given})
 
 
 @pytest.mark.parametrize(("kind", "blocks"), FORMS)

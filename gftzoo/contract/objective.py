@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from gftzoo.catalogue.cards import Frozen
+from gftzoo.catalogue.cards import Frozen, ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
@@ -55,8 +55,8 @@ class Objective(ABC):
     def __init__(self, options: ObjectiveOptions | None = None) -> None:
         self.options: Any = options or self.Options()
 
-    def check(self, start: str | None) -> None:
-        """UsageError if a run from the weights `start` (None: from scratch) cannot have this objective."""
+    def check(self, card: ModelCard, start: str | None) -> None:
+        """UsageError if a run of that card from the weights `start` (None: scratch) cannot have this objective."""
 
     def prepare(self, model: Model) -> None:
         """Called once before training, also before a resumed one, with the weights that the run starts from."""

@@ -6,7 +6,7 @@ import inspect
 from functools import partial
 from typing import Any
 
-from gftzoo.catalogue.cards import validation_sentence
+from gftzoo.catalogue.cards import ModelCard, validation_sentence
 from gftzoo.contract.objective import Objective
 from gftzoo.errors import PluginError, UsageError, nearest
 from gftzoo.families.family import Family
@@ -74,12 +74,12 @@ def build_objective(name: str, options: dict[str, Any] | None = None) -> Objecti
         raise UsageError(validation_sentence(f"objective {name}", error, objective.Options)) from error
 
 
-def refuse_unfit(objective: Objective, family: Family, start: str | None) -> None:
-    """UsageError if a run of `family` from the weights `start` (None: from scratch) cannot have the objective."""
+def refuse_unfit(objective: Objective, family: Family, card: ModelCard, start: str | None) -> None:
+    """UsageError if a run of `card` from the weights `start` (None: from scratch) cannot have the objective."""
     if objective.needs is not None and not family.offers(objective.needs):
         having = ", ".join(families_with(objective.needs)) or "none that is installed"
         raise UsageError(
             f"objective {objective.name} needs the hook {objective.needs}, which family {family.name!r} does not have; "
             f"families that have it: {having}."
         )
-    objective.check(start)
+    objective.check(card, start)

@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from typing import ClassVar
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.contract.objective import Objective, ObjectiveOptions
 from gftzoo.errors import UsageError
@@ -24,7 +25,7 @@ class FrozenCopy(Objective):
         super().__init__(options)
         self._frozen: Model | None = None
 
-    def check(self, start: str | None) -> None:
+    def check(self, card: ModelCard, start: str | None) -> None:
         if start is None:
             raise UsageError(
                 f"objective {self.name} starts from a trained model; give its weights with --weights RUN_OR_FILE "

@@ -106,7 +106,7 @@ def plan(wanted: Wanted) -> Job:
         raise UsageError(validation_sentence(f"training {wanted.model}", error, TrainConfig)) from error
     check_adapter(card, family, config.train, wanted.objective, start)
     job = Job(_with_length(config), family, source)
-    refuse_unfit(job.objective, family, start)
+    refuse_unfit(job.objective, family, card, start)
     return job
 
 
