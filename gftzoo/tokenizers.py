@@ -67,7 +67,7 @@ def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
         UsageError: no file is named.
         GftzooError: the file cannot be fetched.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download  # slow to import, and most files are there
 
     if weights is not None:
         return Path(weights)
@@ -92,7 +92,7 @@ def read_tokenizer_options(spec: TokenizerSpec, schema: type[Options]) -> Option
 
 
 def _load_autoencoder(spec: TokenizerSpec, weights: str | None) -> Any:
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # slow to import, and most models need none of it
 
     source = weights or spec.repo
     if source is None:

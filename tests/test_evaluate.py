@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from toy_model import Toy, grey_images, toy_model
 
-from gftzoo.cli.evaluate import unused_labels
+from gftzoo.cli.sweep import unused_labels
 from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate import Evaluator, Protocol, ScoreRecord, choose_protocol, compare, parse_values, sweep, write_csv

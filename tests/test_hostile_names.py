@@ -108,7 +108,7 @@ def test_what_is_logged_outside_of_a_run_is_shown_too() -> None:
 
 
 def test_an_error_of_the_zoo_is_not_a_plugins(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr("gftzoo.cli.browse.list_models", lambda *_: 1 / 0)
+    monkeypatch.setattr("gftzoo.cli.listing.list_models", lambda *_: 1 / 0)
     with pytest.raises(SystemExit) as stop:
         main(["list"])
     assert stop.value.code == 1

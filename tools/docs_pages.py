@@ -31,8 +31,7 @@ from gftzoo.catalogue.cards import (
     TokenizerSpec,
 )
 from gftzoo.catalogue.registry import zoo_registry
-from gftzoo.cli import browse
-from gftzoo.cli import gftzoo as command_line
+from gftzoo.cli import BUILT_IN, built_in, listing
 from gftzoo.contract.hookspecs import GenerativeFamily
 from gftzoo.families.finding import REQUIRED_HOOKS
 from gftzoo.plugins.discovery import GROUPS
@@ -151,9 +150,9 @@ def models() -> str:
 
 def model_row(card: ModelCard) -> list[str]:
     """A row of the model table."""
-    row = browse.summary(card, browse.providers())
+    row = listing.summary(card, listing.providers())
     fids = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("fid", "fid_with_cfg")]
-    size = [browse.millions(card.parameters), str(card.resolution)]
+    size = [listing.millions(card.parameters), str(card.resolution)]
     return [f"`{card.name}`", *size, *fids, ", ".join(row["weights"]), card.licence]
 
 
@@ -195,7 +194,7 @@ def type_name(annotation: Any) -> str:
 
 def commands() -> str:
     """Every command with its arguments and options."""
-    return "\n\n".join(command(name, found) for name, found in command_line.commands.items())
+    return "\n\n".join(command(name, built_in(name)) for name in BUILT_IN)
 
 
 def command(name: str, found: click.Command) -> str:

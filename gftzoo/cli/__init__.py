@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from gftzoo import __version__
 from gftzoo.cli import edge
-from gftzoo.cli.browse import info_command, list_command, plugins_command
-from gftzoo.cli.cache import cache_command
-from gftzoo.cli.check_plugin import check_plugin_command
-from gftzoo.cli.evaluate import evaluate_command, sweep_command
-from gftzoo.cli.new_plugin import new_plugin_command
-from gftzoo.cli.sample import sample_command
-from gftzoo.cli.train import train_command
-from gftzoo.cli.transfer import export_command, import_command
 from gftzoo.errors import PluginError, nearest
 from gftzoo.homes import spare_a_home
 from gftzoo.plugins.discovery import COMMANDS, Plugin, active, hide_malformed
 from gftzoo.plugins.loading import load_object
+
+# In the order in which they are told of; each is `command` in a module of `gftzoo.cli.commands`.
+BUILT_IN = {
+    "list": "list",
+    "info": "info",
+    "plugins": "plugins",
+    "new-plugin": "new_plugin",
+    "check-plugin": "check_plugin",
+    "train": "train",
+    "sample": "sample",
+    "evaluate": "evaluate",
+    "sweep": "sweep",
+    "cache": "cache",
+    "import": "import_",
+    "export": "export",
+}
+
+
+def built_in(name: str) -> click.Command:
+    """A command of the zoo's own; its module is imported now, what it does when it is called."""
+    found: click.Command = import_module(f"gftzoo.cli.commands.{BUILT_IN[name]}").command
+    return found
 
 
 class PluginCommand(click.Command):
@@ -45,11 +60,11 @@ class Commands(click.Group):
     """The zoo's commands and those of plugins; suggests the nearest for one that there is not."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*self.commands, *(plugin.name for plugin in active(COMMANDS))})
+        return sorted({*BUILT_IN, *(plugin.name for plugin in active(COMMANDS))})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in self.commands:
-            return self.commands[cmd_name]
+        if cmd_name in BUILT_IN:
+            return built_in(cmd_name)
         found = next((plugin for plugin in active(COMMANDS) if plugin.name == cmd_name), None)
         return None if found is None else PluginCommand(found)
 
@@ -66,24 +81,6 @@ class Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def gftzoo(debug: bool) -> None:
     """Train, sample and browse visual generators without guidance (Guidance-Free Training)."""
-
-
-BUILT_IN = (
-    list_command,
-    info_command,
-    plugins_command,
-    new_plugin_command,
-    check_plugin_command,
-    train_command,
-    sample_command,
-    evaluate_command,
-    sweep_command,
-    cache_command,
-    import_command,
-    export_command,
-)
-for command in BUILT_IN:
-    gftzoo.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

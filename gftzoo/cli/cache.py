@@ -1,4 +1,4 @@
-"""`gftzoo cache`: a data source encoded once, for training without its tokenizer."""
+"""What `gftzoo cache` does: a data source encoded once, for training without its tokenizer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gftzoo import printing
-from gftzoo.cli.data_options import data_options, named
+from gftzoo import engine, pictures, printing
+from gftzoo.cli.naming import named
 from gftzoo.cli.ranks import say
 from gftzoo.cli.train import say_colour
+from gftzoo.data import open_source
+from gftzoo.data.caching import CacheWriter
+from gftzoo.data.checking import decode_entries, staleness, verify_hashes
+from gftzoo.data.encoding import EncodingModel
+from gftzoo.data.manifest import Manifest
+from gftzoo.data.planning import plan_cache
+from gftzoo.engine.parallel.place import choose_device
 from gftzoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from gftzoo.data.manifest import Manifest
 
 OPTIONS = ("device", "resolution", "text_encoder", "tokenizer", "tokenizer_path")  # what an encoding depends on
 
@@ -30,21 +36,7 @@ class Tell(Protocol):
     def __call__(self, images: int, /) -> None: ...
 
 
-@click.command("cache")
-@click.argument("src", required=False)
-@click.argument("out", required=False, type=click.Path(path_type=Path))
-@click.option("--model", help="The model whose tokenizer (and text encoder) encodes.")
-@click.option("--flip", is_flag=True, help="Mirror images too; training then draws one of the two.")
-@click.option("--crops", type=click.Choice(["1", "10"]), default="1", help="1: ADM's centre crop; 10: LlamaGen's ten.")
-@click.option("--half", is_flag=True, help="Floats in 16 bits: half the size, no longer to the bit.")
-@click.option("--split", type=click.Choice(["train", "held-out", "all"]), default="train", help="Of embedded data.")
-@click.option("--shard-rows", type=click.IntRange(min=1), default=1024, help="Images of a shard.")
-@click.option("--batch", type=click.IntRange(1, 8192), default=64, help="Images encoded together.")
-@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="tokenizer_path, resolution, device, ...")
-@data_options
-@click.option("--check", type=click.Path(path_type=Path), help="Verify a cache's hashes and decode ten entries.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Of --check; default CHECK.png.")
-def cache_command(
+def cache(
     src: str | None, out: Path | None, model: str | None, check: Path | None, picture: Path | None, **choices: Any
 ) -> None:
     """Encode the data SRC into the folder OUT for MODEL: latents or codes, and text features of captions.
@@ -63,12 +55,6 @@ def cache_command(
 
 def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     """Plans the cache and writes this rank's shards."""
-    from gftzoo import engine
-    from gftzoo.data import open_source
-    from gftzoo.data.caching import CacheWriter
-    from gftzoo.data.encoding import EncodingModel
-    from gftzoo.data.planning import plan_cache
-    from gftzoo.engine.parallel.place import choose_device
 
     job = engine.plan(engine.Wanted(name, data=src, options=engine.parse_options(choices["options"], OPTIONS)))
     config, source = job.config, open_source(src, choices["split"])
@@ -123,9 +109,6 @@ def finished(out: Path, manifest: Manifest) -> None:
 @contextmanager
 def progress(task: str, total: int) -> Iterator[Tell]:
     """A bar on a terminal, ten plain lines elsewhere."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
         columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -146,9 +129,6 @@ def progress(task: str, total: int) -> Iterator[Tell]:
 
 def verify(folder: Path, picture: Path, options: tuple[str, ...]) -> None:
     """Compares every shard with its hash and draws ten entries."""
-    from gftzoo import engine, pictures
-    from gftzoo.data import open_source
-    from gftzoo.data.checking import decode_entries, staleness, verify_hashes
 
     source = open_source(f"cache:{folder}", "all")
     path = engine.parse_options(options, ("tokenizer_path",)).get("tokenizer_path")

@@ -1,29 +1,26 @@
-"""`gftzoo check-plugin`."""
+"""What `gftzoo check-plugin` does."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-import click
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from gftzoo.cli.browse import add_row, show, table
+from gftzoo.cli.tables import add_row, show, table
 from gftzoo.errors import PluginError, UsageError, nearest
+from gftzoo.families.finding import find_family
+from gftzoo.installed import report
 from gftzoo.plugins.discovery import FAMILIES, active
 from gftzoo.printing import plain, say, say_json
+from gftzoo.testing import CHECKS, Finding, examine, subject_of
 from gftzoo.zoo import catalogue
 
-if TYPE_CHECKING:
-    from rich.table import Table
 
-    from gftzoo.testing import Finding
-
-
-@click.command("check-plugin")
-@click.argument("name")
-@click.option("--quick", is_flag=True, help="Leave out compilation and the run on two ranks.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def check_plugin_command(name: str, quick: bool, as_json: bool) -> None:
+def check_plugin(name: str, quick: bool, as_json: bool) -> None:
     """Check that NAME (a distribution, family or model) keeps the contract; say which sentence it breaks."""
     found = {model: examine_model(model, quick) for model in models_of(name)}
     broken = [finding for findings in found.values() for finding in findings if not finding.holds]
@@ -48,32 +45,21 @@ def models_of(name: str) -> list[str]:
         if name in catalogue().models:
             return [name]
         if name in catalogue().families:
-            from gftzoo.families.finding import find_family  # with torch
-
             find_family(name)  # which says how to install it
         known = {n for p in active(FAMILIES) for n in (p.distribution, p.name)}
         raise UsageError(
             f"no distribution, family or model is called {name!r}{nearest(name, known)}; `gftzoo plugins` shows all."
         )
     for plugin in families:
-        from gftzoo.installed import report  # with torch
-
         found = report(plugin)
         if found.state != "ok":
             raise PluginError(found.reason)
-    from gftzoo.testing import subject_of
 
     return [subject_of(plugin.name).card.name for plugin in families]
 
 
 def examine_model(model: str, quick: bool) -> list[Finding]:
     """All findings of a model, saying on standard error what is being done."""
-    import sys
-
-    import torch
-    from rich.console import Console
-
-    from gftzoo.testing import CHECKS, examine, subject_of
 
     torch.set_num_threads(1)  # threads slow networks of this size down, on a busy machine a hundredfold
     checks = [check for check in CHECKS if not (quick and check.slow)]
@@ -88,7 +74,6 @@ def examine_model(model: str, quick: bool) -> list[Finding]:
 
 def findings_table(model: str, findings: Iterable[Finding]) -> Table:
     """One line per check: whether it holds, and what was measured."""
-    from rich.text import Text
 
     result = table(model, "", "seconds", "measured")
     for finding in findings:
@@ -100,7 +85,6 @@ def findings_table(model: str, findings: Iterable[Finding]) -> Table:
 
 def explain(broken: Iterable[Finding]) -> None:
     """Each failure: the sentence of the contract, and the numbers."""
-    from rich.text import Text
 
     for finding in broken:
         show(Text.assemble((plain(finding.check), "bold red"), f"  {plain(finding.title)}"))

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import yaml
 
 from gftzoo.cli.ranks import say
-
-if TYPE_CHECKING:
-    from gftzoo.engine import Job
-    from gftzoo.engine.parallel.place import Place
-    from gftzoo.engine.run.estimate import Cost
+from gftzoo.engine import Job
+from gftzoo.engine.parallel.place import Place, choose_place
+from gftzoo.engine.run import estimate
+from gftzoo.engine.run.adapting import in_way
+from gftzoo.engine.run.estimate import Cost
+from gftzoo.engine.run.trial import seconds_per_step
 
 
 def show_cost(job: Job) -> None:
     """Prints what the run would cost on a device, the time from a few steps that are taken, and its configuration."""
-    from gftzoo.engine.parallel.place import choose_place
-    from gftzoo.engine.run import estimate
-    from gftzoo.engine.run.trial import seconds_per_step
 
     config = job.config
     place = choose_place(config.device, config.precision)
@@ -52,8 +48,6 @@ def show_cost(job: Job) -> None:
 
 def other_ways(job: Job, place: Place) -> dict[str, tuple[Job, Cost, str]]:
     """The same batch where all trains, or factors of LoRA's, or the slope of the temperature alone, and its cost."""
-    from gftzoo.engine.run import estimate
-    from gftzoo.engine.run.adapting import in_way
 
     found = {}
     for way in ("all", "lora", "temperature"):

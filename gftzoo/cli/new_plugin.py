@@ -1,11 +1,9 @@
-"""`gftzoo new-plugin`."""
+"""What `gftzoo new-plugin` does."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-
-import click
 
 from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.errors import UsageError
@@ -17,15 +15,7 @@ TEMPLATE = Path(__file__).parents[1] / "template"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-@click.command("new-plugin")
-@click.argument("name")
-@click.option(
-    "--out",
-    default=".",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder in which the package's folder gftzoo-NAME is made; default here.",
-)
-def new_plugin_command(name: str, out: Path) -> None:
+def make_plugin(name: str, out: Path) -> None:
     """Write the package of a new family NAME: as it is, it installs, trains, samples and passes check-plugin."""
     name = name.removeprefix("gftzoo-")
     folder = write_package(name, out)

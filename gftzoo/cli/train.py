@@ -1,73 +1,62 @@
-"""`gftzoo train`."""
+"""What `gftzoo train` does."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePath
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from gftzoo import engine
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.cli.cost import show_cost
-from gftzoo.cli.data_options import data_options, named
+from gftzoo.cli.naming import named
 from gftzoo.cli.ranks import first_rank, say
+from gftzoo.data import Source, preflight
+from gftzoo.data.preflight import colour_change
+from gftzoo.engine import Job, TrainConfig, checkpoints
+from gftzoo.engine.record.provenance import from_these_weights
+from gftzoo.engine.record.samples import FINAL_PICTURE
+from gftzoo.engine.step.schedule import same_until, with_horizon
 from gftzoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from gftzoo.catalogue.cards import ModelCard
-    from gftzoo.data import Source
-    from gftzoo.engine import Job, TrainConfig
+from gftzoo.zoo import get_card
 
 
-@click.command("train")
-@click.argument("model", required=False)
-@click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
-@click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
-@click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream: (docs/data.md).")
-@data_options
-@click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
-@click.option("--weights", help="Start from a checkpoint of the card (base), a local file or a run: fine-tuning.")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")
-@click.option(
-    "--horizon",
-    type=click.IntRange(min=1),
-    help="Steps over which the learning rate follows its curve; default --steps.",
-)
-@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Any setting of the run; repeatable.")
-@click.option("--name", help="Name of the run; default MODEL-OBJECTIVE.")
-@click.option("--runs", default="runs", type=click.Path(path_type=Path, file_okay=False), help="Folder of all runs.")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on with a run's own configuration.")
-@click.option("--accept-changes", is_flag=True, help="Resume although data or settings are not what they were.")
-@click.option("--dry-run", is_flag=True, help="Only show parameters, FLOPs, memory and the resolved configuration.")
-def train_command(
+def train(
+    resume: Path | None,
+    accept_changes: bool,
+    dry_run: bool,
+    steps: int | None,
+    horizon: int | None,
+    runs: Path,
+    **wanted: Any,
+) -> None:
+    """A new run as it is wanted, or a resumed one, which takes nothing that would make it another."""
+    if resume is not None:
+        runs_named = click.get_current_context().get_parameter_source("runs") is not ParameterSource.DEFAULT
+        if runs_named or any(wanted.values()):
+            raise UsageError(own_configuration(resume, wanted["options"]))
+        go_on(resume, steps, dry_run, horizon=horizon, accept_changes=accept_changes)
+        return
+    if accept_changes:
+        raise UsageError("--accept-changes goes with --resume: a new run takes the data as it is.")
+    begin(what_for(steps=steps, horizon=horizon, **wanted), runs, wanted["name"], dry_run)
+
+
+def what_for(
     model: str | None,
     gft: bool,
     objective: str | None,
     data: str | None,
     background: str | None,
     allow_outside: bool,
-    recipe: str | None,
-    weights: str | None,
-    steps: int | None,
-    horizon: int | None,
     options: tuple[str, ...],
     name: str | None,
-    runs: Path,
-    resume: Path | None,
-    accept_changes: bool,
-    dry_run: bool,
-) -> None:
-    """Train MODEL. With nothing but --gft it runs on embedded real data, at the model's full size."""
-    if resume is not None:
-        elsewhere = click.get_current_context().get_parameter_source("runs") is not ParameterSource.DEFAULT
-        of_data = data is not None or background is not None or allow_outside
-        if model or gft or objective or of_data or recipe or weights or options or name or elsewhere:
-            raise UsageError(own_configuration(resume, options))
-        go_on(resume, steps, dry_run, horizon=horizon, accept_changes=accept_changes)
-        return
-    if accept_changes:
-        raise UsageError("--accept-changes goes with --resume: a new run takes the data as it is.")
+    **others: Any,
+) -> engine.Wanted:
+    """The run that the words of a command line want; UsageError where they contradict each other or say too little."""
     if model is None:
         raise UsageError("name a model to train, e.g. `gftzoo train dit-nano --gft`, or --resume a run.")
     if gft and objective not in (None, "gft"):
@@ -77,21 +66,15 @@ def train_command(
             f"say what to train for: `gftzoo train {model} --gft`, or --objective conditional, cca or distill."
         )
     refuse_outside(name)
-    from gftzoo import engine
+    data, parsed = named(data, background, allow_outside), engine.parse_options(options)
+    return engine.Wanted(model, objective or "gft", data, options=parsed, **others)
 
-    wanted = engine.Wanted(
-        model,
-        objective=objective or "gft",
-        data=named(data, background, allow_outside),
-        recipe=recipe,
-        steps=steps,
-        horizon=horizon,
-        weights=weights,
-        options=engine.parse_options(options),
-    )
+
+def begin(wanted: engine.Wanted, runs: Path, name: str | None, dry_run: bool) -> None:
+    """Trains a new run below the folder of all, or shows what that would cost."""
     job = engine.plan(wanted)
-    run = runs / (name if name is not None else engine.unused_name(runs, f"{model}-{wanted.objective}"))
-    announce(job, run, embedded=data is None)
+    run = runs / (name if name is not None else engine.unused_name(runs, f"{wanted.model}-{wanted.objective}"))
+    announce(job, run, embedded=wanted.data is None)
     if dry_run:
         show_cost(job)
         return
@@ -116,9 +99,6 @@ def go_on(
     accept_changes: bool = False,
 ) -> None:
     """Resumes a run, possibly for more or fewer steps, or shows what that would cost."""
-    from gftzoo import engine
-    from gftzoo.engine import checkpoints
-    from gftzoo.engine.record.samples import FINAL_PICTURE
 
     config = engine.TrainConfig.read(folder)
     found = checkpoints.newest(folder)
@@ -141,8 +121,6 @@ def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, 
     Says where the learning rate will not be that of a run of so many steps. UsageError for a horizon that the steps
     that are done did not have.
     """
-    from gftzoo.engine.record.provenance import from_these_weights
-    from gftzoo.engine.step.schedule import same_until, with_horizon
 
     begun = config
     if steps is not None:
@@ -169,8 +147,6 @@ def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, 
 
 def own_configuration(folder: Path, options: tuple[str, ...]) -> str:
     """Why a resume takes no other settings, and how to train on from its weights with them."""
-    from gftzoo.engine import TrainConfig
-    from gftzoo.engine.record.provenance import from_these_weights
 
     config = TrainConfig.read(folder)
     return (
@@ -184,8 +160,6 @@ def announce(job: Job, run: Path, embedded: bool) -> None:
     """Says what is about to happen: model, objective, data with its preflight, folder."""
     if not first_rank():
         return  # nothing would be said, and to open and count the data takes its time
-    from gftzoo.data import preflight
-    from gftzoo.zoo import get_card
 
     config, card = job.config, job.config.card
     say(f"Training {config.model} ({config.objective}) for {config.steps} steps into {run}.", err=True)
@@ -201,7 +175,6 @@ def announce(job: Job, run: Path, embedded: bool) -> None:
 
 def say_colour(source: Source, card: ModelCard) -> None:
     """Says where a model's tokenizer takes colour from the data, or adds it, and how to keep what is there."""
-    from gftzoo.data.preflight import colour_change
 
     change = colour_change(source, card)
     if change is not None:
@@ -210,7 +183,6 @@ def say_colour(source: Source, card: ModelCard) -> None:
 
 def finished(run: Path, config: TrainConfig) -> None:
     """Says where things are and what to do next."""
-    from gftzoo.engine import checkpoints
 
     found = checkpoints.newest(run)
     step = checkpoints.read_state(found)["step"] if found else 0

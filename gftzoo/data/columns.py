@@ -32,7 +32,7 @@ def read_columns(folder: Path, manifest: Manifest, shard: Shard) -> dict[str, An
 
 
 def _mapped(path: Path) -> dict[str, Any]:
-    from datasets import Dataset
+    from datasets import Dataset  # slow to import, for caches alone
 
     table = Dataset.from_file(str(path)).data.table.combine_chunks()
     found: dict[str, Any] = {}

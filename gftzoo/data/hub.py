@@ -90,7 +90,7 @@ class HubSource(DecodingSource):
 
 def open_hub(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """Loads through the datasets library; local files need no network."""
-    import datasets
+    import datasets  # slow to import, and most data needs none of it
 
     without_held_out(name, split)
     place, _, part = argument.partition("#")
@@ -172,7 +172,7 @@ def state_of(table: Any, column: str) -> str | None:
 
 def undecoded(table: Any, column: str) -> Any:
     """The data set with an image column that gives the bytes of the file."""
-    import datasets
+    import datasets  # slow to import, and most data needs none of it
 
     if isinstance((table.features or {}).get(column), datasets.Image):
         return table.cast_column(column, datasets.Image(decode=False))

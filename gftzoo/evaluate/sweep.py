@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gftzoo.atomic import written_whole
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.errors import GftzooError, UsageError
@@ -139,7 +141,7 @@ def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None
 
     Frechet distance against Inception Score, precision against recall, and Frechet distance against seconds per image.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import, for the one who draws
 
     everything = [record for records in curves.values() for record in records]
     compare(everything)  # refuses to draw unlike scores into one figure
@@ -181,8 +183,6 @@ def strip(
     model: Model, guidances: Sequence[Guidance], conditions: Sequence[int | str], seed: int = 0, **settings: Any
 ) -> Image:
     """The same seeds at every guidance, one row each."""
-    import torch
-
     seeds = image_seeds(seed, range(len(conditions)))
     pictures = [
         (label(g), torch.cat(list(sample_batches(model, conditions, g, seeds, 64, **settings)))) for g in guidances

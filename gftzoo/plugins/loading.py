@@ -7,6 +7,7 @@ from typing import Any
 
 import pluggy
 
+from gftzoo import __version__
 from gftzoo.contract.hookspecs import CONTRACT_VERSION, OLDEST_CONTRACT, PROJECT, GenerativeFamily
 from gftzoo.errors import PluginError
 from gftzoo.plugins.discovery import Plugin
@@ -57,9 +58,7 @@ def refuse_faulty(plugin: Plugin) -> None:
 
 def refuse_other_gftzoo(plugin: Plugin) -> None:
     """PluginError if the distribution requires a gftzoo that this one is not, or what it requires cannot be read."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    from gftzoo import __version__
+    from packaging.requirements import InvalidRequirement, Requirement  # `gftzoo list` loads no plugin
 
     for line in plugin.requires:
         try:

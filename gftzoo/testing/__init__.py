@@ -9,7 +9,7 @@ or, in a plugin's own tests:
     test_acme = conformance("acme")
 """
 
-from gftzoo.testing import running, sampling, temperature, training  # they fill CHECKS
+from gftzoo.testing import conditions, losses, predictions, running, sampling, temperature  # they fill CHECKS
 from gftzoo.testing.broken import Broken
 from gftzoo.testing.contract import CHECKS, Check
 from gftzoo.testing.report import Finding, examine
@@ -22,11 +22,13 @@ __all__ = [
     "Check",
     "Finding",
     "Subject",
+    "conditions",
     "conformance",
     "examine",
+    "losses",
+    "predictions",
     "running",
     "sampling",
     "subject_of",
     "temperature",
-    "training",
 ]

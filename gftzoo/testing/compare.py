@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gftzoo.testing.broken import Broken
 
 ROUNDING = 1e-4  # of float32 networks in batches of different sizes, as a share of the largest value
+GRADIENTS = 1e-3  # as a share of the largest gradient: sums of many float32 terms
 
 
 def expect(holds: bool, sentence: str) -> None:
@@ -58,3 +59,24 @@ def cosine(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     """The cosine between two sets of gradients with the same names."""
     flat = [torch.cat([x[name].detach().float().flatten() for name in sorted(a)]) for x in (a, b)]
     return float(torch.cosine_similarity(flat[0], flat[1], dim=0))
+
+
+def gradients(network: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """The gradient of every parameter that has one."""
+    network.zero_grad(set_to_none=True)
+    loss.backward()
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def equal_gradients(a: dict[str, Tensor], b: dict[str, Tensor], what: str) -> str:
+    """The numbers, if two sets of gradients are equal; Broken with the worst parameter if not."""
+    expect(a.keys() == b.keys(), f"{what}: parameters with a gradient in one only: {sorted(a.keys() ^ b.keys())[:3]}.")
+    expect(bool(a), f"{what}: no parameter has a gradient.")
+    size = max(float(gradient.abs().max()) for gradient in b.values())
+    gaps = {name: float((a[name] - b[name]).abs().max()) / max(size, 1e-12) for name in a}
+    worst = max(gaps, key=lambda name: gaps[name])
+    expect(
+        gaps[worst] <= GRADIENTS,
+        f"{what}: {worst} differs by {gaps[worst]:.2g} of the largest gradient, allowed {GRADIENTS:g}.",
+    )
+    return f"difference {gaps[worst]:.1g}"

@@ -21,10 +21,9 @@ from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
 from gftzoo.objectives.conditional import Conditional
 from gftzoo.testing.broken import Broken
-from gftzoo.testing.compare import ROUNDING, expect, same
+from gftzoo.testing.compare import ROUNDING, equal_gradients, expect, gradients, same
 from gftzoo.testing.contract import promises
-from gftzoo.testing.subject import BATCH, Subject
-from gftzoo.testing.training import NONE_DROPPED, equal_gradients, gradients
+from gftzoo.testing.subject import BATCH, NONE_DROPPED, Subject
 
 # A large eps keeps Adam from blowing the rounding of vanishing gradients up to whole updates.
 RUN = {

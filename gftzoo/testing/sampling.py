@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import torch
 
 from gftzoo.contract.guidance import ClassifierFree, Temperature, Unguided
@@ -93,8 +95,6 @@ def conditions_steer(subject: Subject) -> str:
 @promises("build_network", "All that its predictions depend on is in its state dict.")
 def save_and_load(subject: Subject) -> str:
     """A model that was saved and loaded again predicts the same, to the bit."""
-    import tempfile
-
     model = subject.model(temperature=True)
     with tempfile.TemporaryDirectory() as folder, isolated(7):
         model.save(folder)

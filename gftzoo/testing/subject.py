@@ -29,6 +29,7 @@ from gftzoo.zoo import catalogue, get_card, list_models
 
 BATCH = 4
 SHUFFLED = [2, 0, 3, 1]
+NONE_DROPPED = torch.zeros(BATCH, dtype=torch.bool)
 PROMPTS = (
     "a grinning face",
     "a cat",

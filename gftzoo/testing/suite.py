@@ -17,7 +17,7 @@ def conformance(*names: str, checks: Sequence[Check] | None = None) -> Callable[
         names: of families (their nano models) or of models.
         checks: all, if not given; slow ones carry the mark `slow`.
     """
-    import pytest
+    import pytest  # an optional package: `check-plugin` does without
 
     chosen = CHECKS if checks is None else checks
     cases: list[Any] = [

@@ -15,7 +15,7 @@ def fetch(checkpoint: Checkpoint) -> Path:
 
     Raises GftzooError that says how to go on where it cannot be fetched.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download  # slow to import, and most files are there
 
     repo, file = checkpoint.repo, checkpoint.file
     if file is None:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place
@@ -60,8 +61,6 @@ def checkpoint_slopes(network: nn.Module) -> None:
 
 def checkpoint_blocks(blocks: list[nn.Module]) -> None:
     """Recomputes each block's activations in the backward pass instead of keeping them."""
-    from torch.utils.checkpoint import checkpoint
-
     for block in blocks:
         inner = block.forward
 

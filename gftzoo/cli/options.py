@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gftzoo.cli import limits
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --background and --allow-outside."""
+    options = [
+        click.option("--background", help="Colour behind transparent pictures: a name or RRGGBB; white."),
+        click.option("--allow-outside", is_flag=True, help="Read files that the data names outside its own folder."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of everything that samples a model: which weights, which sampler, which device."""
+    options = [
+        click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file."),
+        click.option("--adapter", help="An adapter's file or run, put on these weights (or on its own base)."),
+        click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema)."),
+        click.option("--steps", type=limits.STEPS, help="Sampling steps."),
+        click.option("--sampler", help="The family's sampler, e.g. ddpm, ddim, dpm-solver++."),
+        click.option("-s", "settings", multiple=True, metavar="KEY=VALUE", help="A sampler setting of `gftzoo info`."),
+        click.option(
+            "--seed", default=0, type=limits.SEED, help="Image i is a function of (seed, i), whatever the batch size."
+        ),
+        click.option("--batch-size", default=64, type=limits.BATCH, help="Images per forward pass."),
+        click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights."),
+        click.option("--device", default="auto", help="auto, cpu, cuda, ..."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how images are scored."""
+    options = [
+        click.option("--protocol", default="embedded", help="embedded (no network, no files) or adm."),
+        click.option("--data", help="Data source whose held-out split is the reference; default the model's own."),
+        click.option("--features", help="Feature network: inception, efflite0, embedded:SOURCE."),
+        click.option("--feature-weights", type=click.Path(path_type=Path), help="Its local weights."),
+        click.option("--reference", help="ADM .npz, a folder of images, or data:SOURCE."),
+        click.option("-n", "images", type=limits.SCORED_IMAGES, help="Number of images."),
+        click.option("--few", is_flag=True, help="Score fewer images than the statistics need, knowing it."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return data_options(command)
