@@ -1,7 +1,8 @@
 """The floors of the package, as `pyproject.toml` lists them: a module imports only from floors below its own.
 
 A failure names the import that goes upwards. Move what is wanted down, pass it in, or let the caller live higher up;
-docs/contributing.md says what belongs on which floor.
+docs/contributing.md says what belongs on which floor. Besides, how long files and functions may be (tools/house.py), and
+what that page shows of the code.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import grimp
+import house
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -46,3 +48,14 @@ def test_no_two_modules_wait_for_each_other(graph: grimp.ImportGraph) -> None:
 def test_the_contributing_page_tells_of_every_floor() -> None:
     page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
     assert [floor for floor in FLOORS if f"`{floor.removeprefix('gftzoo.')}`" not in page] == []
+
+
+def test_files_and_functions_are_read_at_once_and_imports_stand_at_the_top() -> None:
+    assert house.look().complaints() == []
+
+
+@pytest.mark.parametrize("tool", ["floors", "step_files"])
+def test_the_picture_of_the_floors_and_the_story_of_a_step_are_current(tool: str) -> None:
+    command = [sys.executable, str(ROOT / "tools" / f"{tool}.py")]  # of its own: what is cached here is not entered
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr

@@ -91,8 +91,8 @@ def test_a_card_need_not_say_how_many_parameters_a_temperature_adds() -> None:
 def test_the_command_names_hook_sentence_and_numbers(wrong_families: ModelCard, monkeypatch, capsys) -> None:
     card = wrong_families.change(family="IgnoresBeta", name="ignores-nano")
     few = [check for check in CHECKS if check.name in ("temperature-matters", "loss-shape")]
-    monkeypatch.setattr("gftzoo.testing.CHECKS", few)
-    monkeypatch.setattr("gftzoo.testing.subject_of", lambda _: Subject(card))
+    monkeypatch.setattr("gftzoo.cli.check_plugin.CHECKS", few)
+    monkeypatch.setattr("gftzoo.cli.check_plugin.subject_of", lambda _: Subject(card))
     for words in (["--json"], []):
         with pytest.raises(SystemExit) as stop:
             main(["check-plugin", "IgnoresBeta", *words])

@@ -55,7 +55,6 @@ def cache(
 
 def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     """Plans the cache and writes this rank's shards."""
-
     job = engine.plan(engine.Wanted(name, data=src, options=engine.parse_options(choices["options"], OPTIONS)))
     config, source = job.config, open_source(src, choices["split"])
     tokenizer = job.family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
@@ -109,7 +108,6 @@ def finished(out: Path, manifest: Manifest) -> None:
 @contextmanager
 def progress(task: str, total: int) -> Iterator[Tell]:
     """A bar on a terminal, ten plain lines elsewhere."""
-
     if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
         columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -129,7 +127,6 @@ def progress(task: str, total: int) -> Iterator[Tell]:
 
 def verify(folder: Path, picture: Path, options: tuple[str, ...]) -> None:
     """Compares every shard with its hash and draws ten entries."""
-
     source = open_source(f"cache:{folder}", "all")
     path = engine.parse_options(options, ("tokenizer_path",)).get("tokenizer_path")
     with progress(f"verifying {folder}", len(source)) as tell:

@@ -54,13 +54,11 @@ def models_of(name: str) -> list[str]:
         found = report(plugin)
         if found.state != "ok":
             raise PluginError(found.reason)
-
     return [subject_of(plugin.name).card.name for plugin in families]
 
 
 def examine_model(model: str, quick: bool) -> list[Finding]:
     """All findings of a model, saying on standard error what is being done."""
-
     torch.set_num_threads(1)  # threads slow networks of this size down, on a busy machine a hundredfold
     checks = [check for check in CHECKS if not (quick and check.slow)]
     findings = []
@@ -74,7 +72,6 @@ def examine_model(model: str, quick: bool) -> list[Finding]:
 
 def findings_table(model: str, findings: Iterable[Finding]) -> Table:
     """One line per check: whether it holds, and what was measured."""
-
     result = table(model, "", "seconds", "measured")
     for finding in findings:
         mark = "ok" if finding.holds else Text("BROKEN", "bold red")
@@ -85,7 +82,6 @@ def findings_table(model: str, findings: Iterable[Finding]) -> Table:
 
 def explain(broken: Iterable[Finding]) -> None:
     """Each failure: the sentence of the contract, and the numbers."""
-
     for finding in broken:
         show(Text.assemble((plain(finding.check), "bold red"), f"  {plain(finding.title)}"))
         show(Text.assemble(f"  contract, {plain(finding.hook)}: ", (plain(finding.sentence), "italic")))

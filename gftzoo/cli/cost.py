@@ -15,7 +15,6 @@ from gftzoo.engine.run.trial import seconds_per_step
 
 def show_cost(job: Job) -> None:
     """Prints what the run would cost on a device, the time from a few steps that are taken, and its configuration."""
-
     config = job.config
     place = choose_place(config.device, config.precision)
     device, cost = place.device, estimate.training_cost(job, place)
@@ -48,7 +47,6 @@ def show_cost(job: Job) -> None:
 
 def other_ways(job: Job, place: Place) -> dict[str, tuple[Job, Cost, str]]:
     """The same batch where all trains, or factors of LoRA's, or the slope of the temperature alone, and its cost."""
-
     found = {}
     for way in ("all", "lora", "temperature"):
         other = in_way(job, way)

@@ -58,7 +58,6 @@ def evaluate(subject: str, out: Path | None, **options: Any) -> None:
 
 def is_images(subject: str) -> bool:
     """Whether the subject is a folder of images or an npz, and not a model."""
-
     path = Path(split_settings(subject)[0])
     if path.suffix == ".npz":
         return True
@@ -80,7 +79,6 @@ def refuse_for_images(subject: str) -> None:
 
 def evaluator_for(model: Model | None, options: dict[str, Any]) -> Evaluator:
     """The evaluator of the chosen protocol, its reference scored."""
-
     card = model.card if model else None
     names = ("data", "features", "reference", "images", "few")
     chosen = {name: options[name] for name in names}
@@ -94,7 +92,6 @@ def evaluator_for(model: Model | None, options: dict[str, Any]) -> Evaluator:
 
 def show_record(record: ScoreRecord) -> None:
     """Prints scores and what they depend on."""
-
     names = score_names(record)
     result = table("score", "value")
     for key, value in record.scores.model_dump().items():

@@ -51,7 +51,6 @@ def schema_options(schema: type[BaseModel], own: Mapping[str, Any]) -> dict[str,
 
 def training_step(card: ModelCard, family: Family) -> dict[str, Any]:
     """Memory and FLOPs of a GFT training step of one image at the model's own resolution, in fp32."""
-
     config = TrainConfig(
         model=card.name, card=card.change(temperature=True), data=card.data or "own", steps=1, batch_size=1
     )

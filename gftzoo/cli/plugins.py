@@ -13,7 +13,6 @@ from gftzoo.printing import LONGEST_NAME, plain, say, say_json
 
 def show_plugins(as_json: bool) -> None:
     """Show what is installed, loading each plugin in turn, with the reason for any that fails."""
-
     others = [plugin for plugin in installed_plugins() if plugin.distribution != PROJECT]  # gftzoo's own are no news
     rows = [plugin_row(report(plugin)) for plugin in others]
     named = {row["distribution"] for row in rows}

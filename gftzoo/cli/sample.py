@@ -33,7 +33,6 @@ def sample(model: str, out: Path, **options: Any) -> None:
 
 def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
     """The model on its device; fresh weights are refused, since their images mean nothing."""
-
     if not Path(model).is_dir():
         card = get_card(model)
         if options["weights"] is None and options["adapter"] is None:

@@ -23,7 +23,6 @@ def sweep_models(models: tuple[str, ...], out: Path, **options: Any) -> None:
 
     With --beta and --cfg together, GFT runs take the temperatures and plain runs the scales, in one figure.
     """
-
     if options["betas"] is None and options["scales"] is None:
         raise UsageError("say what to sweep: --beta 1:0.2:9 for GFT models, --cfg 1:4:7 for plain ones.")
     given = {"beta": options["betas"], "cfg": options["scales"]}
@@ -57,7 +56,6 @@ def sweep_models(models: tuple[str, ...], out: Path, **options: Any) -> None:
 
 def steered_by(name: str, options: dict[str, Any], values: dict[str, list[float]]) -> str:
     """`beta` or `cfg`, by what the model is; UsageError if the values to sweep are of the other."""
-
     word = "beta" if card_of(name, options["weights"], options["entry"], options["adapter"]).temperature else "cfg"
     if word not in values:
         raise UsageError(f"{name} is steered by {word}; give --{word} with the values to sweep.")
@@ -80,5 +78,4 @@ def unused_labels(models: Sequence[str]) -> list[str]:
 
 def strip_conditions(model: Model, reference: str) -> list[int | str]:
     """Ten conditions for a picture strip."""
-
     return list(conditions_for(model.card, 10, reference)[0])

@@ -14,7 +14,6 @@ from gftzoo.printing import LONGEST_LINE, LONGEST_NAME, plain, plain_lines
 
 def table(*columns: str) -> Table:
     """A plain table that survives being piped."""
-
     result = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         result.add_column(plain(name, LONGEST_NAME), no_wrap=name in {"model", "family"})
@@ -23,12 +22,10 @@ def table(*columns: str) -> Table:
 
 def add_row(rows: Table, *cells: Text | str) -> None:
     """Adds a row whose cells are shown as they are: no markup, no control characters; lines are kept."""
-
     rows.add_row(*(cell if isinstance(cell, Text) else Text(plain_lines(cell, LONGEST_LINE)) for cell in cells))
 
 
 def show(what: Table | Text | str) -> None:
     """Prints a table or a text, as wide as the terminal and never folded in a pipe; markup in it is not obeyed."""
-
     width = None if sys.stdout.isatty() else 160
     Console(width=width, soft_wrap=False, markup=False, emoji=False, highlight=False).print(what)

@@ -99,7 +99,6 @@ def go_on(
     accept_changes: bool = False,
 ) -> None:
     """Resumes a run, possibly for more or fewer steps, or shows what that would cost."""
-
     config = engine.TrainConfig.read(folder)
     found = checkpoints.newest(folder)
     done = checkpoints.read_state(found)["step"] if found else 0  # stopped before it had saved anything
@@ -121,7 +120,6 @@ def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, 
     Says where the learning rate will not be that of a run of so many steps. UsageError for a horizon that the steps
     that are done did not have.
     """
-
     begun = config
     if steps is not None:
         config = type(config).model_validate({**config.model_dump(), "steps": steps})
@@ -147,7 +145,6 @@ def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, 
 
 def own_configuration(folder: Path, options: tuple[str, ...]) -> str:
     """Why a resume takes no other settings, and how to train on from its weights with them."""
-
     config = TrainConfig.read(folder)
     return (
         "--resume goes on with the run's own configuration; only --steps, --horizon, --accept-changes and --dry-run "
@@ -175,7 +172,6 @@ def announce(job: Job, run: Path, embedded: bool) -> None:
 
 def say_colour(source: Source, card: ModelCard) -> None:
     """Says where a model's tokenizer takes colour from the data, or adds it, and how to keep what is there."""
-
     change = colour_change(source, card)
     if change is not None:
         say(change, err=True)
@@ -183,7 +179,6 @@ def say_colour(source: Source, card: ModelCard) -> None:
 
 def finished(run: Path, config: TrainConfig) -> None:
     """Says where things are and what to do next."""
-
     found = checkpoints.newest(run)
     step = checkpoints.read_state(found)["step"] if found else 0
     if step < config.steps:

@@ -21,7 +21,6 @@ def import_weights(model: str, weights: str, out: Path, entry: Literal["raw", "e
 
     The file is never executed. OUT holds safetensors and the card; `gftzoo sample OUT` and --weights take it.
     """
-
     refuse_existing(out)
     located = locate(get_card(model), weights, entry)
     imported = import_model(located.card, located.path, entry, located=located)
@@ -40,7 +39,6 @@ def export_model(
     `--to official` writes the family's plain network with official names, `--to safetensors` the network as it is.
     An adapter is merged into its base, and `--to adapter` writes it alone.
     """
-
     refuse_existing(out)
     # What gftzoo reads again takes its tokenizer from the card; the pipelines of others hold it.
     loaded = load_for_sampling(

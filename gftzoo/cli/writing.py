@@ -34,7 +34,6 @@ def write_images(
     settings: dict[str, Any],
 ) -> None:
     """Draws batch after batch and writes a grid, a folder of PNGs or an ADM-style npz (resumable)."""
-
     if out.suffix not in (".png", ".npz", ""):
         raise UsageError(f"--out {str(out)!r} must end in .png or .npz, or name a folder.")
     if (out.is_dir() or not out.suffix) and not is_free(out):
@@ -68,7 +67,6 @@ def write_images(
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere; yields the function that moves it on."""
-
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task(escape(plain(what, 60)), total=total)
         yield lambda count: progress.advance(task, count)

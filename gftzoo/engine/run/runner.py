@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from torch.utils.data import DataLoader
 
-from gftzoo.data import Layout, Source, training_data
+from gftzoo.data import Source
 from gftzoo.engine import checkpoints
 from gftzoo.engine.checkpoints.finite import FiniteHook
 from gftzoo.engine.checkpoints.saving import CheckpointHook
@@ -20,7 +19,6 @@ from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place, choose_place
 from gftzoo.engine.parallel.ranks import process_group
 from gftzoo.engine.parallel.sharding import parallelize
-from gftzoo.engine.parallel.workers import deaf_to_signals
 from gftzoo.engine.record.folder import plain_failures, prepared_folder, removed_if_not_built
 from gftzoo.engine.record.progress import ProgressHook
 from gftzoo.engine.record.provenance import Origin, with_classes_of
@@ -30,12 +28,13 @@ from gftzoo.engine.run import estimate
 from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_lost_base
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.zoo_runner import ZooRunner
+from gftzoo.engine.step.batches import dataloader
 from gftzoo.engine.step.ema import EMA
 from gftzoo.engine.step.hooks import step_hooks
 from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
-from gftzoo.errors import GftzooError, UsageError
+from gftzoo.errors import GftzooError
 from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
 from gftzoo.weights import read_card
@@ -140,7 +139,7 @@ def build_runner(job: Job, run: Path, place: Place, hooks: HookBuilder, resume: 
         resume_from=resume_from,
         ema=ema,
         model=wrapped,
-        train_dataloader=_dataloader(config, job.source),
+        train_dataloader=dataloader(config, job.source),
         optim_wrapper=MixedPrecision(optimizer, config.accumulate, config.clip_norm, place),
         default_hooks=dict.fromkeys(DEFAULT_HOOKS),
         custom_hooks=hooks(model, ema),
@@ -172,36 +171,3 @@ def grid_conditions(model: Model, source: Source) -> list[Any]:
     if model.card.condition == "class":
         return list(model.card.drawn_classes)
     return source.first_conditions(10)
-
-
-def _dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
-    _, world = get_dist_info()
-    if config.batch_size % (config.accumulate * world):
-        raise UsageError(
-            f"batch_size {config.batch_size} does not divide by {world} ranks times accumulate {config.accumulate}; "
-            f"use a multiple of {config.accumulate * world}."
-        )
-    batch_size = config.batch_size // (config.accumulate * world)
-    dataset, sampler = training_data(
-        source,
-        resolution=config.card.resolution,
-        channels=config.card.tokenizer.image_channels,
-        seed=config.seed,
-        hflip=config.hflip,
-        layout=Layout(world, max(config.workers, 1), batch_size),
-    )
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=config.workers,
-        collate_fn=collated,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=config.workers > 0,
-        worker_init_fn=deaf_to_signals,
-    )
-
-
-def collated(batch: Any) -> Any:
-    """`TrainingData` collates by itself, the whole batch at once."""
-    return batch

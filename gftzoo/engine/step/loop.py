@@ -1,4 +1,4 @@
-"""The training loop and its optimizer wrapper, plugged into mmengine's Runner through its public extension points."""
+"""The training loop, plugged into mmengine's Runner through its public extension points."""
 
 from __future__ import annotations
 
