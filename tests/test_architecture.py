@@ -1,8 +1,8 @@
 """The floors of the package, as `pyproject.toml` lists them: a module imports only from floors below its own.
 
 A failure names the import that goes upwards. Move what is wanted down, pass it in, or let the caller live higher up;
-docs/contributing.md says what belongs on which floor. Besides, how long files and functions may be (tools/house.py), and
-what that page shows of the code.
+docs/contributing.md says what belongs on which floor. Besides: how long files and functions may be (tools/house.py),
+what that page shows of the code, and where tests lie.
 """
 
 from __future__ import annotations
@@ -59,3 +59,15 @@ def test_the_picture_of_the_floors_and_the_story_of_a_step_are_current(tool: str
     command = [sys.executable, str(ROOT / "tools" / f"{tool}.py")]  # of its own: what is cached here is not entered
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+ABOUT_ALL = {"architecture", "behaviour", "docs", "no_remote_code"}
+
+
+def test_tests_lie_where_the_code_does() -> None:
+    """The tests of a package lie in a folder of its name, those of a module in `test_NAME.py`."""
+    tests, core = ROOT / "tests", ROOT / "gftzoo"
+    folders = {path.name for path in tests.iterdir() if list(path.glob("test_*.py"))}
+    assert {name for name in folders if not (core / name / "__init__.py").is_file()} <= {"tools"}
+    files = {path.stem.removeprefix("test_") for path in tests.glob("test_*.py")}
+    assert {name for name in files if not (core / f"{name}.py").is_file()} <= ABOUT_ALL
