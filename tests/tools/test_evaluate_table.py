@@ -17,7 +17,7 @@ from gftzoo.evaluate.subjects import Subject
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    path = Path(__file__).parents[1] / "tools" / "guidance_table.py"
+    path = Path(__file__).parents[2] / "tools" / "guidance_table.py"
     spec = importlib.util.spec_from_file_location("guidance_table", path)
     assert spec and spec.loader
     module = sys.modules["guidance_table"] = importlib.util.module_from_spec(spec)

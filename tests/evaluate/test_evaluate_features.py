@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_weights import Payload
+from payload import Payload
 from toy_model import grey_images
 
 from gftzoo.data import open_source

@@ -59,7 +59,7 @@ def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of JOBS on two ranks, and their halves, resumed."""
-    script, output = str(Path(__file__).with_name("ranks_job.py")), ""
+    script, output = str(Path(__file__).parents[1] / "ranks_job.py"), ""
     for _ in range(2):
         folder = tmp_path_factory.mktemp("two")
         with started(torchrun(script, str(folder), *JOBS), folder) as process:

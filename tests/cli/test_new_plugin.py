@@ -13,7 +13,7 @@ from gftzoo import __version__
 from gftzoo.cli import main
 from gftzoo.cli.new_plugin import TEMPLATE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_new_plugin_works_as_it_is() -> None:

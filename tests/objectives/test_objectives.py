@@ -9,7 +9,7 @@ import pytest
 import torch
 from nano import NANO, nano_conditions, nano_latents, nano_model
 from plugin_site import Site
-from test_engine import final, interrupted, same
+from runs import final, interrupted, same
 from torch import Tensor
 
 from gftzoo.contract.objective import Objective

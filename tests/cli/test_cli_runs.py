@@ -12,19 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import call
 from PIL import Image
 
 import gftzoo
-from gftzoo.cli import main
 from gftzoo.cli.sample import classes_meant, wanted_conditions
 from gftzoo.engine import checkpoints
 from gftzoo.families.finding import load_family
-
-
-def call(*words: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(words)
-    return int(stop.value.code or 0)
 
 
 def train(folder: Path, *words: str) -> Path:

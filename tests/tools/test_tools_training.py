@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_tools_results import load
+from tool import load
 
 from gftzoo.engine import Job
 from gftzoo.engine.parallel.place import Place

@@ -13,8 +13,8 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from runs import SMALL, final, resealed, same, small
 from safetensors.torch import load_file, save_file
-from test_engine import SMALL, final, same, small
 
 import gftzoo
 from gftzoo import checksums
@@ -106,13 +106,6 @@ def test_parts_of_several_ranks_have_checksums_too(tmp_path: Path) -> None:
     flip(part, -1)
     with pytest.raises(GftzooError, match=f"{part.name}' is damaged .*no other sound checkpoint"):
         gftzoo.load(run)
-
-
-def resealed(folder: Path, **state: object) -> None:
-    """Makes a changed checkpoint one whose checksums are right, as an older gftzoo, which had none, would leave it."""
-    found = {**checkpoints.read_state(folder), **state}
-    kept = {key: value for key, value in found.items() if key not in ("files", "checksum", "version")}
-    checksums.seal(folder, kept)
 
 
 CONTENTS = {

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pooled import Pooled
 from torch import Tensor
 from toy_model import Toy, grey_images, toy_model
 
@@ -18,7 +19,6 @@ from gftzoo.cli.sweep import unused_labels
 from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate import Evaluator, Protocol, ScoreRecord, choose_protocol, compare, parse_values, sweep, write_csv
-from gftzoo.evaluate.features import FeatureNetwork, Features
 from gftzoo.evaluate.frontier import compare_at_equal_x, lowest_at
 from gftzoo.evaluate.images import file_batches, image_count, to_uint8
 from gftzoo.evaluate.metrics import frechet_distance, gaussian
@@ -26,23 +26,6 @@ from gftzoo.evaluate.references import open_reference
 from gftzoo.evaluate.scoring import summarize
 from gftzoo.evaluate.subjects import network_sha256
 from gftzoo.evaluate.sweep import plot_curves, strip
-
-
-class Pooled(FeatureNetwork):
-    """Features that are easy to know: the means of the four quarters; the class is the grey level."""
-
-    name, weights_sha256 = "quarters", "0" * 64
-    dimensions, classes, knows_labels = 4, 10, True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.anything = torch.nn.Parameter(torch.zeros(()))
-
-    def extract(self, images_BCHW: Tensor) -> Features:
-        images_BCHW = images_BCHW.float() / 255
-        pooled_BD = torch.nn.functional.adaptive_avg_pool2d(images_BCHW.mean(1, keepdim=True), 2).flatten(1)
-        levels_K = (torch.arange(10) / 9 - 0.5) * 0.7 + 0.5
-        return Features(pooled_BD, -400 * (pooled_BD.mean(1, keepdim=True) - levels_K).square())
 
 
 @pytest.fixture
@@ -342,7 +325,7 @@ sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
 import torch.distributed as dist
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/store", rank=int(sys.argv[3]), world_size=2)
-from test_evaluate import Pooled
+from pooled import Pooled
 from toy_model import toy_model
 from gftzoo.evaluate import Evaluator, Protocol
 from gftzoo.evaluate.volume import write_npz
@@ -360,7 +343,7 @@ dist.destroy_process_group()
 def test_two_ranks_equal_one(folder: Path, tmp_path: Path) -> None:
     from gftzoo.evaluate.volume import write_npz
 
-    arguments = [sys.executable, "-c", RANKS, str(Path(__file__).parent), str(tmp_path)]
+    arguments = [sys.executable, "-c", RANKS, str(Path(__file__).parents[1]), str(tmp_path)]
     ranks = [subprocess.Popen([*arguments, str(rank), str(folder)]) for rank in range(2)]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     protocol = Protocol(name="own", features="quarters", reference=str(folder), images=41, keep=30)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from nano import nano_conditions, nano_latents, nano_model
+from payload import Payload
 from safetensors.torch import save_file
 
 import gftzoo
@@ -24,16 +25,6 @@ from gftzoo.loading import files as loading
 from gftzoo.loading.files import import_model, load_folder, locate
 from gftzoo.weights import read_tensors, save_model
 from gftzoo.zoo import catalogue, get_card
-
-
-class Payload:
-    """Unpickling it would create the file."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (Path.touch, (self.target,))  # type: ignore[return-value]
 
 
 def test_containers_and_entries(tmp_path: Path) -> None:

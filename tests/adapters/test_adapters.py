@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import call
 from nano import NANO, nano_card, nano_conditions, nano_latents, nano_model
+from runs import SMALL, final, interrupted, resealed, same
 from safetensors.torch import load_file, save_file
-from test_cli_runs import call
-from test_engine import SMALL, final, interrupted, same
-from test_engine_runs import resealed
 from torch import Tensor
 
 import gftzoo

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 from nano import NANO
+from payload import Payload
 from PIL import Image
-from safetensors.torch import load_file
-from test_weights import Payload
+from runs import final, interrupted, same, small
 
 import gftzoo
 from gftzoo.catalogue.cards import LearningRate
 from gftzoo.cli.train import go_on
 from gftzoo.data import SeekableSampler
 from gftzoo.engine import Job, TrainConfig, checkpoints, parse_options, resolve, train
-from gftzoo.engine.checkpoints import saving, writing
+from gftzoo.engine.checkpoints import writing
 from gftzoo.engine.checkpoints.finite import FiniteHook
 from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.run.estimate import training_cost
@@ -32,41 +32,6 @@ from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.engine.step.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.tokenizers import Pixels
-
-SMALL = {"batch_size": 8, "log_every": 2, "sample_every": 1000, "ema_decay": 0.9}
-
-
-def small(name: str, steps: int, **options: object) -> TrainConfig:
-    return resolve(name, objective="gft", steps=steps, options={**SMALL, **options})
-
-
-def final(run: Path, kind: str = "raw") -> dict[str, torch.Tensor]:
-    newest = checkpoints.newest(run)
-    assert newest is not None
-    return load_file(newest / f"{kind}.safetensors")
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-class CutError(Exception):
-    """Stands for a power cut."""
-
-
-def interrupted(config: TrainConfig, run: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trains until the checkpoint of step `at` is written and then stops as if the process had been killed."""
-    write = checkpoints.write
-
-    def cutting(*arguments: object) -> Path:
-        folder = write(*arguments)
-        if folder.name == f"step-{at:08d}":
-            raise CutError
-        return folder
-
-    with monkeypatch.context() as patch, pytest.raises(CutError):
-        patch.setattr(saving, "write", cutting)
-        train(config, run)
 
 
 @pytest.mark.parametrize("name", NANO)
@@ -248,7 +213,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_older_checkpoint() -> None:
     allowed = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
     if shutil.which("unshare") is None or subprocess.run(allowed, capture_output=True, check=False).returncode:
         pytest.skip("a small tmpfs needs user namespaces (unshare -rm), which are not allowed here")
-    tool = Path(__file__).parents[1] / "tools" / "kill_test.py"
+    tool = Path(__file__).parents[2] / "tools" / "kill_test.py"
     command = ["unshare", "-rm", sys.executable, str(tool), "--kills", "0", "--steps", "6"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
