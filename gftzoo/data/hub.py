@@ -157,8 +157,8 @@ def with_labels(table: Any, column: str) -> tuple[Any, list[Any]]:
 
 def state_of(table: Any, column: str) -> str | None:
     """Changes whenever a picture of the table does; None where a row may name a file, which does so by itself."""
-    import pyarrow as pa
-    from pyarrow import compute
+    import pyarrow as pa  # with datasets, slow to import, and most data needs none of it
+    from pyarrow import compute  # likewise
 
     cells = table.data.column(column)
     if pa.types.is_struct(cells.type):

@@ -13,9 +13,9 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from command import call
 from PIL import Image
 from safetensors.torch import load_file
-from test_cli_runs import call
 
 from gftzoo.data import open_source, preflight, readable
 from gftzoo.data.fingerprint import fingerprint_of
