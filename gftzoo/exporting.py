@@ -1,12 +1,17 @@
-"""A model written in a format: gftzoo's own, an adapter, the family's official names, or one of the family's."""
+"""A model written in a format: gftzoo's own, an adapter, the family's official names, or one of the family's.
+
+The last two functions are for families that export a diffusers pipeline.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gftzoo.adapters import merged, write_adapter
 from gftzoo.contract.model import Model
-from gftzoo.errors import UsageError
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.tokenizers import DiffusersVAE
 from gftzoo.weights.saving import save_model
 
 OWN = ("safetensors", "official", "adapter")
@@ -37,3 +42,28 @@ def export(model: Model, to: str, folder: Path) -> Path:
         )
     save_model(model, folder)
     return folder
+
+
+def pipeline_vae(model: Model, advice: str) -> Any:
+    """The VAE of a diffusers pipeline, with the scale of its latents in its configuration.
+
+    Raises UsageError, ending with `advice`, for a tokenizer that is no VAE, or shifts latents, as no pipeline does.
+    """
+    tokenizer = model.require_tokenizer()
+    if not isinstance(tokenizer, DiffusersVAE) or tokenizer.spec.shift:
+        raise UsageError(
+            f"{model.card.name} uses tokenizer {tokenizer.spec.id!r}, and a diffusers pipeline needs a VAE whose "
+            f"latents are scaled and not shifted; {advice}"
+        )
+    tokenizer.autoencoder.register_to_config(scaling_factor=tokenizer.spec.scale)
+    return tokenizer.autoencoder
+
+
+def save_pipeline(pipeline: Any, folder: Path, readme: str | None = None) -> None:
+    """A diffusers pipeline written into a folder, with a README.md where one is given; GftzooError if it cannot be."""
+    try:
+        pipeline.save_pretrained(folder)
+        if readme is not None:
+            (folder / "README.md").write_text(readme, encoding="utf-8")
+    except OSError as error:
+        raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error

@@ -30,3 +30,18 @@ def refuse_code(folder: str | Path) -> None:
                     f"{str(path)!r} asks for code of its own ('auto_map'), and none is run from a folder of weights; "
                     "take a model that its library has built in."
                 )
+
+
+def load_foreign(kind: Any, source: str | Path, what: str, advice: str, **options: Any) -> Any:
+    """`kind.from_pretrained(source, ...)` of transformers or diffusers, from a folder or the hub; no code there runs.
+
+    Raises GftzooError if `what` cannot be had, ending with `advice`.
+    """
+    try:
+        refuse_code(source)
+        return kind.from_pretrained(source, trust_remote_code=False, **options)
+    except GftzooError:
+        raise
+    except Exception as error:  # the hub client and the readers raise many types
+        reason = str(error).split("\n", 1)[0][:120]
+        raise GftzooError(f"{what} could not be loaded ({type(error).__name__}: {reason}); {advice}") from error

@@ -1,4 +1,4 @@
-"""What discrete diffusions share: the posterior, respaced steps, and the likelihood of the variational bound.
+"""What discrete diffusions share: tables, respaced steps, the reverse step's moments and the variational bound.
 
 Suffixes: K steps of a diffusion, X any dimensions. "DDPM" is arXiv 2006.11239, "iDDPM" arXiv 2102.09672; numbers are
 those of openai/guided-diffusion, gaussian_diffusion.py and respace.py. Tables are float64.
@@ -8,33 +8,100 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, repeat
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """q(x_{t-1} | x_t, x_0), DDPM eq. 7: variance, its logarithm, and the factors of x_0 and x_t in the mean (K,)."""
+class Diffusion:
+    """Tables (K,) of a discrete diffusion, float64 on the CPU until they are moved `to` a device.
 
-    variance_K: Tensor
-    log_variance_K: Tensor
-    mean_x0_K: Tensor
-    mean_xt_K: Tensor
+    Args:
+        beta_K: noise added by each step, float64.
+        timestep_K: what the network is told at each step; 0 to K - 1 if it is None.
 
-    @classmethod
-    def of(cls, beta_K: Tensor, alpha_bar_K: Tensor) -> Posterior:
-        """The tables of a diffusion that adds `beta_K` and keeps `alpha_bar_K` of the signal's variance."""
+    Attributes:
+        alpha_bar_K: what is kept of the signal's variance.
+        signal_K, noise_K: factors of x_0 and noise in x_t (DDPM eq. 4). The first noises are small, and float32's
+            1 - alpha_bar keeps few of their digits.
+        variance_K, log_small_K: of the posterior q(x_{t-1} | x_t, x_0), DDPM eq. 7, the lower bound of the variance.
+        log_large_K: the upper bound.
+        mean_x0_K, mean_xt_K: factors of x_0 and x_t in the posterior's mean.
+        clean_xt_K, clean_eps_K: factors of x_t and noise in x_0.
+    """
+
+    def __init__(self, beta_K: Tensor, timestep_K: Tensor | None = None) -> None:
+        self.timestep_K = torch.arange(len(beta_K)) if timestep_K is None else timestep_K
+        self.beta_K = beta_K
+        self.alpha_bar_K = alpha_bar_K = torch.cumprod(1 - beta_K, 0)
         before_K = _before(alpha_bar_K)
-        variance_K = beta_K * (1 - before_K) / (1 - alpha_bar_K)
-        return cls(
-            variance_K,
-            torch.cat([variance_K[1:2], variance_K[1:]]).log(),  # the first is 0; its neighbour stands in
-            beta_K * before_K.sqrt() / (1 - alpha_bar_K),
-            (1 - before_K) * (1 - beta_K).sqrt() / (1 - alpha_bar_K),
-        )
+        self.signal_K, self.noise_K = alpha_bar_K.sqrt(), (1 - alpha_bar_K).sqrt()
+        self.variance_K = beta_K * (1 - before_K) / (1 - alpha_bar_K)
+        # The first variance is 0; its neighbour stands in.
+        self.log_small_K = torch.cat([self.variance_K[1:2], self.variance_K[1:]]).log()
+        self.log_large_K = beta_K.log()
+        self.mean_x0_K = beta_K * before_K.sqrt() / (1 - alpha_bar_K)
+        self.mean_xt_K = (1 - before_K) * (1 - beta_K).sqrt() / (1 - alpha_bar_K)
+        self.clean_xt_K, self.clean_eps_K = alpha_bar_K.rsqrt(), (1 / alpha_bar_K - 1).sqrt()
+
+    def respaced(self, timesteps: Sequence[int]) -> Self:
+        """A diffusion that visits only these timesteps, ascending, with the same marginals at them."""
+        return type(self)(respaced_betas(self.alpha_bar_K, timesteps), torch.tensor(timesteps))
+
+    def to(self, device: torch.device) -> Self:
+        """The tables on `device`, in float32 (timesteps stay integers)."""
+        moved = object.__new__(type(self))  # without what a subclass has computed of the exact tables
+        for name, table in vars(self).items():
+            if isinstance(table, Tensor):
+                setattr(moved, name, table.to(device, torch.float32 if table.is_floating_point() else table.dtype))
+        return moved
+
+    def at(self, table_K: Tensor, t_X: Tensor, like: Tensor) -> Tensor:
+        """A table's values at the steps `t_X`, float32, shaped to multiply `like`, which begins with X."""
+        return table_K.to(like.device, torch.float32)[t_X].view(*t_X.shape, *[1] * (like.ndim - t_X.ndim))
+
+    def noised(self, x0: Tensor, t_X: Tensor, noise: Tensor) -> Tensor:
+        """x_t of q(x_t | x_0), DDPM eq. 4."""
+        return self.at(self.signal_K, t_X, x0) * x0 + self.at(self.noise_K, t_X, x0) * noise
+
+    def predicted_x0(self, x_t: Tensor, t_X: Tensor, eps: Tensor) -> Tensor:
+        """x_0 from the predicted noise, the inverse of `noised`."""
+        return self.at(self.clean_xt_K, t_X, x_t) * x_t - self.at(self.clean_eps_K, t_X, x_t) * eps
+
+    def posterior_mean(self, x0: Tensor, x_t: Tensor, t_X: Tensor) -> Tensor:
+        """The mean of q(x_{t-1} | x_t, x_0), DDPM eq. 7."""
+        return self.at(self.mean_x0_K, t_X, x0) * x0 + self.at(self.mean_xt_K, t_X, x_t) * x_t
+
+    def reverse_mean(self, x_t: Tensor, t_X: Tensor, eps: Tensor) -> Tensor:
+        """The mean of p(x_{t-1} | x_t) where the network predicts `eps`; x_0 is not clipped (DDPM eq. 11)."""
+        return self.posterior_mean(self.predicted_x0(x_t, t_X, eps), x_t, t_X)
+
+    def log_variance(self, values: Tensor, t_X: Tensor) -> Tensor:
+        """Of a learned output in [-1, 1]: between the lower bound and the upper one, in the log (iDDPM eq. 15)."""
+        share = (values + 1) / 2
+        return share * self.at(self.log_large_K, t_X, values) + (1 - share) * self.at(self.log_small_K, t_X, values)
+
+    def variational_bound(self, x0: Tensor, x_t: Tensor, t_X: Tensor, eps: Tensor, values: Tensor) -> Tensor:
+        """L_vlb of the learned variance in bits per dimension, (X,); the mean is held fixed (iDDPM section 3.1)."""
+        mean = self.reverse_mean(x_t, t_X, eps.detach())
+        log_variance = self.log_variance(values, t_X)
+        kl = gaussian_kl(self.posterior_mean(x0, x_t, t_X), self.at(self.log_small_K, t_X, x0), mean, log_variance)
+        likelihood = binned_log_likelihood(x0, mean, 0.5 * log_variance)
+        first = (t_X == 0).view(*t_X.shape, *[1] * (x0.ndim - t_X.ndim))
+        return torch.where(first, -likelihood, kl).flatten(t_X.ndim).mean(-1) / math.log(2)
+
+
+def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_variance_q: Tensor) -> Tensor:
+    """KL(p || q) of diagonal Gaussians, in nats, elementwise."""
+    return 0.5 * (
+        log_variance_q
+        - log_variance_p
+        - 1
+        + (log_variance_p - log_variance_q).exp()
+        + (mean_p - mean_q).square() * (-log_variance_q).exp()
+    )
 
 
 def respaced_betas(alpha_bar_K: Tensor, timesteps: Sequence[int]) -> Tensor:

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 SINUSOID = 256
 
 
-def sinusoid(value_X: Tensor, width: int = SINUSOID) -> Tensor:
-    """Cosines, then sines, at geometric frequencies from 1 down to 1/10000 (X, W), in the dtype of `value_X`."""
+def sinusoid(value_X: Tensor, width: int = SINUSOID, shift: int = 0) -> Tensor:
+    """Cosines, then sines, at geometric frequencies from 1 down to 1/10000 (X, W), in the dtype of `value_X`.
+
+    With `shift` 1, as in diffusers' transformers, the lowest is 1/10000 itself, and not the one before it.
+    """
     half = width // 2
     index_W = torch.arange(half, dtype=value_X.dtype, device=value_X.device)
-    angle_XW = value_X.unsqueeze(-1) * torch.exp(-math.log(10_000) * index_W / half)
+    angle_XW = value_X.unsqueeze(-1) * torch.exp(-math.log(10_000) * index_W / (half - shift))
     return torch.cat([angle_XW.cos(), angle_XW.sin()], -1)
 
 

@@ -181,7 +181,7 @@ def test_a_reference_that_is_not_there_is_told_of_before_anything_is_trained(
 
 
 def test_weights_that_do_not_fit_are_told_of_before_a_tokenizer_is_fetched(gft_run: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("gftzoo.tokenizers._load_autoencoder", lambda *_: pytest.fail("a tokenizer was fetched"))
+    monkeypatch.setattr("gftzoo.tokenizers.core._load_autoencoder", lambda *_: pytest.fail("a tokenizer was fetched"))
     assert call("sample", "dit-s", "--weights", str(gft_run), "--beta", "0.5") == 1
     assert "does not fit this model" in capsys.readouterr().err
 

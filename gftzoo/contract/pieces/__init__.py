@@ -16,5 +16,6 @@ from gftzoo.contract.pieces.noise import NoisedProblem as NoisedProblem
 from gftzoo.contract.pieces.noise import NoisePrediction as NoisePrediction
 from gftzoo.contract.pieces.noise import squared_error as squared_error
 from gftzoo.contract.pieces.official import OfficialWeights as OfficialWeights
+from gftzoo.contract.pieces.sampling import SamplerChoice as SamplerChoice
 from gftzoo.contract.pieces.sampling import Steered as Steered
 from gftzoo.contract.pieces.sampling import ramp as ramp

@@ -5,16 +5,39 @@ Suffixes: B images, G rows of the network's batch, B for each pass of the guidan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
+from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
+from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
 from gftzoo.layers.temperature import Prediction, each
 
 Item = TypeVar("Item")
+
+
+class SamplerChoice(Frozen):
+    """Settings of several samplers in one, of which the first field, `sampler`, is the choice.
+
+    A setting that the chosen sampler does not have is refused, not ignored.
+
+    Attributes:
+        only_of: settings that not all samplers have, and the samplers that do.
+    """
+
+    only_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    @field_validator("*")
+    @classmethod
+    def _belongs_to_the_sampler(cls, value: Any, info: ValidationInfo) -> Any:
+        name, sampler = str(info.field_name), info.data.get("sampler")
+        having = cls.only_of.get(name)
+        if sampler and having and sampler not in having and value != cls.model_fields[name].default:
+            raise ValueError(f"{sampler} does not have it; choose sampler={' or '.join(having)}")
+        return value
 
 
 def ramp(items: Sequence[Item]) -> Iterator[tuple[float, Item]]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gftzoo.contract.model import Model
-from gftzoo.errors import GftzooError, UsageError
-from gftzoo.tokenizers import DiffusersVAE
+from gftzoo.errors import UsageError
+from gftzoo.exporting import pipeline_vae, save_pipeline
 from gftzoo_diffusion.network import DiTNetwork, sincos_positions
 from gftzoo_diffusion.sampler import DiffusionSampler, solver_route
 from gftzoo_diffusion.timesteps import MOST_EXACT, refit
@@ -47,7 +47,8 @@ def export_pipeline(model: Model, folder: Path) -> Path:
     from diffusers import DiTPipeline, DiTTransformer2DModel  # slow to import, and most commands need none of it
 
     card, network = model.card, model.card.network_options(DiTNetwork)
-    vae = check(model, network)
+    check(model, network)
+    vae = pipeline_vae(model, "train with -o tokenizer=sd-vae.")
     scheduler = exported_scheduler(model)
     transformer = DiTTransformer2DModel(
         num_attention_heads=network.heads,
@@ -64,26 +65,17 @@ def export_pipeline(model: Model, folder: Path) -> Path:
     names = card.class_names or tuple(str(index) for index in range(card.classes))
     pipeline = DiTPipeline(transformer.eval(), vae, scheduler)
     pipeline.register_to_config(id2label={str(index): name for index, name in enumerate(names)})
-    try:
-        pipeline.save_pretrained(folder)
-        (folder / "README.md").write_text(readme(model, len(scheduler.timesteps)), encoding="utf-8")
-    except OSError as error:
-        raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
+    save_pipeline(pipeline, folder, readme(model, len(scheduler.timesteps)))
     return folder
 
 
-def check(model: Model, network: DiTNetwork) -> Any:
-    """The VAE, with the scale of its latents in its configuration; UsageError for what the pipeline cannot run."""
-    card, tokenizer = model.card, model.require_tokenizer()
+def check(model: Model, network: DiTNetwork) -> None:
+    """UsageError for what the pipeline cannot run."""
+    card = model.card
     if card.temperature:
         raise UsageError(
             f"{card.name} has a temperature input, and a DiTPipeline has none; fold one value into the weights with "
             "--beta 0.66."
-        )
-    if not isinstance(tokenizer, DiffusersVAE) or tokenizer.spec.shift:
-        raise UsageError(
-            f"{card.name} uses tokenizer {tokenizer.spec.id!r}, and a DiTPipeline needs a VAE whose latents are scaled "
-            "and not shifted; train with -o tokenizer=sd-vae."
         )
     if network.mlp_ratio != 4:
         raise UsageError(
@@ -93,8 +85,6 @@ def check(model: Model, network: DiTNetwork) -> Any:
         raise UsageError(
             f"the positions of {card.name} are not DiT's sines and cosines, which diffusers computes anew."
         )
-    tokenizer.autoencoder.register_to_config(scaling_factor=tokenizer.spec.scale)
-    return tokenizer.autoencoder
 
 
 def exported_scheduler(model: Model) -> Any:

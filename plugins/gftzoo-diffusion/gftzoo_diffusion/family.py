@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -21,9 +20,7 @@ from gftzoo_diffusion import folding, sampler
 from gftzoo_diffusion.checkpoints import fit_positions, idle_temperature
 from gftzoo_diffusion.export import export_pipeline
 from gftzoo_diffusion.network import DiT, DiTNetwork
-from gftzoo_diffusion.process import STEPS, Process
-
-training_process = cache(Process.full)
+from gftzoo_diffusion.process import STEPS, training_process
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ class DiffusionFamily(ClassConditions, NoisePrediction[DiffusionProblem], Offici
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
         t_B = generator.integers(STEPS)
         noise = generator.normal(*latents.shape[1:])
-        return DiffusionProblem(training_process().noised(latents, t_B, noise), t_B, noise, latents)
+        x_t = training_process(latents.device).noised(latents, t_B, noise)
+        return DiffusionProblem(x_t, t_B, noise, latents)
 
     @hookimpl
     def loss_term(self, model: Model, prediction: Tensor, problem: DiffusionProblem) -> Tensor:
@@ -69,7 +67,8 @@ class DiffusionFamily(ClassConditions, NoisePrediction[DiffusionProblem], Offici
         eps, values = prediction.tensor_split([problem.target.shape[1]], dim=1)
         # GFT trains the noise alone, as the released code does, unless `gft_variance` says otherwise.
         if values.shape[1] and sampler.learned_variance(model.card):
-            loss_B = loss_B + training_process().variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
+            process = training_process(prediction.device)
+            loss_B = loss_B + process.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
         return loss_B
 
     @hookimpl

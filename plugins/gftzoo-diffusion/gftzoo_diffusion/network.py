@@ -15,6 +15,7 @@ from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
+from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SINUSOID, SinusoidEmbedding, sinusoid
 from gftzoo.layers.temperature import (
     Prediction,
@@ -186,11 +187,7 @@ class DiT(nn.Module):
 
     def initialise(self) -> None:
         """As the official code does; the temperature input as GFT does from scratch."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        xavier(self)
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.x_embedder.proj.out_channels, -1))
         nn.init.zeros_(self.x_embedder.proj.bias)
         small = [self.y_embedder.embedding_table, self.t_embedder.mlp[0], self.t_embedder.mlp[2]]

@@ -10,35 +10,35 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
-from gftzoo.contract.pieces import Steered, ramp
+from gftzoo.contract.pieces import SamplerChoice, Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import each, plain
 from gftzoo_diffusion.network import DiTNetwork
-from gftzoo_diffusion.process import STEPS, Process, spaced_timesteps
+from gftzoo_diffusion.process import STEPS, spaced_timesteps, training_process
 
 Variance = Literal["auto", "learned", "fixed-small", "fixed-large"]
 VARIANCE_TYPES = {"learned": "learned_range", "fixed-small": "fixed_small", "fixed-large": "fixed_large"}
 RESPACED = ("ddpm", "ddim")
-SAMPLERS_WITH = {
-    "spacing": RESPACED,
-    "variance": ("ddpm",),
-    "eta": ("ddim",),
-    "clip": RESPACED,
-    "timestep_offset": ("dpm-solver++",),
-}
 
 
-class DiffusionSampler(BaseModel):
-    """Settings of the diffusion sampler. A setting that the chosen sampler does not have is refused, not ignored."""
+class DiffusionSampler(SamplerChoice):
+    """Settings of the diffusion sampler."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+    only_of = {
+        "spacing": RESPACED,
+        "variance": ("ddpm",),
+        "eta": ("ddim",),
+        "clip": RESPACED,
+        "timestep_offset": ("dpm-solver++",),
+    }
 
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = Field("dpm-solver++", description="ddpm, ddim or dpm-solver++")
     steps: int = Field(50, gt=0, le=STEPS, description="network evaluations (pairs of them with CFG)")
@@ -58,14 +58,6 @@ class DiffusionSampler(BaseModel):
     guided_channels: Literal["all", "dit-3ch"] = Field(
         "all", description="CFG: all noise channels, or the first three only, as the official DiT sampler does"
     )
-
-    @field_validator("spacing", "variance", "eta", "clip", "timestep_offset")
-    @classmethod
-    def _belongs_to_the_sampler(cls, value: Any, info: ValidationInfo) -> Any:
-        name, sampler = str(info.field_name), info.data.get("sampler")
-        if sampler and sampler not in SAMPLERS_WITH[name] and value != cls.model_fields[name].default:
-            raise ValueError(f"{sampler} does not have it; choose sampler={' or '.join(SAMPLERS_WITH[name])}")
-        return value
 
     @field_validator("spacing")
     @classmethod
@@ -128,11 +120,11 @@ def respaced_route(card: ModelCard, settings: DiffusionSampler, generator: Sampl
     """DDPM or DDIM on the respaced process; step noise comes from the samples' own streams."""
     from diffusers import DDIMScheduler, DDPMScheduler
 
-    process = Process.spaced(settings.spacing or str(settings.steps))
-    steps = [(i, process.timesteps[i]) for i in reversed(range(len(process.timesteps)))]
+    process = training_process().respaced(spaced_timesteps(settings.spacing or str(settings.steps)))
+    steps = list(enumerate(process.timestep_K.tolist()))[::-1]
     shared: dict[str, Any] = {
-        "num_train_timesteps": len(process.betas),
-        "trained_betas": process.betas.tolist(),
+        "num_train_timesteps": len(steps),
+        "trained_betas": process.beta_K.tolist(),
         "clip_sample": settings.clip,
     }
     arguments: dict[str, Any] = {"generator": generator.streams}
@@ -143,8 +135,8 @@ def respaced_route(card: ModelCard, settings: DiffusionSampler, generator: Sampl
         scheduler = DDIMScheduler(**shared)
         # After clipping, the direction must follow the clipped prediction, as in OpenAI's code.
         arguments |= {"eta": settings.eta, "use_clipped_model_output": settings.clip}
-    scheduler.alphas_cumprod = process.alphas_cumprod  # float64, where diffusers keeps float32
-    scheduler.set_timesteps(len(process.betas))
+    scheduler.alphas_cumprod = process.alpha_bar_K  # float64, where diffusers keeps float32
+    scheduler.set_timesteps(len(steps))
     return Route(scheduler, steps, arguments, settings.sampler == "ddpm" and variance == "learned")
 
 

@@ -7,13 +7,12 @@ where a scheduler asks, and as near as can be elsewhere. Suffixes: T timesteps, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from gftzoo.layers.sinusoid import SINUSOID, sinusoid
+from gftzoo.layers.sinusoid import sinusoid
 from gftzoo_diffusion.process import STEPS
 
 MOST_EXACT = 50  # timesteps that fit exactly in float32; more of them are too much alike in the low frequencies
@@ -31,7 +30,7 @@ def refit(weight_DF: Tensor, bias_D: Tensor, timesteps: Sequence[int], offset: i
         offset: what is added to the timestep that DiT's network sees.
     """
     t_T = torch.arange(STEPS, dtype=torch.float64)
-    theirs_TF = diffusers_sinusoid(t_T)
+    theirs_TF = sinusoid(t_T, shift=1)
     wanted_TD = (sinusoid(t_T + offset) - theirs_TF) @ weight_DF.double().T
     row_T1 = torch.ones(STEPS, 1, dtype=torch.float64)
     row_T1[list(timesteps)] = WEIGHT
@@ -41,11 +40,3 @@ def refit(weight_DF: Tensor, bias_D: Tensor, timesteps: Sequence[int], offset: i
     change_FD = v_FF.T @ (inverse_F[:, None] * (u_TF.T @ (row_T1 * wanted_TD)))
     weight = weight_DF.double() + change_FD[:-1].T
     return weight.to(weight_DF.dtype), (bias_D.double() + change_FD[-1]).to(bias_D.dtype)
-
-
-def diffusers_sinusoid(t_T: Tensor) -> Tensor:
-    """What diffusers' `CombinedTimestepLabelEmbeddings` makes of timesteps (T, 256), in their dtype."""
-    half = SINUSOID // 2
-    index_H = torch.arange(half, dtype=t_T.dtype)
-    angle_TH = t_T[:, None] * torch.exp(-math.log(10_000) * index_H / (half - 1))
-    return torch.cat([angle_TH.cos(), angle_TH.sin()], 1)

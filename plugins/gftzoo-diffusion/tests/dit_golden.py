@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from gftzoo_diffusion.family import DiffusionProblem, training_process
+from gftzoo_diffusion.family import DiffusionProblem
+from gftzoo_diffusion.process import training_process
 from golden import Golden, open_golden
 from torch import Tensor
 

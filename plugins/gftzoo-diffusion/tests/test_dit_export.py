@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DiTPipeline
 from diffusers.models.embeddings import Timesteps
-from gftzoo_diffusion.timesteps import diffusers_sinusoid, refit
+from gftzoo_diffusion.timesteps import refit
 
 from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.errors import UsageError
@@ -80,13 +80,13 @@ def test_images_of_plain_weights_are_the_same(tmp_path: Path) -> None:
 
 def test_timesteps_are_fitted_where_the_scheduler_asks() -> None:
     t = torch.arange(1000)
-    torch.testing.assert_close(diffusers_sinusoid(t.float()), Timesteps(256, True, 1)(t))
+    torch.testing.assert_close(sinusoid(t.float(), shift=1), Timesteps(256, True, 1)(t))
     weight, bias = 0.02 * torch.randn(64, 256), torch.randn(64)
     asked = list(range(999, 0, -20))
     fitted, shifted = refit(weight, bias, asked, offset=1)
-    wanted, found = sinusoid(t.float() + 1) @ weight.T + bias, diffusers_sinusoid(t.float()) @ fitted.T + shifted
+    wanted, found = sinusoid(t.float() + 1) @ weight.T + bias, sinusoid(t.float(), shift=1) @ fitted.T + shifted
     assert (found - wanted)[asked].abs().max() < 1e-4
-    copied = diffusers_sinusoid(t.float()) @ weight.T + bias
+    copied = sinusoid(t.float(), shift=1) @ weight.T + bias
     assert (found - wanted).square().mean() < 0.5 * (copied - wanted).square().mean()
 
 

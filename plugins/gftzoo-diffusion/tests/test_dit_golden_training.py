@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from dit_golden import gradient_norms, official_model, problem_of, read_golden, recorded_norms
-from gftzoo_diffusion.family import training_process
+from gftzoo_diffusion.process import training_process
 from golden import near
 from torch import Tensor
 

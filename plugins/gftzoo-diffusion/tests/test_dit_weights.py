@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from gftzoo_diffusion.family import DiffusionProblem, training_process
+from gftzoo_diffusion.family import DiffusionProblem
+from gftzoo_diffusion.process import training_process
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gftzoo.errors import GftzooError
-from gftzoo.foreign_folders import refuse_code
+from gftzoo.foreign_folders import load_foreign
 from gftzoo.prompts import tell_of_long_prompts
 
 
@@ -22,18 +21,11 @@ def text_encoder(source: str) -> tuple[Any, Any]:
     """Tokenizer and encoder of a hub repository or folder; GftzooError if they cannot be had."""
     from transformers import AutoTokenizer, T5EncoderModel
 
-    try:
-        refuse_code(source)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        encoder = T5EncoderModel.from_pretrained(source, trust_remote_code=False)
-        return tokenizer, encoder.eval().requires_grad_(False)
-    except GftzooError:
-        raise
-    except Exception as error:  # the hub client and the readers raise many types
-        raise GftzooError(
-            f"the text encoder {source!r} could not be loaded ({type(error).__name__}); download google/flan-t5-xl "
-            "where there is a network and name its folder with -o network.text_encoder=PATH."
-        ) from error
+    what = f"the text encoder {source!r}"
+    advice = "download google/flan-t5-xl where there is a network and give its folder, -o network.text_encoder=PATH."
+    tokenizer = load_foreign(AutoTokenizer, source, what, advice)
+    encoder = load_foreign(T5EncoderModel, source, what, advice)
+    return tokenizer, encoder.eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ tokenizer/tokenizer_image/vq_model.py.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field
@@ -17,10 +18,9 @@ from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.autoencoder import AutoencoderOptions, Decoder, Encoder
+from gftzoo.layers.autoencoder import AutoencoderOptions
 from gftzoo.layers.codebook import nearest
-from gftzoo.tokenizers import read_tokenizer_options, weights_file
-from gftzoo.weights import load_weights, read_tensors
+from gftzoo.tokenizers import ConvolutionalTokenizer, read_tokenizer_options, square_side
 
 MIDDLE = ("block_1", "attn_1", "block_2")  # the official files number them
 USAGE_WINDOW = 65_536  # codes that the official training remembers in a buffer of the file
@@ -51,28 +51,26 @@ class Codebook(nn.Module):
         return codes_VE[codes_BN].transpose(1, 2).unflatten(-1, (-1, grid))
 
 
-class VQ(Tokenizer):
+class VQ(ConvolutionalTokenizer):
     """Images to codes (B, N) and back by a convolutional autoencoder (VQ-16, VQ-8)."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
-        super().__init__(spec)
-        assert spec.codebook is not None
         options = read_tokenizer_options(spec, VQOptions)
-        shape = (options, spec.image_channels, options.z_channels, {options.lowest})
-        self.encoder, self.decoder = Encoder(*shape), Decoder(*shape)
+        super().__init__(spec, options, options.z_channels)
+        assert spec.codebook is not None
         self.quantize = Codebook(spec.codebook, spec.channels)
-        self.quant_conv = nn.Conv2d(options.z_channels, spec.channels, 1)
-        self.post_quant_conv = nn.Conv2d(spec.channels, options.z_channels, 1)
-        self.eval().requires_grad_(False)
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
-        return self.quantize.nearest(self.quant_conv(self.encoder(images)))
+        return self.quantize.nearest(self.map_of(images))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        quantised_BEhw = self.quantize.look_up(latents, square_side(latents))
-        return self.decoder(self.post_quant_conv(quantised_BEhw))
+        return self.images_of(self.quantize.look_up(latents, square_side(latents)))
+
+    def own_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        lowest = len(self.decoder.up) - 1
+        return {_rename(key, lowest): tensor for key, tensor in tensors.items()}
 
 
 class PixelCode(Tokenizer):
@@ -93,27 +91,6 @@ class PixelCode(Tokenizer):
     def decode(self, latents: Tensor) -> Tensor:
         side = square_side(latents)
         return (latents.float() * (2 / self.top) - 1).view(-1, 1, side, side)
-
-
-def square_side(codes_BN: Tensor) -> int:
-    """The side of the square map of codes."""
-    side = round(codes_BN.shape[1] ** 0.5)
-    assert side * side == codes_BN.shape[1]
-    return side
-
-
-def load_vq(spec: TokenizerSpec, weights: str | None) -> VQ:
-    """VQ-16 or VQ-8 with official weights: a local `vq_ds16_c2i.pt` (or `.safetensors`), or the hub file of the spec.
-
-    Raises:
-        UsageError: no file is named, or the spec's options are no autoencoder's.
-        GftzooError: the file cannot be fetched, is damaged or holds another autoencoder.
-    """
-    path, tokenizer = weights_file(spec, weights), VQ(spec)
-    lowest = len(tokenizer.decoder.up) - 1
-    tensors = {_rename(key, lowest): tensor for key, tensor in read_tensors(path).tensors.items()}
-    load_weights(tokenizer, tensors, str(path))
-    return tokenizer
 
 
 def _rename(key: str, lowest: int) -> str:

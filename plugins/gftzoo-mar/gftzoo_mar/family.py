@@ -24,7 +24,7 @@ from gftzoo_mar import folding, sampler
 from gftzoo_mar.network import MAR, NetworkOptions, patchify
 from gftzoo_mar.sampler import SamplerOptions, learned_variance
 from gftzoo_mar.schedule import TRAIN_STEPS, training_schedule
-from gftzoo_mar.tokenizer import load_kl16
+from gftzoo_mar.tokenizer import KL16
 
 RATIO_STD = 0.25  # of the normal distribution around 1 whose part in [mask_ratio_min, 1] the ratios are drawn from
 
@@ -83,7 +83,7 @@ class MARFamily(ClassConditions, OfficialWeights, MatrixDecay, OwnTokenizers):
     embeddings = folding.EMBEDDINGS
     readout = folding.READOUT
     undecayed = ("diffloss",)
-    tokenizers = {"kl-16": load_kl16}
+    tokenizers = {"kl-16": KL16.load}
     temperature_sampler = hook(sampler.sample)
     fold_temperature = hook(folding.fold_temperature)
 
@@ -122,7 +122,7 @@ class MARFamily(ClassConditions, OfficialWeights, MatrixDecay, OwnTokenizers):
         network: MAR = model.network
         p = problem
         z_BMW = network(p.tokens_BVC, p.visible_BV, p.masked_BM, condition, beta, p.real_BV)
-        noisy_BMKC = training_schedule(model.device).corrupt(p.target_BMC.unsqueeze(2), p.t_BMK, p.noise_BMKC)
+        noisy_BMKC = training_schedule(model.device).noised(p.target_BMC.unsqueeze(2), p.t_BMK, p.noise_BMKC)
         beta_B11 = None if beta is None else beta[:, None, None]
         out_BMKX = network.diffloss.net(noisy_BMKC, p.t_BMK, z_BMW.unsqueeze(2), beta_B11)
         return out_BMKX if learned_variance(model) else each(out_BMKX, lambda out: out[..., : network.channels])
@@ -134,8 +134,8 @@ class MARFamily(ClassConditions, OfficialWeights, MatrixDecay, OwnTokenizers):
         loss_BMK = (eps_BMKC - problem.noise_BMKC).square().mean(-1)
         if share_BMKC.shape[-1]:
             schedule, x0_BMKC = training_schedule(model.device), problem.target_BMC.unsqueeze(2)
-            noisy_BMKC = schedule.corrupt(x0_BMKC, problem.t_BMK, problem.noise_BMKC)
-            loss_BMK = loss_BMK + schedule.bound(x0_BMKC, noisy_BMKC, problem.t_BMK, eps_BMKC, share_BMKC)
+            noisy_BMKC = schedule.noised(x0_BMKC, problem.t_BMK, problem.noise_BMKC)
+            loss_BMK = loss_BMK + schedule.variational_bound(x0_BMKC, noisy_BMKC, problem.t_BMK, eps_BMKC, share_BMKC)
         return problem.mean(loss_BMK)
 
     @hookimpl

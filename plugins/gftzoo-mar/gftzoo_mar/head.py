@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope
 from gftzoo_mar.schedule import TRAIN_STEPS
@@ -68,11 +69,7 @@ class HeadMLP(nn.Module):
 
     def initialise(self) -> None:
         """Xavier for the linear layers, small timestep embedding, identity blocks and a zero output."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        xavier(self)
         small = [self.time_embed, self.beta_embed] if self.beta_embed else [self.time_embed]
         for embedding in small:
             nn.init.normal_(embedding.mlp[0].weight, std=0.02)

@@ -16,6 +16,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import LinearTemperatureOptions
 from gftzoo_mar.head import BETA_SCALE, DiffusionHead, FinalNorm, ResBlock
@@ -113,11 +114,7 @@ class MAR(nn.Module):
 
     def initialise(self) -> None:
         """Xavier for linear layers, N(0, 0.02) for embeddings and learned tokens, the head as it says itself."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        xavier(self)
         learned = [self.class_emb.weight, *(p for _, p in self.named_parameters(recurse=False))]
         if self.beta_embed is not None:
             learned += [self.beta_embed.mlp[0].weight, self.beta_embed.mlp[2].weight]

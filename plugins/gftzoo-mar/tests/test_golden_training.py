@@ -63,10 +63,10 @@ def test_loss_terms(train: Golden, model: Model) -> None:
     i, repeats = train.inputs, train.config["arch"]["diffusion_batch_mul"]
     schedule, head = training_schedule(torch.device("cpu")), model.network.diffloss.net
     x0, z = (t.flatten(0, 1).repeat(repeats, 1) for t in (i["patches"], train.outputs["z"]))
-    noisy = schedule.corrupt(x0, i["loss/t"], i["loss/noise"])
+    noisy = schedule.noised(x0, i["loss/t"], i["loss/noise"])
     eps, share = head(noisy, i["loss/t"], z).chunk(2, -1)
     mse = (eps - i["loss/noise"]).square().mean(-1)
-    bound = schedule.bound(x0, noisy, i["loss/t"], eps, share)
+    bound = schedule.variational_bound(x0, noisy, i["loss/t"], eps, share)
     assert near(mse, train.outputs["terms/mse"])
     assert near(bound, train.outputs["terms/vb"], 1e-5)  # at the first step noise is 0.006, and float32 tells it badly
     assert near(mse + bound, train.outputs["terms/loss"])
@@ -113,9 +113,9 @@ def test_head(diffloss: tuple[Golden, HeadMLP]) -> None:
 def test_head_loss(diffloss: tuple[Golden, HeadMLP]) -> None:
     golden, head = diffloss
     i, schedule = golden.inputs, training_schedule(torch.device("cpu"))
-    noisy = schedule.corrupt(i["target"], i["t"], i["noise"])
+    noisy = schedule.noised(i["target"], i["t"], i["noise"])
     eps, share = head(noisy, i["t"], i["z"]).chunk(2, -1)
-    loss = (eps - i["noise"]).square().mean(-1) + schedule.bound(i["target"], noisy, i["t"], eps, share)
+    loss = (eps - i["noise"]).square().mean(-1) + schedule.variational_bound(i["target"], noisy, i["t"], eps, share)
     assert near(loss.mean(), golden.outputs["loss"])
     assert near((loss * i["mask"]).sum() / i["mask"].sum(), golden.outputs["loss_masked"])
 

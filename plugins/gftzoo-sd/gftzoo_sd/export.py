@@ -7,8 +7,8 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 
 from gftzoo.contract.model import Model
-from gftzoo.errors import GftzooError, UsageError
-from gftzoo.tokenizers import DiffusersVAE
+from gftzoo.errors import UsageError
+from gftzoo.exporting import pipeline_vae, save_pipeline
 from gftzoo_sd.network import SDNetwork
 from gftzoo_sd.sampler import build_scheduler
 from gftzoo_sd.text import encoder_of
@@ -27,12 +27,7 @@ def export_pipeline(model: Model, folder: Path) -> Path:
             f"{model.card.name} has an affine temperature, whose slope no pipeline knows; fold one value into a plain "
             "UNet with --beta 0.66."
         )
-    tokenizer = model.require_tokenizer()
-    if not isinstance(tokenizer, DiffusersVAE) or tokenizer.spec.shift:
-        raise UsageError(
-            f"{model.card.name} uses tokenizer {tokenizer.spec.id!r}, and a diffusers pipeline needs a VAE whose "
-            "latents are scaled and not shifted; train with -o tokenizer=emoji-vae or sd-vae."
-        )
+    vae = pipeline_vae(model, "train with -o tokenizer=emoji-vae or sd-vae.")
     text = encoder_of(model)
     width, wanted = text.encoder.config.hidden_size, model.card.network_options(SDNetwork).text_width
     if width != wanted:
@@ -40,9 +35,8 @@ def export_pipeline(model: Model, folder: Path) -> Path:
             f"{model.card.name} reads text features {wanted} wide, padded from {width}, as no pipeline pads them; "
             f"train with -o network.text_width={width}, or with the text encoder the model is meant for."
         )
-    tokenizer.autoencoder.register_to_config(scaling_factor=tokenizer.spec.scale)
     pipeline = StableDiffusionPipeline(
-        vae=tokenizer.autoencoder,
+        vae=vae,
         text_encoder=text.encoder,
         tokenizer=text.tokenizer,
         unet=model.network,
@@ -51,8 +45,5 @@ def export_pipeline(model: Model, folder: Path) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    try:
-        pipeline.save_pretrained(folder)
-    except OSError as error:
-        raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
+    save_pipeline(pipeline, folder)
     return folder

@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 from torch import Tensor
 
-from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import ClassifierFree, Guidance
 from gftzoo.contract.model import Model
-from gftzoo.contract.pieces import Steered, ramp
+from gftzoo.contract.pieces import SamplerChoice, Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo_sd.network import predict_noise
@@ -33,8 +32,10 @@ PROCESS: dict[str, Any] = {
 PUBLISHED: dict[str, Any] = {"steps_offset": 1, "set_alpha_to_one": False, "timestep_spacing": "leading"}
 
 
-class SDSampler(Frozen):
-    """Settings of the sampler. A setting that the chosen sampler does not have is refused, not ignored."""
+class SDSampler(SamplerChoice):
+    """Settings of the sampler."""
+
+    only_of = {"eta": ("ddim",)}
 
     sampler: Literal["dpm-solver++", "ddim", "pndm"] = Field(
         "dpm-solver++", description="dpm-solver++ (second order), ddim or pndm"
@@ -42,13 +43,6 @@ class SDSampler(Frozen):
     steps: int = Field(50, gt=0, le=STEPS, description="network evaluations (pairs of them with CFG; pndm: one more)")
     eta: float = Field(0.0, ge=0.0, le=1.0, description="ddim: share of DDPM's noise; 0 is deterministic")
     negative_prompt: str = Field("", description="CFG only: what to steer away from, in place of the empty prompt")
-
-    @field_validator("eta")
-    @classmethod
-    def _belongs_to_ddim(cls, eta: float, info: ValidationInfo) -> float:
-        if eta and info.data.get("sampler") != "ddim":
-            raise ValueError(f"{info.data.get('sampler')} has no step noise; choose sampler=ddim")
-        return eta
 
 
 @cache

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.foreign_folders import refuse_code
+from gftzoo.foreign_folders import load_foreign, refuse_code
 from gftzoo.prompts import tell_of_long_prompts
 from gftzoo_sd.network import SDNetwork
 
@@ -34,23 +34,16 @@ def load_part(kind: Any, part: str, pipeline: str, **options: Any) -> Any:
 
     Raises GftzooError if it cannot be had.
     """
-    folder = local_folder(pipeline)
-    if folder is not None:
-        refuse_code(folder)
-        refuse_code(folder / part)
-    try:
-        if folder is None:
-            return kind.from_pretrained(pipeline, subfolder=part, trust_remote_code=False, **options)
-        inside = folder / part
-        place = inside if inside.is_dir() else folder
-        return kind.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
-    except Exception as error:  # the hub client and the readers raise many types
-        reason = str(error).split("\n", 1)[0][:120]
-        raise GftzooError(
-            f"the {part} of {pipeline!r} could not be loaded ({type(error).__name__}: {reason}); name a local "
-            "diffusers folder, in training with -o text_encoder=PATH and -o tokenizer_path=PATH, in sampling with "
-            "--tokenizer-path PATH."
-        ) from error
+    folder, what = local_folder(pipeline), f"the {part} of {pipeline!r}"
+    advice = (
+        "name a local diffusers folder, in training with -o text_encoder=PATH and -o tokenizer_path=PATH, in sampling "
+        "with --tokenizer-path PATH."
+    )
+    if folder is None:
+        return load_foreign(kind, pipeline, what, advice, subfolder=part, **options)
+    refuse_code(folder)
+    place = folder / part if (folder / part).is_dir() else folder
+    return load_foreign(kind, place, what, advice, local_files_only=True, **options)
 
 
 class TextEncoder:

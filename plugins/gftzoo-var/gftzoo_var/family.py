@@ -30,7 +30,7 @@ from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Prediction
 from gftzoo_var import sampler
 from gftzoo_var.network import VAR, NetworkOptions
-from gftzoo_var.tokenizer import KIND, load_tokenizer
+from gftzoo_var.tokenizer import KIND, MultiScaleVQ
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class VARFamily(ClassConditions, CodePrediction[ScaleProblem], OfficialWeights, 
     readout = "head"
     # The embeddings of positions, scales and temperature do not decay, as the authors do it.
     undecayed = ("pos_start", "pos_1LC", "lvl_embed", "ada_gss", "scale_mul", "beta_embed")
-    tokenizers = {KIND: load_tokenizer}
+    tokenizers = {KIND: MultiScaleVQ.load}
     temperature_sampler = hook(sampler.sample)
 
     @hookimpl

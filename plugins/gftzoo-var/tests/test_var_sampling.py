@@ -9,7 +9,7 @@ import gftzoo_var
 import pytest
 import torch
 from gftzoo_var.sampler import soft_codes
-from gftzoo_var.tokenizer import load_tokenizer
+from gftzoo_var.tokenizer import MultiScaleVQ
 from torch import Tensor
 from torch.nn import functional as F
 from var_golden import official_model, official_tokenizer, read_golden
@@ -131,7 +131,7 @@ def test_the_embedded_tokenizer_reconstructs_unseen_digits() -> None:
 
 def test_a_loss_step_reaches_every_parameter() -> None:
     card = get_card("var-nano").change(temperature=True)
-    model = Model.fresh(card, load_tokenizer(card.tokenizer, None))
+    model = Model.fresh(card, MultiScaleVQ.load(card.tokenizer, None))
     assert model.tokenizer is not None
     codes = model.tokenizer.encode(torch.rand(4, 1, 8, 8) * 2 - 1)
     loss = model.loss(codes, [0, 1, 2, 3], objective="gft")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gftzoo_var.tokenizer import load_tokenizer
+from gftzoo_var.tokenizer import MultiScaleVQ
 from golden import Golden, open_golden
 from torch import Tensor
 
@@ -68,7 +68,7 @@ def official_tokenizer(golden: Golden, folder: Path) -> Tokenizer:
     """The golden's tokenizer, loaded from a file as the official one is: a bare state dict."""
     path = folder / "vae.pth"
     torch.save(golden.part("vae"), path)
-    return load_tokenizer(tiny_card(golden.config).tokenizer, str(path))
+    return MultiScaleVQ.load(tiny_card(golden.config).tokenizer, str(path))
 
 
 def official_model(

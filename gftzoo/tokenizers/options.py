@@ -1,0 +1,41 @@
+"""What a specification says of a tokenizer: its options, and the file of its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gftzoo.catalogue.cards import Options, TokenizerSpec, validation_sentence
+from gftzoo.errors import GftzooError, UsageError
+
+LOCALLY = "-o tokenizer_path=PATH (train, cache) or --tokenizer-path PATH (sample, evaluate)"
+
+
+def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
+    """The file with a tokenizer's weights: the local one that the user names, or the hub file of the spec.
+
+    Raises:
+        UsageError: no file is named.
+        GftzooError: the file cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download  # slow to import, and most files are there
+
+    if weights is not None:
+        return Path(weights)
+    advice = f"give a local file with {LOCALLY}"
+    if spec.repo is None or spec.file is None:
+        raise UsageError(f"tokenizer {spec.id!r} names no weights; {advice}.")
+    try:
+        return Path(hf_hub_download(spec.repo, spec.file))
+    except Exception as error:  # the hub client raises many types
+        raise GftzooError(
+            f"{spec.file!r} could not be fetched from the hub repository {spec.repo!r} "
+            f"({type(error).__name__}); {advice}."
+        ) from error
+
+
+def read_tokenizer_options(spec: TokenizerSpec, schema: type[Options]) -> Options:
+    """The spec's options, validated; UsageError with the nearest name for an unknown one."""
+    try:
+        return schema.model_validate(spec.options)
+    except ValueError as error:
+        raise UsageError(validation_sentence(f"tokenizer {spec.id}", error, schema)) from error
