@@ -43,6 +43,11 @@ class SinusoidEmbedding(nn.Module):
             steps += [nn.SiLU(), nn.Linear(width, width)]
         self.mlp = nn.Sequential(*steps)
 
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """The linear layers of the MLP, first one first."""
+        return [module for module in self.mlp if isinstance(module, nn.Linear)]
+
     def forward(self, value_X: Tensor) -> Tensor:
         features_XW = sinusoid(self.scale * value_X.to(self.dtype))
         return self.mlp(features_XW.to(next(self.mlp.parameters()).dtype))

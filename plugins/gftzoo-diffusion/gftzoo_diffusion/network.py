@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -175,8 +175,8 @@ class DiT(nn.Module):
         """Timestep, class and temperature as one vector (B, D)."""
         if beta_B is not None and hasattr(self, "beta_embedder"):
             return self.t_embedder(t_B) + self.y_embedder(y_B) + self.beta_embedder(beta_B)
-        projected = beta_B is not None and hasattr(self.t_embedder, "cond_proj")
-        scaled_beta_B = self.beta_scale * beta_B.float() if projected else None
+        projected = hasattr(self.t_embedder, "cond_proj")
+        scaled_beta_B = self.beta_scale * beta_B.float() if beta_B is not None and projected else None
         return self.t_embedder(t_B, scaled_beta_B) + self.y_embedder(y_B)
 
     def unpatchify(self, x_BTP: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class DiT(nn.Module):
         xavier(self)
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.x_embedder.proj.out_channels, -1))
         nn.init.zeros_(self.x_embedder.proj.bias)
-        small = [self.y_embedder.embedding_table, self.t_embedder.mlp[0], self.t_embedder.mlp[2]]
+        small: list[Any] = [self.y_embedder.embedding_table, self.t_embedder.mlp[0], self.t_embedder.mlp[2]]
         small += [self.t_embedder.cond_proj] if hasattr(self.t_embedder, "cond_proj") else []
         small += [self.beta_embedder.mlp[-1]] if hasattr(self, "beta_embedder") else []
         for module in small:

@@ -106,7 +106,7 @@ class LlamaGenFamily(ClassConditions, CodePrediction[CodeProblem], OfficialWeigh
         return super().fold_temperature(model, beta)
 
     @hookimpl
-    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, network: Any, weight_decay: float) -> list[dict[str, Any]]:
         """Weight decay on matrices and embeddings, or (as where the official code shards) on all but the norms."""
         if network.options.decay == "all-but-norms":
             return decay_groups(network, weight_decay, lambda name, _: "norm" not in name)

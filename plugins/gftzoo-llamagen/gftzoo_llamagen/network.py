@@ -99,7 +99,7 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
         nn.init.zeros_(self.output.weight)
         if self.t_embedder is not None:
-            nn.init.zeros_(self.t_embedder.mlp[2].weight)
+            nn.init.zeros_(self.t_embedder.layers[-1].weight)
         start_slope(self)
 
     @property
@@ -160,7 +160,7 @@ class Decoder:
     """
 
     def __init__(self, network: Transformer, condition: Tensor, beta_B: Tensor | None) -> None:
-        weight = network.layers[0].attention.wqkv.weight
+        weight = network.output.weight
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         self.network, self.condition, self.beta_B = network, condition, beta_B

@@ -54,7 +54,7 @@ def sample(
     decoder = network.new_decoder(steered.condition_G, steered.beta())
     step = compiled(decoder) if settings.compile else decoder.step
     uniform_BN = generator.uniform(network.codes)
-    steering, codes = True, []
+    steering, codes = True, list[Tensor]()
     logits_GV = decoder.prefill()
     for progress, n in ramp(range(network.codes)):
         if n > 0:

@@ -144,5 +144,5 @@ class MARFamily(ClassConditions, OfficialWeights, MatrixDecay, OwnTokenizers):
         return problem.mean(distance_BMK)
 
     @hookimpl
-    def blocks(self, network: nn.Module) -> list[nn.Module]:
+    def blocks(self, network: MAR) -> list[nn.Module]:
         return [*network.encoder_blocks, *network.decoder_blocks, *network.diffloss.net.res_blocks]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope
+from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope, zero_layer
 from gftzoo_mar.schedule import TRAIN_STEPS
 
 BETA_SCALE = 1000.0  # what the temperature's sinusoids multiply beta with
@@ -72,12 +72,12 @@ class HeadMLP(nn.Module):
         xavier(self)
         small = [self.time_embed, self.beta_embed] if self.beta_embed else [self.time_embed]
         for embedding in small:
-            nn.init.normal_(embedding.mlp[0].weight, std=0.02)
-            nn.init.normal_(embedding.mlp[2].weight, std=0.02)
+            for layer in embedding.layers:
+                nn.init.normal_(layer.weight, std=0.02)
         for module in self.modules():
             if isinstance(module, ResBlock | FinalNorm):
-                nn.init.zeros_(module.adaLN_modulation[1].weight)
-        nn.init.zeros_(self.final_layer.linear.weight)
+                zero_layer(module.adaLN_modulation[1])
+        zero_layer(self.final_layer.linear)
         start_slope(self)
 
     def embed_time(self, t_X: Tensor) -> Tensor:

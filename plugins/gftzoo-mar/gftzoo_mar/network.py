@@ -117,7 +117,7 @@ class MAR(nn.Module):
         xavier(self)
         learned = [self.class_emb.weight, *(p for _, p in self.named_parameters(recurse=False))]
         if self.beta_embed is not None:
-            learned += [self.beta_embed.mlp[0].weight, self.beta_embed.mlp[2].weight]
+            learned += [layer.weight for layer in self.beta_embed.layers]
         for parameter in learned:
             nn.init.normal_(parameter, std=0.02)
         self.diffloss.net.initialise()

@@ -6,6 +6,7 @@ Suffixes: B batch, E width of the temperature's sinusoid.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -73,7 +74,7 @@ def build_unet(card: ModelCard) -> UNet2DConditionModel:
     return unet
 
 
-def predict_noise(network: nn.Module, x_t: Tensor, t_B: Tensor, text_BTD: Tensor, beta_B: Tensor | None) -> Prediction:
+def predict_noise(network: Any, x_t: Tensor, t_B: Tensor, text_BTD: Tensor, beta_B: Tensor | None) -> Prediction:
     """The predicted noise (B, C, h, w); `beta_B` None leaves the temperature's projection out altogether."""
     condition_BE = None
     if beta_B is not None and network.time_embedding.cond_proj is not None:

@@ -7,6 +7,7 @@ Modeling: Scalable Image Generation via Next-Scale Prediction" (arXiv 2404.02905
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ class VARFamily(ClassConditions, CodePrediction[ScaleProblem], OfficialWeights, 
         if codes_BL.is_meta:  # an estimate of the cost reads shapes alone and brings no tokenizer
             shape = (len(codes_BL), codes_BL.shape[1] - 1, model.card.tokenizer.channels)
             return ScaleProblem(codes_BL, torch.empty(shape, device="meta"))
-        return ScaleProblem(codes_BL, model.require_tokenizer().teacher_inputs(codes_BL))
+        return ScaleProblem(codes_BL, cast(MultiScaleVQ, model.require_tokenizer()).teacher_inputs(codes_BL))
 
     @hookimpl
     def predict(self, model: Model, problem: ScaleProblem, condition: Tensor, beta: Tensor | None) -> Prediction:

@@ -108,10 +108,11 @@ class VAR(nn.Module):
         for position in (self.pos_start, self.pos_1LC):
             nn.init.trunc_normal_(position, std=std)
         if self.beta_embed is not None:  # the temperature starts without effect, as in GFT's LlamaGen
-            nn.init.zeros_(self.beta_embed.mlp[2].weight)
+            nn.init.zeros_(self.beta_embed.layers[-1].weight)
         self.head.weight.mul_(0.02)
-        self.head_nm.ada_lin[1].weight.mul_(0.5)
+        self.head_nm.get_parameter("ada_lin.1.weight").mul_(0.5)
         for block in self.blocks:
+            assert isinstance(block, Block)
             block.attn.proj.weight.div_(math.sqrt(2 * options.depth))
             block.ffn.fc2.weight.div_(math.sqrt(2 * options.depth))
             gates, rest = block.ada_gss[0, 0].split([2, 4]) if options.shared_adaln else gate_rows(block)
@@ -195,7 +196,7 @@ def drop_rates(options: NetworkOptions) -> list[float]:
 
 def gate_rows(block: Block) -> tuple[Tensor, Tensor]:
     """The rows of a block's modulation that make the gates, and the others."""
-    weight = block.ada_lin[1].weight
+    weight = block.get_parameter("ada_lin.1.weight")
     gates = len(weight) // 3
     return weight[:gates], weight[gates:]
 

@@ -7,6 +7,8 @@ scales, V codebook, E width of a code vector, h side of the full map. Official l
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -17,7 +19,7 @@ from gftzoo.contract.pieces import CodeSampling, Steered, ramp
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.categorical import draw
 from gftzoo_var.network import VAR
-from gftzoo_var.quantizer import Quantizer
+from gftzoo_var.tokenizer import MultiScaleVQ
 
 
 class SamplerOptions(CodeSampling):
@@ -34,7 +36,7 @@ def sample(
 ) -> Tensor:
     """Codes (B, L) int64, or with `more_smooth` the map (B, E, h, h), which no codes describe."""
     network: VAR = model.network
-    quantizer: Quantizer = model.require_tokenizer().quantize
+    quantizer = cast(MultiScaleVQ, model.require_tokenizer()).quantize
     steered = Steered(model, condition, guidance)
     f_BEhh, caches = quantizer.blank(len(condition)), network.new_caches()
     inputs_GNE: Tensor | None = None
