@@ -24,10 +24,14 @@ class SampleGenerator:
     """One random stream per sample; every draw has shape (B, *shape) and row i comes from stream i only.
 
     Streams live on the CPU, so that the numbers are the same whatever the device; draws are moved to `device`.
+
+    Attributes:
+        positions: of the samples in a run, which say how far the training is; 0 outside of a run.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
+        self.positions = [0] * len(seeds)
         self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     @classmethod
@@ -35,7 +39,10 @@ class SampleGenerator:
         cls, purpose: str, seed: int, positions: Iterable[int], device: torch.device | str = "cpu"
     ) -> SampleGenerator:
         """Streams of the samples at global `positions` of the run with `seed`; `purpose` keeps uses apart."""
-        return cls([seed_for(purpose, seed, int(position)) for position in positions], device)
+        places = [int(position) for position in positions]
+        generator = cls([seed_for(purpose, seed, place) for place in places], device)
+        generator.positions = places
+        return generator
 
     def __len__(self) -> int:
         return len(self.streams)

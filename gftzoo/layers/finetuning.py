@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 
-def fit_classes(tensors: Mapping[str, Tensor], rows: int, table: str, null: str | None = None) -> dict[str, Tensor]:
+def fit_classes(
+    tensors: Mapping[str, Tensor], rows: int, table: str, null: str | None = None, first: int = 0
+) -> dict[str, Tensor]:
     """The tensors with a class table of `rows` rows: where it has others, all become the null condition.
 
     Args:
@@ -19,10 +21,27 @@ def fit_classes(tensors: Mapping[str, Tensor], rows: int, table: str, null: str 
         rows: K, that the card asks for.
         table: key of the class table (K, D).
         null: key of the tensor whose last row is the null condition; None is the table itself.
+        first: row of the first class; those before it are no classes and stay.
     """
     fitted, null = dict(tensors), null or table
     if table in fitted and null in fitted and len(fitted[table]) != rows:
-        fitted[table] = fitted[null][-1:].expand(rows, -1).clone()
+        fitted[table] = torch.cat([fitted[table][:first], fitted[null][-1:].expand(rows - first, -1)])
+    return fitted
+
+
+def append_null(tensors: Mapping[str, Tensor], rows: int, table: str, classes: int) -> dict[str, Tensor]:
+    """The tensors with a null condition behind a table that has none: the mean of its first rows, the classes.
+
+    Args:
+        tensors: a state dict.
+        rows: of the table with a null condition; a table that has them stays.
+        table: its key.
+        classes: how many they are in the file.
+    """
+    fitted = dict(tensors)
+    if table in fitted and len(fitted[table]) != rows:
+        null_1D = fitted[table][:classes].float().mean(0, keepdim=True).type_as(fitted[table])
+        fitted[table] = torch.cat([fitted[table], null_1D])
     return fitted
 
 

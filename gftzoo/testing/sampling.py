@@ -10,8 +10,9 @@ from gftzoo.contract.guidance import ClassifierFree, Temperature, Unguided
 from gftzoo.loading import load
 from gftzoo.testing.compare import expect, other, same
 from gftzoo.testing.contract import promises
-from gftzoo.testing.subject import BATCH, SHUFFLED, Subject, isolated, no_global_randomness
+from gftzoo.testing.subject import BATCH, SHUFFLED, Subject, disturb, isolated, no_global_randomness
 
+FAR = 0.1  # deviation of noise on parameters that makes a network of its own
 DRAWS = 2e-3  # rounding grows over the steps; another draw, or a flipped code, is far outside
 
 
@@ -60,7 +61,8 @@ def samples_independent_of_batch(subject: Subject) -> str:
 @promises("temperature_sampler", "The network is given `guidance.beta`.")
 def temperature_steers(subject: Subject) -> str:
     """Another temperature gives other samples."""
-    model = subject.model(temperature=True)
+    model = subject.copy(temperature=True)
+    disturb(model, FAR)  # where samples are codes, a difference must be large enough to be drawn
     warm, cold = (subject.sample(model, Temperature(value)) for value in (1.0, 0.2))
     return other(cold, warm, "samples at beta 0.2 and 1")
 

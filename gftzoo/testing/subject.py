@@ -172,11 +172,11 @@ def subject_of(name: str) -> Subject:
 
 
 @torch.no_grad()
-def disturb(model: Model) -> None:
+def disturb(model: Model, deviation: float = 0.02) -> None:
     """Adds a little noise to every parameter, also those that start at zero."""
     stream = torch.Generator().manual_seed(2)
     for parameter in model.network.parameters():
-        parameter.add_(torch.randn(parameter.shape, generator=stream), alpha=0.02)
+        parameter.add_(torch.randn(parameter.shape, generator=stream), alpha=deviation)
 
 
 @contextmanager

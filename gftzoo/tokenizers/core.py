@@ -13,6 +13,7 @@ from gftzoo.contract.tokenizer import Tokenizer, draw_latents
 from gftzoo.errors import UsageError
 from gftzoo.foreign_folders import load_foreign
 from gftzoo.generator import SampleGenerator
+from gftzoo.tokenizers.convolutional import square_side
 from gftzoo.tokenizers.options import LOCALLY
 
 
@@ -47,15 +48,37 @@ class DiffusersVAE(Tokenizer):
         return images
 
 
+class PixelCode(Tokenizer):
+    """Grey pixels as codes 0 (black) to V - 1 (white): exact for images that have no more than V even levels."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        super().__init__(spec)
+        if spec.codebook is None or spec.codebook < 2 or spec.image_channels != 1:
+            raise UsageError(
+                f"tokenizer {spec.id!r} of kind 'pixel-code' needs image_channels=1 and a codebook of at least 2 "
+                f"levels and has image_channels={spec.image_channels}, codebook={spec.codebook}."
+            )
+        self.top = spec.codebook - 1
+
+    def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
+        return ((images.clamp(-1, 1) + 1) * (self.top / 2)).round().long().flatten(1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        side = square_side(latents)
+        return (latents.float() * (2 / self.top) - 1).view(-1, 1, side, side)
+
+
 def build_core_tokenizer(spec: TokenizerSpec, weights: str | None = None) -> Tokenizer:
-    """The tokenizers that come with the core: kinds `pixels` and `autoencoder-kl`."""
+    """The tokenizers that come with the core: kinds `pixels`, `pixel-code` and `autoencoder-kl`."""
     if spec.kind == "pixels":
         return Pixels(spec)
+    if spec.kind == "pixel-code":
+        return PixelCode(spec)
     if spec.kind == "autoencoder-kl":
         return DiffusersVAE(spec, _load_autoencoder(spec, weights))
     raise UsageError(
         f"tokenizer {spec.id!r} is of kind {spec.kind!r}, which its family does not build; "
-        "the core has 'pixels' and 'autoencoder-kl'."
+        "the core has 'pixels', 'pixel-code' and 'autoencoder-kl'."
     )
 
 

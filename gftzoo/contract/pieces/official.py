@@ -44,6 +44,10 @@ class OfficialWeights(ABC):
         """The network's key for one of an official file; None for what is no weight."""
         return key
 
+    def fit_table(self, tensors: Mapping[str, Tensor], network: nn.Module, rows: int) -> dict[str, Tensor]:
+        """The tensors of a file with a class table of so many rows, those of the network that the card asks for."""
+        return fit_classes(tensors, rows, self.class_table, self.null_row)
+
     def idle(self, name: str, embedding: nn.Module) -> dict[str, Tensor]:
         """Tensors of an embedding that adds nothing yet: the module of that name, on the meta device."""
         return idle_embedding(name, embedding)
@@ -58,7 +62,7 @@ class OfficialWeights(ABC):
             for name, module in modules.items():
                 found |= self.idle(name, module)
         table = network.state_dict().get(self.class_table)  # a network of the family may have other conditions
-        return found if table is None else fit_classes(found, len(table), self.class_table, self.null_row)
+        return found if table is None else self.fit_table(found, network, len(table))
 
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What stands before the codes: the class token or the caption's tokens.
+"""A caption's tokens, which stand before the codes.
 
 Suffixes: B batch, T condition tokens, D width, F features of a caption token.
 """
@@ -10,17 +10,6 @@ from functools import partial
 import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
-
-
-class ClassEmbedding(nn.Module):
-    """Class indices (B,) to one token (B, 1, D); index `classes` is the null class."""
-
-    def __init__(self, classes: int, width: int) -> None:
-        super().__init__()
-        self.embedding_table = nn.Embedding(classes + 1, width)
-
-    def forward(self, classes_B: Tensor) -> Tensor:
-        return self.embedding_table(classes_B).unsqueeze(1)
 
 
 class CaptionEmbedding(nn.Module):

@@ -33,7 +33,7 @@ from gftzoo_llamagen import sampler
 from gftzoo_llamagen.captions import encode_captions
 from gftzoo_llamagen.conditions import CaptionEmbedding
 from gftzoo_llamagen.network import NetworkOptions, Transformer
-from gftzoo_llamagen.tokenizer import VQ, PixelCode
+from gftzoo_llamagen.tokenizer import VQ
 
 
 class LlamaGenFamily(ClassConditions, CodePrediction[CodeProblem], OfficialWeights, MatrixDecay, OwnTokenizers):
@@ -42,7 +42,7 @@ class LlamaGenFamily(ClassConditions, CodePrediction[CodeProblem], OfficialWeigh
     class_table = "cls_embedding.embedding_table.weight"
     embeddings = {"t_embedder": (class_table,)}
     readout = "output"
-    tokenizers = {"vq": VQ.load, "pixel-code": lambda spec, _: PixelCode(spec)}
+    tokenizers = {"vq": VQ.load}
     temperature_sampler = hook(sampler.sample)
 
     @hookimpl

@@ -14,6 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.layers.decoding import Decoder
+from gftzoo.layers.llama import Block, ClassEmbedding, RMSNorm, rotations
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import (
     Prediction,
@@ -24,8 +26,7 @@ from gftzoo.layers.temperature import (
     start_slope,
     with_slope,
 )
-from gftzoo_llamagen.conditions import CaptionEmbedding, ClassEmbedding, present
-from gftzoo_llamagen.layers import Block, Cache, RMSNorm, rotations
+from gftzoo_llamagen.conditions import CaptionEmbedding, present
 
 INIT_STD = 0.02
 
@@ -148,54 +149,37 @@ class Transformer(nn.Module):
         features_XD = self.norm(x_XD)
         return each(with_slope(self.slope, self.output(features_XD), x_XD, features_XD), Tensor.float)
 
-    def new_decoder(self, condition: Tensor, beta_B: Tensor | None) -> Decoder:
-        """An empty cache for the given conditions."""
-        return Decoder(self, condition, beta_B)
 
+class CodeDecoder(Decoder):
+    """Codes row by row, behind the condition."""
 
-class Decoder:
-    """One image after the other, code by code: `prefill` once, then `step` for every code.
+    def __init__(self, network: Transformer, condition: Tensor) -> None:
+        shape = len(condition), network.options.heads, network.head_width
+        positions = network.prefix + network.codes
+        super().__init__(len(network.layers), shape, positions, network.prefix, network.output.weight)
+        self.network, self.condition = network, condition
+        self.columns_BS = network.attendable(condition, len(self.slot_S))
+        self.cos_LP, self.sin_LP = network.rotations(self.slot_S.device)
 
-    Its state is the cache alone, of fixed size (the positions rounded up to a multiple of 8).
-    """
+    def prefill(self, beta_B: Tensor | None) -> Prediction:
+        return self._advance(self.network.embed_condition(self.condition, beta_B), self.slot_S[: self.prefix])
 
-    def __init__(self, network: Transformer, condition: Tensor, beta_B: Tensor | None) -> None:
-        weight = network.output.weight
-        kind = weight.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        self.network, self.condition, self.beta_B = network, condition, beta_B
-        slots = -(-(network.prefix + network.codes) // 8) * 8
-        shape = (len(condition), network.options.heads, slots, network.head_width)
-        self.caches = [Cache(*shape, weight, dtype) for _ in network.layers]
-        self.columns_BS = network.attendable(condition, slots)
-        self.slot_S = torch.arange(slots, device=weight.device)
-        self.cos_LP, self.sin_LP = network.rotations(weight.device)
-
-    def prefill(self) -> Prediction:
-        """Reads the condition; logits (B, V) of the first code."""
-        network = self.network
-        x_BTD = network.embed_condition(self.condition, self.beta_B)
-        return self._advance(x_BTD, self.slot_S[: network.prefix])
-
-    def step(self, code_B: Tensor, position_1: Tensor) -> Prediction:
-        """Reads the code at a position (1,) of the sequence; logits (B, V) of the next."""
+    def step(self, code_B: Tensor, position_1: Tensor, beta_B: Tensor | None) -> Prediction:
+        """The temperature was read with the condition."""
         return self._advance(self.network.tok_embeddings(code_B).unsqueeze(1), position_1)
 
     def keep(self, rows: int) -> None:
-        """Goes on with the first rows of the batch only."""
-        for cache in self.caches:
-            cache.keep(rows)
+        super().keep(rows)
         self.columns_BS = None if self.columns_BS is None else self.columns_BS[:rows]
 
     def _advance(self, x_BLD: Tensor, position_L: Tensor) -> Prediction:
-        past_LS = self.slot_S <= position_L[:, None]
-        mask = past_LS[None, None]
+        mask = None
         if self.columns_BS is not None:
-            own_LS = self.slot_S == position_L[:, None]
+            past_LS, own_LS = self.slot_S <= position_L[:, None], self.slot_S == position_L[:, None]
             mask = (past_LS & self.columns_BS[:, None] | own_LS)[:, None]
         cos_LP, sin_LP = self.cos_LP[position_L], self.sin_LP[position_L]
-        for block, cache in zip(self.network.layers, self.caches, strict=True):
-            x_BLD = block(x_BLD, cos_LP, sin_LP, mask, cache, position_L)
+        for block, past in zip(self.network.layers, self.pasts(position_L, mask), strict=True):
+            x_BLD = block(x_BLD, cos_LP, sin_LP, None, past)
         return self.network.read_out(x_BLD[:, -1])
 
 

@@ -1,4 +1,4 @@
-"""LlamaGen's image tokenizer, and an exact one for grey images of few levels.
+"""LlamaGen's image tokenizer.
 
 Suffixes: B batch, N = h * w codes, E width of a code vector, V codebook. FoundationVision/LlamaGen,
 tokenizer/tokenizer_image/vq_model.py.
@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import TokenizerSpec
-from gftzoo.contract.tokenizer import Tokenizer
-from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.autoencoder import AutoencoderOptions
 from gftzoo.layers.codebook import nearest
@@ -71,26 +69,6 @@ class VQ(ConvolutionalTokenizer):
     def own_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         lowest = len(self.decoder.up) - 1
         return {_rename(key, lowest): tensor for key, tensor in tensors.items()}
-
-
-class PixelCode(Tokenizer):
-    """Grey pixels as codes 0 (black) to V - 1 (white): exact for images that have no more than V even levels."""
-
-    def __init__(self, spec: TokenizerSpec) -> None:
-        super().__init__(spec)
-        if spec.codebook is None or spec.codebook < 2 or spec.image_channels != 1:
-            raise UsageError(
-                f"tokenizer {spec.id!r} of kind 'pixel-code' needs image_channels=1 and a codebook of at least 2 "
-                f"levels and has image_channels={spec.image_channels}, codebook={spec.codebook}."
-            )
-        self.top = spec.codebook - 1
-
-    def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
-        return ((images.clamp(-1, 1) + 1) * (self.top / 2)).round().long().flatten(1)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        side = square_side(latents)
-        return (latents.float() * (2 / self.top) - 1).view(-1, 1, side, side)
 
 
 def _rename(key: str, lowest: int) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gftzoo_llamagen.layers import rotate, rotations
-from gftzoo_llamagen.network import Transformer
+from gftzoo_llamagen.network import CodeDecoder, Transformer
 from gftzoo_llamagen.sampler import SamplerOptions
 from llamagen_golden import ARCH, NO_DROPOUT, random_model, tiny_card
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch._dynamo.testing import CompileCounter
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.errors import UsageError
 from gftzoo.layers.categorical import keep_likely
+from gftzoo.layers.llama import rotate, rotations
 
 CPU = torch.device("cpu")
 TEXT = {"caption_tokens": 6, "caption_features": 12}
@@ -38,10 +38,10 @@ def condition_of(kind: str) -> Tensor:
 
 @torch.no_grad()
 def incremental(network: Transformer, codes: Tensor, condition: Tensor, beta: Tensor | None) -> Tensor:
-    decoder = network.new_decoder(condition, beta)
-    logits = [decoder.prefill()]
+    decoder = CodeDecoder(network, condition)
+    logits = [decoder.prefill(beta)]
     for n in range(codes.shape[1] - 1):
-        logits.append(decoder.step(codes[:, n], torch.tensor([network.prefix + n])))
+        logits.append(decoder.step(codes[:, n], torch.tensor([network.prefix + n]), None))
     return torch.stack(logits, 1)
 
 

@@ -1,7 +1,7 @@
-"""The transformer's layers; the names of modules are those of the official files.
+"""The block of Llama over codes in rows; the names of modules are those of the official files.
 
-Suffixes: B batch, L positions, D width, H heads, K width of a head, P = K / 2 pairs that the rotary embedding turns,
-S slots of the cache. FoundationVision/LlamaGen, autoregressive/models/gpt.py.
+Suffixes: B batch, L positions, D width, H heads, K width of a head, P = K / 2 pairs that the rotary embedding turns.
+FoundationVision/LlamaGen, autoregressive/models/gpt.py; TencentARC/SEED-Voken has the same.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gftzoo.layers.decoding import Past, attend
 
 ROPE_BASE = 10_000.0
 
@@ -50,22 +52,6 @@ def rotate(x_BHLK: Tensor, cos_LP: Tensor, sin_LP: Tensor) -> Tensor:
     return torch.stack([a * cos_LP - b * sin_LP, b * cos_LP + a * sin_LP], -1).flatten(-2).type_as(x_BHLK)
 
 
-class Cache:
-    """Keys and values of one layer, written in place; the length never changes, so that a step can be compiled."""
-
-    def __init__(self, batch: int, heads: int, slots: int, head_width: int, like: Tensor, dtype: torch.dtype) -> None:
-        self.k_BHSK = torch.zeros(batch, heads, slots, head_width, device=like.device, dtype=dtype)
-        self.v_BHSK = torch.zeros_like(self.k_BHSK)
-
-    def write(self, position_L: Tensor, k_BHLK: Tensor, v_BHLK: Tensor) -> tuple[Tensor, Tensor]:
-        """Keeps the keys and values of the given positions; returns all of them."""
-        return self.k_BHSK.index_copy_(2, position_L, k_BHLK), self.v_BHSK.index_copy_(2, position_L, v_BHLK)
-
-    def keep(self, rows: int) -> None:
-        """Forgets all but the first rows of the batch."""
-        self.k_BHSK, self.v_BHSK = self.k_BHSK[:rows], self.v_BHSK[:rows]
-
-
 class Attention(nn.Module):
     """Causal self-attention with rotary positions, over the sequence or over a cache."""
 
@@ -82,16 +68,11 @@ class Attention(nn.Module):
         cos_LP: Tensor,
         sin_LP: Tensor,
         mask: Tensor | None = None,
-        cache: Cache | None = None,
-        position_L: Tensor | None = None,
+        past: Past | None = None,
     ) -> Tensor:
         q, k, v = self.wqkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = rotate(q, cos_LP, sin_LP), rotate(k, cos_LP, sin_LP)
-        if cache is not None:
-            assert position_L is not None
-            k, v = cache.write(position_L, k, v)
-        y_BHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        return self.resid_dropout(self.wo(y_BHLK.transpose(1, 2).flatten(2)))
+        return self.resid_dropout(self.wo(attend(q, k, v, mask, past)))
 
 
 class FeedForward(nn.Module):
@@ -124,8 +105,18 @@ class Block(nn.Module):
         cos_LP: Tensor,
         sin_LP: Tensor,
         mask: Tensor | None = None,
-        cache: Cache | None = None,
-        position_L: Tensor | None = None,
+        past: Past | None = None,
     ) -> Tensor:
-        h_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cos_LP, sin_LP, mask, cache, position_L)
+        h_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cos_LP, sin_LP, mask, past)
         return h_BLD + self.feed_forward(self.ffn_norm(h_BLD))
+
+
+class ClassEmbedding(nn.Module):
+    """Class indices (B,) to one token (B, 1, D); index `classes` is the null class."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+
+    def forward(self, classes_B: Tensor) -> Tensor:
+        return self.embedding_table(classes_B).unsqueeze(1)
