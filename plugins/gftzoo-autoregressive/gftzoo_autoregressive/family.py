@@ -1,0 +1,77 @@
+"""What the families of this package say alike. Suffixes: B batch, N codes of an image, V codebook."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.pieces import (
+    ClassConditions,
+    CodePrediction,
+    CodeProblem,
+    MatrixDecay,
+    OfficialWeights,
+    OwnTokenizers,
+)
+from gftzoo.contract.problem import Problem
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.layers.temperature import Prediction, TemperatureOptions
+
+Posed = TypeVar("Posed", bound=CodeProblem)
+
+
+class AutoregressiveFamily(
+    ClassConditions, CodePrediction[Posed], OfficialWeights, MatrixDecay, OwnTokenizers, Generic[Posed]
+):
+    """A network that predicts each code of an image from the class and the codes before it.
+
+    Attributes:
+        network_options: schema of `card.network`; it has a `width` and `heads`.
+        sampler_options: schema of the sampler's settings.
+        network_class: built of network options and card.
+        suggested: a tokenizer with a codebook, for the sentence that refuses another.
+    """
+
+    network_options: ClassVar[type[TemperatureOptions]]
+    sampler_options: ClassVar[type]
+    network_class: ClassVar[type[nn.Module]]
+    suggested: ClassVar[str]
+    tokenizers = {}
+
+    @hookimpl
+    def options(self) -> FamilyOptions:
+        return FamilyOptions(network=self.network_options, sampler=self.sampler_options)
+
+    @hookimpl
+    def build_network(self, card: ModelCard) -> nn.Module:
+        options: Any = card.network_options(self.network_options)
+        if card.tokenizer.codebook is None:
+            raise UsageError(
+                f"{card.name} predicts codes and tokenizer {card.tokenizer.id!r} has no codebook; "
+                f"use one that has, e.g. -o tokenizer=pixel-code-17 or -o tokenizer={self.suggested}."
+            )
+        if options.width % options.heads:
+            raise UsageError(
+                f"{card.name}: width {options.width} does not divide into {options.heads} heads; "
+                "change -o network.width or -o network.heads."
+            )
+        self.check(options, card)
+        return self.network_class(options, card)
+
+    def check(self, options: Any, card: ModelCard) -> None:
+        """UsageError for what else a card cannot ask for."""
+
+    @hookimpl
+    @abstractmethod
+    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem: ...
+
+    @hookimpl
+    @abstractmethod
+    def predict(self, model: Model, problem: Posed, condition: Tensor, beta: Tensor | None) -> Prediction: ...

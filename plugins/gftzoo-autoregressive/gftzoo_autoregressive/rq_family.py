@@ -1,0 +1,108 @@
+"""RQ-Transformer's hooks. Suffixes: B batch, N positions, P codes of a position, E width of a code vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.pieces import (
+    CodeProblem,
+    PartSettings,
+    Steered,
+    decode,
+    hook,
+    refuse_ramp,
+)
+from gftzoo.contract.problem import Problem
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.layers.finetuning import append_null, fit_classes
+from gftzoo.layers.temperature import Prediction
+from gftzoo_autoregressive.family import AutoregressiveFamily
+from gftzoo_autoregressive.rq import RQDecoder, RQOptions, RQTransformer
+from gftzoo_autoregressive.tokenizers import RQVAE, ResidualPatches
+
+
+@dataclass(frozen=True)
+class ResidualProblem(CodeProblem):
+    """Predict the codes (B, N P), position by position, from `given`, their vectors (B, N, P, E) or indices."""
+
+    given: Tensor
+
+
+@torch.no_grad()
+def sample(
+    model: Model, condition: Tensor, guidance: Guidance, settings: PartSettings, generator: SampleGenerator
+) -> Tensor:
+    """Codes (B, N P), int64; UsageError for an embedded temperature that changes on the way."""
+    network: RQTransformer = model.network
+    refuse_ramp(model, network.beta_embed is not None, guidance)
+    settings.check(network.parts)
+    steered = Steered(model, condition, guidance)
+    decoder = RQDecoder(network, steered.condition_G, vectors_of(model))
+    uniform = generator.uniform(network.positions * network.parts)
+    return decode(decoder, steered, settings, uniform, settings.progress(network.positions, network.parts))
+
+
+def vectors_of(model: Model) -> Tensor | None:
+    """The tokenizer's code vectors (V, E), which the released networks read codes by; None for one with a table."""
+    if model.network.options.codes_from == "table":
+        return None
+    tokenizer = model.require_tokenizer()
+    if not isinstance(tokenizer, RQVAE | ResidualPatches):
+        raise UsageError(
+            f"{model.card.name} reads codes by the vectors of its tokenizer, and tokenizer {tokenizer.spec.id!r} has "
+            "none; use one of kind 'rq-vae' or 'residual-patches', or -o network.codes_from=table."
+        )
+    return tokenizer.codebook.vectors
+
+
+class RQFamily(AutoregressiveFamily[ResidualProblem]):
+    """Several codes a position, each of what the ones before it left over."""
+
+    network_options, sampler_options, network_class = RQOptions, PartSettings, RQTransformer
+    suggested = "rq-vae-8x8x4"
+    class_table = "cond_emb.weight"
+    embeddings = {"beta_embed": ("pos_emb_cond",)}
+    readout = "classifier.linear"
+    tokenizers = {"rq-vae": RQVAE.load, "residual-patches": ResidualPatches.load}
+    temperature_sampler = hook(sample)
+
+    @hookimpl
+    def options(self) -> FamilyOptions:
+        return FamilyOptions(network=RQOptions, sampler=PartSettings, reads_tokenizer=True)
+
+    @hookimpl
+    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
+        codes_BM, network = latents.long().flatten(1), model.network
+        codes_BNP = codes_BM.unflatten(1, (-1, network.parts))
+        if network.options.codes_from == "table":
+            return ResidualProblem(codes_BM, given=codes_BNP)
+        if codes_BM.is_meta:  # an estimate of the cost reads shapes alone and brings no tokenizer
+            given = torch.empty(*codes_BNP.shape, model.card.tokenizer.channels, device="meta")
+            return ResidualProblem(codes_BM, given=given)
+        vectors_VE = vectors_of(model)
+        assert vectors_VE is not None
+        return ResidualProblem(codes_BM, given=vectors_VE[codes_BNP])
+
+    @hookimpl
+    def predict(self, model: Model, problem: ResidualProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        logits_BMV: Prediction = model.network(problem.given, condition, beta)
+        return logits_BMV
+
+    @hookimpl
+    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+        """All decays, as the authors have it."""
+        return [{"params": [p for p in network.parameters() if p.requires_grad], "weight_decay": weight_decay}]
+
+    def fit_table(self, tensors: Mapping[str, Tensor], network: nn.Module, rows: int) -> dict[str, Tensor]:
+        """The official networks have no null class: it starts as the mean of the classes."""
+        classes = len(tensors.get(self.class_table, ()))
+        return fit_classes(append_null(tensors, rows, self.class_table, classes), rows, self.class_table)
