@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from gftzoo_autoregressive.gpt import GPTDecoder
+from gftzoo_autoregressive.magvit import MagvitDecoder
+from gftzoo_autoregressive.rar import RARDecoder
+from gftzoo_autoregressive.rq import RQDecoder
+from gftzoo_autoregressive.rq_family import vectors_of
 from golden import near
 from nano import nano_latents, nano_model
 from torch import Tensor
@@ -19,11 +24,6 @@ from gftzoo.layers.temperature import Affine
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
 from gftzoo.zoo import get_card, list_models
-from gftzoo_autoregressive.gpt import GPTDecoder
-from gftzoo_autoregressive.magvit import MagvitDecoder
-from gftzoo_autoregressive.rar import RARDecoder
-from gftzoo_autoregressive.rq import RQDecoder
-from gftzoo_autoregressive.rq_family import vectors_of
 
 NANO = ["rar-nano", "vqgan-nano", "vit-vqgan-nano", "open-magvit2-nano", "rq-nano"]
 
@@ -76,9 +76,10 @@ def test_every_card_counts_its_parameters(family: str) -> None:
 
 @pytest.mark.parametrize(("family", "name"), TOKENIZERS)
 def test_sizes_of_tokenizers(family: str, name: str) -> None:
-    from gftzoo.catalogue.registry import zoo_registry
     from gftzoo_autoregressive.tokenizers import RQVAE, VQGAN
     from gftzoo_autoregressive.vit_tokenizer import ViTVQGAN
+
+    from gftzoo.catalogue.registry import zoo_registry
 
     spec = zoo_registry().tokenizers[name]
     with torch.device("meta"):
