@@ -15,6 +15,7 @@ from gftzoo.foreign_folders import load_foreign
 from gftzoo.generator import SampleGenerator
 from gftzoo.tokenizers.convolutional import square_side
 from gftzoo.tokenizers.options import LOCALLY
+from gftzoo.tokenizers.quantised import load_tokenizer as load_quantised
 
 
 class Pixels(Tokenizer):
@@ -69,16 +70,20 @@ class PixelCode(Tokenizer):
 
 
 def build_core_tokenizer(spec: TokenizerSpec, weights: str | None = None) -> Tokenizer:
-    """The tokenizers that come with the core: kinds `pixels`, `pixel-code` and `autoencoder-kl`."""
+    """The tokenizers that come with the core: kinds `pixels`, `pixel-code`, `conv-vq`, `conv-lfq` and
+    `autoencoder-kl`.
+    """
     if spec.kind == "pixels":
         return Pixels(spec)
     if spec.kind == "pixel-code":
         return PixelCode(spec)
+    if spec.kind in ("conv-vq", "conv-lfq"):
+        return load_quantised(spec, weights)
     if spec.kind == "autoencoder-kl":
         return DiffusersVAE(spec, _load_autoencoder(spec, weights))
     raise UsageError(
         f"tokenizer {spec.id!r} is of kind {spec.kind!r}, which its family does not build; "
-        "the core has 'pixels', 'pixel-code' and 'autoencoder-kl'."
+        "the core has 'pixels', 'pixel-code', 'conv-vq', 'conv-lfq' and 'autoencoder-kl'."
     )
 
 

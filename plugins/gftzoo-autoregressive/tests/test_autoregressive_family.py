@@ -146,7 +146,7 @@ def test_a_temperature_that_changes_needs_a_read_out_that_sees_it() -> None:
 
 def test_settings_of_parts_are_one_for_each() -> None:
     model = nano_model("rq-nano", temperature=True)
-    with pytest.raises(UsageError, match="part_top_k = .* has 2 value"):
+    with pytest.raises(UsageError, match="has 2 value"):
         model.sample_latents([1], Temperature(0.5), [0], part_top_k=[1, 2])
     greedy = model.sample_latents([1], Temperature(0.5), [0], top_k=1)
     assert torch.equal(greedy, model.sample_latents([1], Temperature(0.5), [1], part_top_k=[1, 1, 1]))
