@@ -228,7 +228,8 @@ def example_latents(card: ModelCard, rows: int) -> Tensor:
     if spec.codebook is None:
         return torch.empty(rows, spec.channels, card.grid, card.grid, device="meta")
     sides = spec.scales or (card.grid,)
-    return torch.empty(rows, sum(side * side for side in sides), dtype=torch.int64, device="meta")
+    codes = spec.parts * sum(side * side for side in sides)
+    return torch.empty(rows, codes, dtype=torch.int64, device="meta")
 
 
 def example_conditions(card: ModelCard, rows: int) -> list[int | str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
@@ -85,6 +85,11 @@ class OpenMagvitFamily(AutoregressiveFamily[CodeProblem]):
         parts = zip(prediction.split(network.options.parts, -1), network.split(problem.codes), strict=True)
         losses = [F.cross_entropy(logits.mT, part, reduction="none") for logits, part in parts]
         return torch.stack(losses).sum(0)
+
+    @hookimpl
+    def blocks(self, network: Any) -> list[nn.Module]:
+        """Those of the parts, which see every position, too."""
+        return [*network.spatial_blocks, *network.factorized_blocks]
 
     def own_key(self, key: str) -> str | None:
         """Lightning's files hold the first stage, too."""

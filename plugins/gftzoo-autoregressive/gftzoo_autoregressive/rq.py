@@ -39,7 +39,6 @@ class RQOptions(ScaledTemperatureOptions):
     part_depth: int = Field(gt=0, description="blocks over the codes of a position")
     width: int = Field(gt=0, description="width of the residual stream")
     heads: int = Field(gt=0, description="attention heads")
-    parts: int = Field(4, gt=0, description="codes of a position, the tokenizer's")
     dropout: float = Field(0.1, ge=0, lt=1, description="of projections and feed-forwards")
     codes_from: Literal["tokenizer", "table"] = Field(
         "tokenizer", description="codes enter by the tokenizer's vectors, as released, or by a table of the network"
@@ -74,12 +73,12 @@ class PartLinear(nn.Module):
 class Classifier(nn.Module):
     """A norm and logits."""
 
-    def __init__(self, options: RQOptions, codebook: int) -> None:
+    def __init__(self, options: RQOptions, parts: int, codebook: int) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(options.width)
         self.linear: nn.Module = nn.Linear(options.width, codebook)
         if options.readout == "each":
-            self.linear = PartLinear(options.parts, options.width, codebook)
+            self.linear = PartLinear(parts, options.width, codebook)
 
 
 class RQTransformer(nn.Module):
@@ -94,18 +93,18 @@ class RQTransformer(nn.Module):
         super().__init__()
         assert card.tokenizer.codebook is not None
         width, codebook = options.width, card.tokenizer.codebook
-        self.options, self.positions, self.parts = options, card.grid**2, options.parts
+        self.options, self.positions, self.parts = options, card.grid**2, card.tokenizer.parts
         self.cond_emb = nn.Embedding(card.classes + 1, width)
         self.pos_emb_cond = nn.Parameter(torch.randn(1, 1, width) * INIT_STD)
         self.pos_emb_hw = nn.Parameter(torch.randn(1, self.positions, width) * INIT_STD)
-        self.pos_emb_d = nn.Parameter(torch.randn(1, options.parts, width) * INIT_STD)
+        self.pos_emb_d = nn.Parameter(torch.randn(1, self.parts, width) * INIT_STD)
         if options.codes_from == "tokenizer":
             self.input_mlp, self.head_mlp = (nn.Linear(card.tokenizer.channels, width) for _ in range(2))
         else:
             self.tok_emb = nn.Embedding(codebook, width)
         self.body_transformer = BlockStack(options.depth, options)
         self.head_transformer = BlockStack(options.part_depth, options)
-        self.classifier = Classifier(options, codebook)
+        self.classifier = Classifier(options, self.parts, codebook)
         self.beta_embed: SinusoidEmbedding | None = None
         if card.temperature and options.embeds:
             self.beta_embed = SinusoidEmbedding(width, options.beta_scale)
@@ -178,7 +177,7 @@ class RQDecoder(DepthDecoder):
         options = network.options
         shape = len(condition_B), options.heads, options.width // options.heads
         layers = options.depth, options.part_depth
-        super().__init__(layers, shape, network.positions, options.parts, network.pos_emb_d)
+        super().__init__(layers, shape, network.positions, network.parts, network.pos_emb_d)
         self.network, self.condition_B, self.codebook_VE = network, condition_B, codebook_VE
 
     def begin(self, beta_B: Tensor | None) -> Tensor:

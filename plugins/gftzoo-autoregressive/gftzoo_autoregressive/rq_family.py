@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,9 +99,14 @@ class RQFamily(AutoregressiveFamily[ResidualProblem]):
         return logits_BMV
 
     @hookimpl
-    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    def parameter_groups(self, network: Any, weight_decay: float) -> list[dict[str, Any]]:
         """All decays, as the authors have it."""
         return [{"params": [p for p in network.parameters() if p.requires_grad], "weight_decay": weight_decay}]
+
+    @hookimpl
+    def blocks(self, network: Any) -> list[nn.Module]:
+        """The head's, which sees every position, too."""
+        return [*network.body_transformer.blocks, *network.head_transformer.blocks]
 
     def fit_table(self, tensors: Mapping[str, Tensor], network: nn.Module, rows: int) -> dict[str, Tensor]:
         """The official networks have no null class: it starts as the mean of the classes."""

@@ -90,20 +90,14 @@ class ResidualCodebook(nn.Module):
         return self.vectors[codes_BNP].sum(2).mT.unflatten(-1, (square_side(codes_BNP), -1))
 
 
-class RQVAEOptions(CodebookOptions):
-    """Options of RQ-VAE."""
-
-    parts: int = Field(4, gt=0, description="codes of a position")
-
-
 class RQVAE(ConvolutionalTokenizer):
     """Images to codes (B, N P) and back, with several codes a position."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
-        options = read_tokenizer_options(spec, RQVAEOptions)
+        options = read_tokenizer_options(spec, CodebookOptions)
         super().__init__(spec, options, options.z_channels, attention=options.attention)
         assert spec.codebook is not None
-        self.codebook = ResidualCodebook(spec.codebook, spec.channels, options.parts)
+        self.codebook = ResidualCodebook(spec.codebook, spec.channels, spec.parts)
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
@@ -125,12 +119,6 @@ class RQVAE(ConvolutionalTokenizer):
         return {**kept, "codebook.vectors": tables[0][:-1]}
 
 
-class PatchOptions(Frozen):
-    """Options of codes of patches."""
-
-    parts: int = Field(3, gt=0, description="codes of a position")
-
-
 class ResidualPatches(Tokenizer):
     """Square patches of pixels as vectors of a table, several a patch, without an autoencoder; for small images."""
 
@@ -138,8 +126,8 @@ class ResidualPatches(Tokenizer):
         super().__init__(spec)
         assert spec.codebook is not None
         self.side = spec.downsample
-        options = read_tokenizer_options(spec, PatchOptions)
-        self.codebook = ResidualCodebook(spec.codebook, spec.image_channels * self.side**2, options.parts)
+        read_tokenizer_options(spec, Frozen)  # there are none
+        self.codebook = ResidualCodebook(spec.codebook, spec.image_channels * self.side**2, spec.parts)
 
     def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
         return self.codebook.encode(F.pixel_unshuffle(images, self.side).flatten(2).mT)

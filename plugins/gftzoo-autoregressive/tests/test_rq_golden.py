@@ -26,7 +26,6 @@ def tokenizer_of(golden: Golden, weights: dict[str, torch.Tensor], folder: Path)
         "blocks": ddconfig["num_res_blocks"],
         "z_channels": ddconfig["z_channels"],
         "attends": bool(ddconfig["attn_resolutions"]),
-        "parts": hparams["code_shape"][-1],
     }
     spec = TokenizerSpec(
         id="tiny",
@@ -34,6 +33,7 @@ def tokenizer_of(golden: Golden, weights: dict[str, torch.Tensor], folder: Path)
         channels=hparams["embed_dim"],
         codebook=hparams["n_embed"],
         downsample=2,
+        parts=hparams["code_shape"][-1],
         options=options,
     )
     path = folder / "model.pt"
@@ -49,13 +49,13 @@ def model_of(name: str, folder: Path) -> tuple[Golden, Model]:
         "part_depth": arch["head"]["n_layer"],
         "width": arch["embed_dim"],
         "heads": arch["body"]["block"]["n_head"],
-        "parts": arch["block_size"][-1],
         "dropout": 0.0,
         "codes_from": "tokenizer" if arch["input_emb_vqvae"] else "table",
         "readout": "shared" if arch["shared_cls_emb"] else "each",
     }
     height, width, _ = arch["block_size"]
     card = tiny_card("rq", arch["vocab_size"], max(height, width) ** 2, arch["vocab_size_cond"], network)
+    card = card.change(tokenizer=card.tokenizer.model_copy(update={"parts": arch["block_size"][-1]}))
     released = dict(golden.part("rqtransformer"))
     missing = max(height, width) ** 2 - height * width  # their positions are no square map
     if missing:
