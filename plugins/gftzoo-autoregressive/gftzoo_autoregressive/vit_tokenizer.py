@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import Frozen, TokenizerSpec
 from gftzoo.contract.tokenizer import Tokenizer
+from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.codebook import nearest
 from gftzoo.tokenizers import read_tokenizer_options, square_side, weights_file
@@ -129,6 +130,7 @@ class ViTVQGAN(Tokenizer):
         super().__init__(spec)
         assert spec.codebook is not None
         options = read_tokenizer_options(spec, ViTOptions)
+        self.side = options.side
         shape = options, spec.image_channels, spec.downsample
         self.encoder, self.decoder = Encoder(*shape), Decoder(*shape)
         self.quantizer = nn.ModuleDict({"embedding": nn.Embedding(spec.codebook, spec.channels)})
@@ -141,7 +143,12 @@ class ViTVQGAN(Tokenizer):
         return F.normalize(self.quantizer["embedding"].get_parameter("weight"), dim=-1)
 
     def map_of(self, images: Tensor) -> Tensor:
-        """Vectors (B, N, E), before they become codes."""
+        """Vectors (B, N, E), before they become codes; UsageError for images of another size than its positions."""
+        if images.shape[-1] != self.side:
+            raise UsageError(
+                f"tokenizer {self.spec.id!r} has positions for images of {self.side} pixels and was given "
+                f"{images.shape[-1]}; use -o resolution={self.side}, or another tokenizer."
+            )
         return self.pre_quant(self.encoder((images + 1) / 2))
 
     @torch.no_grad()

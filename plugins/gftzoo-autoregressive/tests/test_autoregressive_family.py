@@ -14,6 +14,7 @@ from gftzoo_autoregressive.rq_family import vectors_of
 from golden import near
 from nano import nano_latents, nano_model
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from gftzoo.contract.guidance import Temperature
 from gftzoo.errors import UsageError
@@ -176,3 +177,15 @@ def test_cca_trains_them(name: str) -> None:
     loss = objective.loss(model, problem, torch.arange(4), generator).mean()
     loss.backward()
     assert loss.isfinite() and next(model.network.parameters()).grad is not None
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_the_compiled_step_draws_the_same_in_few_graphs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One graph of a step; body, and head for each part, where positions have parts."""
+    model, compile_ = nano_model(name, temperature=True), torch.compile
+    torch._dynamo.reset()
+    graphs = CompileCounter()
+    monkeypatch.setattr(torch, "compile", lambda step, **_: compile_(step, fullgraph=True, backend=graphs))
+    plain = model.sample_latents([3, 1], Temperature(0.5), [5, 6])
+    assert torch.equal(model.sample_latents([3, 1], Temperature(0.5), [5, 6], compile=True), plain)
+    assert graphs.frame_count == {"open-magvit2-nano": 3, "rq-nano": 4}.get(name, 1)

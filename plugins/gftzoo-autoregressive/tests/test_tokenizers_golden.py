@@ -10,6 +10,7 @@ from golden import near
 from official import read_golden
 
 from gftzoo.catalogue.cards import TokenizerSpec
+from gftzoo.errors import UsageError
 
 
 @pytest.mark.parametrize("name", ["vqgan-tokenizer", "vqgan-tokenizer-small"])
@@ -64,3 +65,5 @@ def test_vit_vqgan(name: str, tmp_path) -> None:
     assert torch.equal(codes, golden.outputs["codes"]) and near(tokenizer.vectors[codes], golden.outputs["quant"])
     assert near((tokenizer.decode(codes) + 1) / 2, golden.outputs["reconstruction"])
     assert near((tokenizer.decode(golden.inputs["codes"]) + 1) / 2, golden.outputs["decode_codes"])
+    with pytest.raises(UsageError, match="positions for images of 16 pixels"):
+        tokenizer.encode(torch.zeros(1, 3, 8, 8))
