@@ -13,7 +13,6 @@ from gftzoo.printing import LONGEST_NAME, plain
 
 Schedule = Literal["constant", "linear"]  # of the guidance over the sampling
 
-
 Options = TypeVar("Options", bound=BaseModel)
 LARGEST_SIDE = 2**16  # pixels of an image, and channels of a latent
 LARGEST_GRID = 1024  # latent pixels a side; networks tabulate something for each of them when they are built
