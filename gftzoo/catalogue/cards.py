@@ -73,7 +73,7 @@ class TokenizerSpec(Frozen):
     codebook: int | None = Field(None, ge=1, le=2**40, description="number of codes; None for continuous latents")
     scales: tuple[Side, ...] | None = Field(None, description="sides of the token maps of a multi-scale tokenizer")
     parts: int = Field(1, ge=1, le=64, description="codes at each place of the latent, where they code residuals")
-    repo: str | None = Field(None, description="hub repository or folder of the weights")
+    repo: str | None = Field(None, description="hub repository, folder, or start of an https address of the weights")
     file: str | None = Field(None, description="file in that repository, or beside the plugin's code")
     options: Settings = Field({}, description="what else its kind needs, validated by the family")
 

@@ -159,9 +159,9 @@ class Subject:
 
 @cache
 def subject_of(name: str) -> Subject:
-    """The subject for a model's name or a family's: the nano model it names, or else its smallest."""
+    """The subject for a family's name or a model's: the family's nano model, or else its smallest; or that model."""
     models = catalogue().models
-    if name in models:
+    if name in models and name not in catalogue().families:
         return Subject(models[name])
     cards = list_models(family=name)
     if not cards:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from gftzoo.catalogue.cards import Options, TokenizerSpec, validation_sentence
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.weights.fetching import download
 
 LOCALLY = "-o tokenizer_path=PATH (train, cache) or --tokenizer-path PATH (sample, evaluate)"
 
 
 def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
-    """The file with a tokenizer's weights: the local one that the user names, or the hub file of the spec.
+    """The file with a tokenizer's weights: the local one that the user names, or the published one.
 
     Raises:
         UsageError: no file is named.
@@ -25,11 +26,13 @@ def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
     if spec.repo is None or spec.file is None:
         raise UsageError(f"tokenizer {spec.id!r} names no weights; {advice}.")
     try:
+        if spec.repo.startswith("https://"):
+            return download(f"{spec.repo}/{spec.file}")
         return Path(hf_hub_download(spec.repo, spec.file))
     except Exception as error:  # the hub client raises many types
+        where = "the address" if spec.repo.startswith("https://") else "the hub repository"
         raise GftzooError(
-            f"{spec.file!r} could not be fetched from the hub repository {spec.repo!r} "
-            f"({type(error).__name__}); {advice}."
+            f"{spec.file!r} could not be fetched from {where} {spec.repo!r} ({type(error).__name__}); {advice}."
         ) from error
 
 

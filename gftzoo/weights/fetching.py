@@ -22,7 +22,7 @@ def fetch(checkpoint: Checkpoint) -> Path:
         raise UsageError(f"the weights in {repo!r} are a folder; give its local path.")
     try:
         if repo.startswith("https://"):
-            return _download(f"{repo}/{file}")
+            return download(f"{repo}/{file}")
         return Path(hf_hub_download(repo, file, revision=checkpoint.revision))
     except Exception as error:
         revision = f" at revision {checkpoint.revision}" if checkpoint.revision else ""
@@ -33,7 +33,8 @@ def fetch(checkpoint: Checkpoint) -> Path:
         ) from error
 
 
-def _download(url: str) -> Path:
+def download(url: str) -> Path:
+    """The local file of an address, which is fetched if it is not in torch's cache."""
     target = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if not target.is_file():  # it appears there only when it is complete
         target.parent.mkdir(parents=True, exist_ok=True)

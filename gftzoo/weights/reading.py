@@ -1,4 +1,4 @@
-"""Files of weights, read without executing anything in them: safetensors, torch files of both formats, and shards."""
+"""Files of weights, read without executing anything in them: safetensors, both formats of torch, Flax's, shards."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 from gftzoo.weights.choosing import Tensors, choose
+from gftzoo.weights.flax import is_flax, read_flax
 from gftzoo.weights.names import Entry
 
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.\w+)$")
@@ -52,8 +53,8 @@ def read_tensors(path: str | Path, entry: Entry | None = None, expected: Collect
     """The state dict in a file, read without executing anything in it.
 
     Args:
-        path: a safetensors or torch file, the `.index.json` of shards, or one of the shards; the state dict may lie in
-            containers and under prefixes of wrappers, beside an average, counters and an optimizer's state.
+        path: a safetensors, torch or Flax file, the `.index.json` of shards, or one of the shards; the state dict may
+            lie in containers and under prefixes of wrappers, beside an average, counters and an optimizer's state.
         entry: `raw` or `ema`; None takes the average where the file has one, as the official samplers do.
         expected: names of the network's own tensors, which are never taken for a wrapper's prefix.
 
@@ -122,7 +123,9 @@ def shards_of(index: Path) -> dict[Path, set[str]]:
 
 
 def _read_one(path: Path) -> Mapping[Any, Any]:
-    return read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+    if is_safetensors(path):
+        return read_safetensors(path)
+    return read_flax(path) if is_flax(path) else _read_torch(path)
 
 
 def is_safetensors(path: Path) -> bool:
