@@ -60,7 +60,7 @@ def read_flax(path: Path) -> dict[str, Tensor]:
 
 def _extension(code: int, data: bytes) -> Any:
     """An array or a numpy scalar; ValueError for anything else."""
-    import msgpack
+    import msgpack  # few files need it
 
     if code not in (ARRAY, SCALAR):
         raise ValueError(f"extension type {code} is not an array")

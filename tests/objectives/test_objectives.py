@@ -64,10 +64,12 @@ def gradients(model: Model, loss: Tensor) -> Tensor:
 
 
 def token_sum(model: Model, problem: Problem, label: int, row: int) -> Tensor:
-    """log p(x | label) of one image, token by token."""
+    """log p(x | label) of one image, token by token, of those that are asked for."""
     logits = model.family.predict(model, problem.select(torch.tensor([row])), torch.tensor([label]), None)[0]
     codes = next(v for k, v in vars(problem).items() if k.startswith("codes"))[row]
-    return sum(logits[i].log_softmax(0)[int(code)] for i, code in enumerate(codes))  # type: ignore[return-value]
+    asked = getattr(problem, "asked", None)
+    counted = range(len(codes)) if asked is None else asked[row].nonzero().flatten().tolist()
+    return sum(logits[i].log_softmax(0)[int(codes[i])] for i in counted)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("name", sorted(SUPPORTED["cca"]))

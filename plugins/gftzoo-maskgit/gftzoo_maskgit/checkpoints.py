@@ -169,9 +169,9 @@ def _joined_qkv(tensors: Mapping[str, Tensor]) -> Tensors:
     found = dict(tensors)
     for key in tensors:
         if ".attn.query." in key:
-            parts = [found.pop(key.replace("query", part), None) for part in ("query", "key", "value")]
-            if all(_alike(part, parts[0]) for part in parts):
-                found[key.replace("query", "qkv")] = torch.cat(parts)
+            names = [key.replace("query", part) for part in ("query", "key", "value")]
+            if all(_alike(tensors.get(name), tensors[key]) for name in names):
+                found[key.replace("query", "qkv")] = torch.cat([found.pop(name) for name in names])
     return found
 
 

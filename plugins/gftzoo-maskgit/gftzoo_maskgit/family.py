@@ -108,5 +108,5 @@ class MaskGITFamily(ClassConditions, CodePrediction[MaskedProblem], MatrixDecay,
         return fit_weights(card, tensors, card.network_options(NetworkOptions))
 
     @hookimpl
-    def blocks(self, network: nn.Module) -> list[nn.Module]:
+    def blocks(self, network: MaskedNetwork) -> list[nn.Module]:
         return network.repeated()

@@ -110,8 +110,9 @@ def build_slope(options: NetworkOptions, temperature: bool, hidden: int, feature
 def start_idle(embedding: SinusoidEmbedding | None) -> None:
     """N(0, 0.02) and a last layer of zero: the temperature adds nothing yet."""
     if embedding is not None:
-        nn.init.normal_(embedding.mlp[0].weight, std=INIT_STD)
-        nn.init.zeros_(embedding.mlp[2].weight)
+        first, last = embedding.layers
+        nn.init.normal_(first.weight, std=INIT_STD)
+        nn.init.zeros_(last.weight)
 
 
 def init_bert(network: MaskedNetwork, *tables: nn.Parameter) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.temperature import Prediction, each, start_slope, with_slope
 from gftzoo_maskgit.layers import (
     Head,
@@ -94,14 +95,9 @@ class MAGE(MaskedNetwork):
 
     def initialise(self) -> None:
         """Xavier for linear layers, N(0, 0.02) for tables; the temperature starts at nothing."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=self.options.init)
-        for table in (self.null_class, self.decoder_pos_embed_learned):
+        xavier(self)
+        tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
+        for table in (*tables, self.null_class, self.decoder_pos_embed_learned):
             nn.init.normal_(table, std=self.options.init)
         start_idle(self.beta_embed)
         start_slope(self)
@@ -169,6 +165,7 @@ class MAGE(MaskedNetwork):
         """Logits (X, V) of features; the table of codes gets no gradient from reading them, as published."""
         if self.output is not None:
             return self.output(features_XD)
+        assert self.mlm_layer.bias is not None
         table_VD = self.token_emb.word_embeddings.weight[: self.codebook].detach()
         return F.linear(features_XD, table_VD, self.mlm_layer.bias[0, 0, : self.codebook])
 

@@ -51,19 +51,20 @@ class TableTokens(nn.Module):
 
     def __init__(self, options: NetworkOptions, bits: int, codes: int) -> None:
         super().__init__()
-        values = 1 << bits
+        self.mask = values = 1 << bits
         self.tok_emb_list = nn.ModuleList(nn.Embedding(values + 1, options.width) for _ in range(options.splits))
         self.bias = nn.ParameterList(torch.zeros(codes, values) for _ in range(options.splits))
 
     def forward(self, codes_BM: Tensor, masked_BM: Tensor) -> Tensor:
-        mask = self.bias[0].shape[1]
-        parts = codes_BM.masked_fill(masked_BM, mask).unflatten(1, (-1, len(self.bias))).unbind(-1)
+        parts = codes_BM.masked_fill(masked_BM, self.mask).unflatten(1, (-1, len(self.bias))).unbind(-1)
         return torch.stack([table(ids_BN) for table, ids_BN in zip(self.tok_emb_list, parts, strict=True)]).sum(0)
 
     def read_out(self, features_BND: Tensor) -> Tensor:
         """Logits (B, N, S V)."""
         pairs = zip(self.tok_emb_list, self.bias, strict=True)
-        return torch.cat([features_BND @ table.weight[:-1].T + bias_NV for table, bias_NV in pairs], -1)
+        return torch.cat(
+            [features_BND @ table.get_parameter("weight")[:-1].T + bias_NV for table, bias_NV in pairs], -1
+        )
 
 
 class MaskBit(MaskedNetwork):

@@ -104,8 +104,9 @@ class MaskGIT(MaskedNetwork):
 
     def read_out(self, features_XD: Tensor) -> Tensor:
         """Logits (X, V) of features."""
-        if self.bias is None:
+        if self.output is not None:
             return self.output(features_XD)
+        assert self.bias is not None
         return F.linear(features_XD, self.word_embeddings.weight[: self.codebook], self.bias[: self.codebook])
 
     def repeated(self) -> list[nn.Module]:
