@@ -16,7 +16,7 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
-from gftzoo.contract.pieces import ClassConditions, CodePrediction, CodeProblem, MatrixDecay, OwnTokenizers, hook
+from gftzoo.contract.pieces import ClassConditions, CodePrediction, CodeProblem, MatrixDecay, hook
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
@@ -29,7 +29,6 @@ from gftzoo_maskgit.mage import MAGE
 from gftzoo_maskgit.maskbit import MaskBit
 from gftzoo_maskgit.maskgit import MaskGIT
 from gftzoo_maskgit.options import NetworkOptions
-from gftzoo_maskgit.tokenizer import load_tokenizer
 
 NETWORKS: Mapping[str, type[MaskedNetwork]] = {"maskgit": MaskGIT, "mage": MAGE, "maskbit": MaskBit}
 
@@ -44,11 +43,10 @@ class MaskedProblem(CodeProblem):
     left_out: Tensor | None = None
 
 
-class MaskGITFamily(ClassConditions, CodePrediction[MaskedProblem], MatrixDecay, OwnTokenizers):
+class MaskGITFamily(ClassConditions, CodePrediction[MaskedProblem], MatrixDecay):
     """Masked codes predicted from those that are shown; the likelihood is that of the masked ones given the others."""
 
     undecayed = (".bias",)
-    tokenizers = {"conv-vq": load_tokenizer, "conv-lfq": load_tokenizer}
     temperature_sampler = hook(sampler.sample)
     fold_temperature = hook(fold_temperature)
 

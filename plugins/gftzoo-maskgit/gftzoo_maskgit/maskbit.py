@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import Prediction, each, start_slope, with_slope
-from gftzoo_maskgit.bits import join, split, to_bits
+from gftzoo.tokenizers.quantised.bits import join, split, to_bits
 from gftzoo_maskgit.layers import (
     BERT_EPS,
     Head,

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from gftzoo_maskgit.bits import from_bits, to_bits
-from gftzoo_maskgit.tokenizer import ConvTokenizer
 from golden import Golden, near
 from maskgit_golden import read_golden, write_flax
 from safetensors.torch import save_file
@@ -16,6 +14,8 @@ from torch import Tensor
 from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
+from gftzoo.tokenizers.quantised import ConvTokenizer
+from gftzoo.tokenizers.quantised.bits import from_bits, to_bits
 from gftzoo.zoo import get_tokenizer_spec
 
 # google-research/maskgit, LTH14/mage, markweberdev/maskbit, TencentARC/SEED-Voken: options of their tiny tokenizers
