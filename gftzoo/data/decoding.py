@@ -24,7 +24,12 @@ class DecodingSource(Source):
     """Pictures of files. Those that cannot be read have no row: they are found at the start, and named in `problems`.
 
     One that is damaged later, while it is in use, is replaced by the next readable one, with its condition.
+
+    Attributes:
+        numbered: classes have their numbers from the pictures that there are, and not from a list of names.
     """
+
+    numbered = True
 
     def __init__(self, decoding: Decoding | None = None) -> None:
         super().__init__()
@@ -37,18 +42,31 @@ class DecodingSource(Source):
             state: changes whenever a picture does; None where that is not known.
             known: what is known to be wrong with some rows.
 
-        Raises GftzooError where no picture is left.
+        Raises GftzooError where no picture is left, or none of a class that would give its number to the next one.
         """
         known, count = known or {}, len(self)
         pictures = ((row, attempted(self.stored, row)) for row in range(count) if row not in known)
-        found = verdict_of(self.name, lambda: pictures, count, self.decoding, state)
+        versioned = None if state is None else f"{VERSION} {state}"
+        found = verdict_of(self.name, lambda: pictures, count, self.decoding, versioned)
         wrong = {**known, **{row: self.sentence(row, why) for row, why in found.unreadable.items()}}
         self.problems = [wrong[row] for row in sorted(wrong)]
         if len(wrong) == count:
             raise self.nothing_readable()
         if wrong:
-            self.keep([row for row in range(count) if row not in wrong])
+            good = [row for row in range(count) if row not in wrong]
+            if self.condition == "class" and self.numbered:
+                self._refuse_lost_class(good, wrong)
+            self.keep(good)
         return found.grey
+
+    def _refuse_lost_class(self, good: Sequence[int], wrong: Mapping[int, str]) -> None:
+        left = {self.own_condition(row) for row in good}
+        lost = min((row for row in wrong if self.own_condition(row) not in left), default=None)
+        if lost is not None:
+            raise GftzooError(
+                f"no picture of class {self.class_names[int(self.own_condition(lost))]!r} in {self.name} can be read "
+                f"(e.g. {wrong[lost]}); mend its pictures or take the class away."
+            )
 
     @abstractmethod
     def keep(self, rows: Sequence[int]) -> None:

@@ -108,7 +108,6 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
             + "".join(f" {line}." for line in left_out.sentences())
         )
     source = FileSource(name, items, tuple(plain(path.name) for path in classes), decoding)
-    _refuse_unreadable_classes(source, items)
     if classes != [root]:
         left_out.add(
             "folders without a picture, which are no classes", *(f for f, found in inside.items() if not found)
@@ -116,19 +115,6 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
         left_out.add("pictures beside the folders, which have no class", *loose)
     source.left_out = left_out.sentences()
     return source
-
-
-def _refuse_unreadable_classes(source: FileSource, items: list[tuple[Path, int | str]]) -> None:
-    """GftzooError for a class of which nothing can be read, which would give its number to the next one."""
-    readable = {what for _, what in source.items}
-    for index, name in enumerate(source.class_names):
-        if index not in readable:
-            first = plain(next(path for path, what in items if what == index))
-            said = next(problem for problem in source.problems if problem.startswith(first))
-            raise GftzooError(
-                f"no picture of class {name!r} in {source.name} can be read (e.g. {said}); "
-                "mend its files or take the folder away."
-            )
 
 
 def open_captions(argument: str, split: Split, decoding: Decoding, name: str) -> Source:

@@ -46,10 +46,8 @@ class HubSource(DecodingSource):
         self.condition_column = column_of(name, (*labels[:1], *captions), table.column_names, "label or caption")
         self.fingerprint = f"{table._fingerprint}-{VERSION}{settings_of(name)}"
         self.table, self.numbers = undecoded(table, self.image_column), [*range(len(table))]
-        if labels:
-            self._classes(labels[0])  # refused before every picture is read
+        self.labels = self._classes(labels[0]) if labels else []  # refused before every picture is read
         self.leave_out_unreadable(state_of(self.table, self.image_column))
-        self.labels = self._classes(labels[0]) if labels else []
         self.conditions = self.table.select_columns([self.condition_column])  # without reading an image
         nulls = self.conditions.with_format("arrow")[:][self.condition_column].null_count
         if nulls and not labels:
@@ -60,7 +58,8 @@ class HubSource(DecodingSource):
         return len(self.table)
 
     def _classes(self, column: str) -> list[int]:
-        """Names the classes of the rows that there are; the class of each."""
+        """Names the classes; the class of each row."""
+        self.numbered = not getattr(self.table.features[column], "names", None)
         table, found = with_labels(self.table.select_columns([column]), column)
         names = getattr(table.features[column], "names", None)
         self.class_names, index = classes_of(self.name, found, names, f"column {column!r}")
@@ -68,6 +67,7 @@ class HubSource(DecodingSource):
 
     def keep(self, rows: Sequence[int]) -> None:
         self.table, self.numbers = self.table.select(rows), [*rows]
+        self.labels = [self.labels[row] for row in rows] if self.labels else []
 
     def stored(self, row: int) -> Path | bytes:
         return cell_content(self.table[row][self.image_column], self.folders, self.decoding.outside)

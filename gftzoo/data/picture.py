@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,6 +161,8 @@ def opened(content: Path | bytes, decoding: Decoding) -> Iterator[Image.Image]:
     suffix = content.suffix.lower() if isinstance(content, Path) else ""
     file: Path | IO[bytes] = content if isinstance(content, Path) else io.BytesIO(content)
     try:
+        if isinstance(content, Path) and not stat.S_ISREG(content.stat().st_mode):  # a pipe may never end
+            raise UnreadableError("it is not a file")
         with Image.open(file, formats=formats_of(suffix)) as picture:
             count = picture.width * picture.height
             if count > decoding.pixels:

@@ -5,6 +5,7 @@ Nothing less tells: a file that is cut off has a whole header, and zipped data m
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import logging
@@ -29,6 +30,8 @@ WORTH = 1_000  # pictures from which on the answer is kept on disk
 LONG = 20_000  # pictures from which on a line says what takes so long
 TOGETHER = 256  # pictures in memory at once
 THREADS = 16  # at most; decoding leaves Python's lock
+# What the system says of a file as it lies there; other errors are of the moment, as too many open files.
+LASTING = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _log = logging.getLogger("gftzoo.data")
 _known: dict[str, Verdict] = {}  # a command opens its data more than once
 
@@ -38,11 +41,15 @@ Pictures = Iterable[tuple[int, Stored]]  # with their rows
 
 
 class Verdict(Frozen):
-    """What is wrong with pictures, by their rows, of how many, and whether none of the others has a colour."""
+    """What is wrong with pictures, by their rows, of how many, and whether none of the others has a colour.
+
+    It is `lasting` where all of that is of the pictures, and not of memory or permissions that were missing.
+    """
 
     unreadable: dict[int, str]
     count: int
     grey: bool = False
+    lasting: bool = True
 
 
 def verdict_of(
@@ -88,6 +95,8 @@ def _kept(name: str, key: str, decide: Callable[[], Verdict], count: int) -> Ver
         if count >= LONG:
             _log.warning("Reading all %d pictures of %s once, to leave out what cannot be read.", count, name)
         verdict = decide()
+        if not verdict.lasting:
+            return verdict
         try:
             with written_whole(path) as partial:
                 partial.write_text(verdict.model_dump_json() + "\n", encoding="utf-8")
@@ -116,31 +125,38 @@ def _one_at_a_time(lock: Path) -> Iterator[None]:
 
 def _decoded(pictures: Pictures, decoding: Decoding) -> Verdict:
     unreadable: dict[int, str] = {}
-    grey, count, waiting = True, 0, iter(pictures)
+    grey, lasting, count, waiting = True, True, 0, iter(pictures)
 
-    def read(picture: tuple[int, Stored]) -> tuple[int, bool | str]:
+    def read(picture: tuple[int, Stored]) -> tuple[int, bool | UnreadableError]:
         return picture[0], _look_at(picture[1], decoding)
 
     with undisturbed(decoding), ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as pool:
         while part := list(islice(waiting, TOGETHER)):
             count += len(part)
             for row, found in pool.map(read, part):
-                if isinstance(found, str):
-                    unreadable[row] = found
+                if isinstance(found, UnreadableError):
+                    unreadable[row] = str(found)
+                    lasting &= _is_lasting(found.__cause__)
                 else:
                     grey &= found
-    return Verdict(unreadable=unreadable, count=count, grey=grey)
+    return Verdict(unreadable=unreadable, count=count, grey=grey, lasting=lasting)
 
 
 def is_readable(picture: Stored, decoding: Decoding) -> bool:
     """Whether a picture can be decoded."""
     with undisturbed(decoding):
-        return not isinstance(_look_at(picture, decoding), str)
+        return not isinstance(_look_at(picture, decoding), UnreadableError)
 
 
-def _look_at(picture: Stored, decoding: Decoding) -> bool | str:
+def _look_at(picture: Stored, decoding: Decoding) -> bool | UnreadableError:
     """Whether a picture is grey, or why it cannot be read."""
     try:
-        return str(picture) if isinstance(picture, UnreadableError) else read_whole(picture, decoding).grey
+        return picture if isinstance(picture, UnreadableError) else read_whole(picture, decoding).grey
     except UnreadableError as error:
-        return str(error)
+        error.__traceback__ = None  # which would hold the picture
+        return error
+
+
+def _is_lasting(cause: BaseException | None) -> bool:
+    """Whether what is wrong with a picture stays until it is changed."""
+    return not isinstance(cause, MemoryError) and getattr(cause, "errno", None) in LASTING

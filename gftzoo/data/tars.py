@@ -38,10 +38,10 @@ class TarSource(DecodingSource):
             self.left_out = [f"Left out: {len(incomplete):,} samples that are not complete, e.g. {incomplete[0]}"]
         if not self.rows:
             raise GftzooError(f"data {name!r} has no samples.")
-        self.leave_out_unreadable(state.hexdigest())
         self.labels: list[int] = []
         if self.condition == "class":
             self._number_classes()
+        self.leave_out_unreadable(state.hexdigest())
 
     def _index(self, file: Path) -> list[str]:
         """Takes the samples of a file in; what those lack that are left out."""
@@ -77,6 +77,7 @@ class TarSource(DecodingSource):
 
     def keep(self, rows: Sequence[int]) -> None:
         self.rows, self.texts = [self.rows[row] for row in rows], [self.texts[row] for row in rows]
+        self.labels = [self.labels[row] for row in rows] if self.labels else []
 
     def stored(self, row: int) -> bytes:
         file, piece = self.rows[row]

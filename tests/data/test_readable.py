@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from gftzoo.data.picture import Decoding
 from gftzoo.data.stream import StreamSource
 from gftzoo.data.training import training_data
 from gftzoo.engine import checkpoints, resolve, train
+from gftzoo.errors import GftzooError
 
 COUNT = 12
 BAD = (0, 4, 5, 11)  # the first of all, neighbours, and the last
@@ -190,3 +193,49 @@ def test_what_can_be_read_is_what_can_be_decoded(kind: str, tmp_path: Path) -> N
     assert 1 <= len(source) < len(cut)
     source.images(range(len(source)), 16, 3)
     assert not source.unreadable and all(readable.is_readable(source.stored(r), decoding) for r in range(len(source)))
+
+
+@pytest.mark.parametrize("name", [name for name in INDEXED if name != "jsonl"])
+def test_a_class_is_not_lost_with_its_pictures(name: str, tmp_path: Path, monkeypatch) -> None:
+    """It would give its number to the next one, without a word."""
+    monkeypatch.setitem(globals(), "rows", lambda _: [(n, content(n, False) if n % 3 != 1 else b"") for n in range(6)])
+    with pytest.raises(GftzooError, match=r"no picture of class 'c?1' in .* can be read \(e\.g\. .*mend its pictures"):
+        open_source(INDEXED[name](tmp_path / "data", True))
+
+
+def test_a_class_with_a_name_keeps_its_place(tmp_path: Path) -> None:
+    """Without a picture it is never drawn."""
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
+    held = [{"bytes": content(n, False) if n != 1 else b"", "path": None} for n in range(3)]
+    table = datasets.Dataset.from_dict({"image": held, "label": [0, 1, 2]}, features=features)
+    table.to_parquet(tmp_path / "x.parquet")
+    card = resolve("dit-nano", data=f"hf:{tmp_path / 'x.parquet'}", steps=1, options={}).card
+    assert card.class_names == ("a", "b", "c") and list(card.drawn_classes) == [0, 2]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_what_is_wrong_for_the_moment_is_not_remembered(error: Exception, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(readable, "WORTH", 1)
+    spec, really, met = folder(tmp_path / "data", False), Image.open, []
+
+    def failing(file, *more, **options):
+        if not met:
+            met.append(file)
+            raise error
+        return really(file, *more, **options)
+
+    with monkeypatch.context() as context:
+        context.setattr(Image, "open", failing)
+        assert len(open_source(spec).problems) == 1
+    monkeypatch.setattr(readable, "_known", {})  # as a new process has it
+    assert not open_source(spec).problems
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    spec = lines(tmp_path / "data", False)
+    os.mkfifo(tmp_path / "data" / "pipe.png")
+    with (tmp_path / "data" / "x.jsonl").open("a") as file:
+        file.write('\n{"image": "pipe.png", "caption": "a pipe"}')
+    source = open_source(spec)
+    assert len(source) == COUNT - len(BAD) and source.problems[0].endswith("cannot be read (it is not a file)")
