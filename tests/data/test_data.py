@@ -109,7 +109,7 @@ def test_what_a_folder_leaves_out_is_said(tmp_path: Path) -> None:
 def test_a_class_of_which_nothing_can_be_read_is_one_sentence(tmp_path: Path) -> None:
     folder_of(tmp_path, cat=2, dog=1)
     (tmp_path / "dog" / "0.png").write_bytes(b"nothing")
-    with pytest.raises(GftzooError, match=r"no picture of class 'dog' .* mend its files"):
+    with pytest.raises(GftzooError, match=r"no picture of class 'dog' .* mend its pictures"):
         open_source(f"imagefolder:{tmp_path}")
 
 
