@@ -5,9 +5,9 @@ Importing this module is light; torch comes with the first `load`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gftzoo.lazy import resolver
 from gftzoo.plugins.discovery import hide_malformed
 
 __version__ = "0.1.0"
@@ -36,7 +36,4 @@ if TYPE_CHECKING:
 hide_malformed()  # before pydantic or torch is imported: a distribution of anyone's with broken metadata ends them
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'gftzoo' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = resolver(__name__, _HOME)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from gftzoo.atomic import written_whole
 
+PADDING = 2  # white pixels around every image of a grid
 READABLE = 40  # pixels a small image is enlarged to, so that a person can read it
 
 
@@ -25,8 +25,21 @@ def grid(images_BCHW: Tensor, columns: int) -> Image.Image:
     """Images (B, 3, H, W) in [0, 1] side by side; small ones are enlarged by a whole factor."""
     factor = max(1, READABLE // images_BCHW.shape[-1])
     large = images_BCHW.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    tiled = make_grid(large.cpu(), nrow=columns, padding=2, pad_value=1.0)
-    return Image.fromarray(to_uint8(tiled[None])[0].numpy())
+    return Image.fromarray(to_uint8(tiled(large.cpu(), columns)[None])[0].numpy())
+
+
+def tiled(images_BCHW: Tensor, columns: int) -> Tensor:
+    """Images in rows of so many, white between and around them, (C, H', W'); a single one as it is."""
+    count, channels, height, width = images_BCHW.shape
+    if count == 1:
+        return images_BCHW[0]
+    columns = min(columns, count)
+    down, right = height + PADDING, width + PADDING
+    canvas = images_BCHW.new_ones(channels, down * -(-count // columns) + PADDING, right * columns + PADDING)
+    for index, image in enumerate(images_BCHW):
+        top, left = index // columns * down + PADDING, index % columns * right + PADDING
+        canvas[:, top : top + height, left : left + width] = image
+    return canvas
 
 
 def labelled_rows(rows: Sequence[tuple[str, Tensor]], columns: int) -> Image.Image:

@@ -26,10 +26,10 @@ from training_cost import allocated_peak, timed
 from gftzoo.adapters import Way, freeze, slope_shape
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.problem import Problem
-from gftzoo.engine.parallel.sharding import checkpoint_slopes
 from gftzoo.engine.run.trace import example_conditions, example_latents
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.temperature import checkpoint_slopes
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
 from gftzoo.zoo import catalogue, get_card

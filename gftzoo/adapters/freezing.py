@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.families.family import Family
-from gftzoo.layers.lora import LoraOptions, add_lora, is_factor, plain_name
+from gftzoo.layers.lora import add_lora, is_factor, plain_name
+from gftzoo.layers.lora_options import LoraOptions
 
 Way = Literal["all", "lora", "temperature"]
 

@@ -19,7 +19,8 @@ from gftzoo.adapters.freezing import adapter_tensors
 from gftzoo.catalogue.cards import Frozen, ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.layers.lora import LoraOptions, plain_name
+from gftzoo.layers.lora import plain_name
+from gftzoo.layers.lora_options import LoraOptions
 
 ADAPTER_FILE = "adapter.safetensors"
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gftzoo import engine, pictures, printing
 from gftzoo.cli.naming import named
 from gftzoo.cli.ranks import say
-from gftzoo.cli.train import say_colour
+from gftzoo.cli.telling import say_colour
 from gftzoo.data import open_source
 from gftzoo.data.caching import CacheWriter
 from gftzoo.data.checking import decode_entries, staleness, verify_hashes

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import yaml
 
+from gftzoo.cli.known import known
 from gftzoo.cli.ranks import say
 from gftzoo.engine import Job
 from gftzoo.engine.parallel.place import Place, choose_place
 from gftzoo.engine.run import estimate
 from gftzoo.engine.run.adapting import in_way
 from gftzoo.engine.run.estimate import Cost
-from gftzoo.engine.run.trial import seconds_per_step
 
 
-def show_cost(job: Job) -> None:
-    """Prints what the run would cost on a device, the time from a few steps that are taken, and its configuration."""
+def show_cost(job: Job, measure: bool = False) -> None:
+    """Prints what the run would cost on a device and its configuration; no weights are built.
+
+    With `measure` the time, too, from a few steps that are taken, and what other ways to train would cost.
+    """
     config = job.config
     place = choose_place(config.device, config.precision)
-    device, cost = place.device, estimate.training_cost(job, place)
+    device, cost = place.device, cost_of(job, place)
     unknown = "not traceable"
     activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
     flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
     needed, free = cost.total_bytes(device) / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
-    others = other_ways(job, place)  # before libraries take their part of this process's memory
-    seconds = seconds_per_step(job, place) if cost.fits(device) else None
-    reason = "not measured, the tokenizer is not here (-o tokenizer_path=...)" if cost.fits(device) else "does not fit"
+    others = other_ways(job, place) if measure else {}
+    seconds, reason = step_time(job, place, cost, measure)
     lines = {
         "parameters": f"{cost.parameters:,}",
         "of which train": f"{cost.trained:,}",
@@ -40,9 +44,26 @@ def show_cost(job: Job) -> None:
     for name, value in lines.items():
         say(f"{name:>40}  {value}")
     for name, (other, cost, memory) in others.items():
-        taken = seconds_per_step(other, place, share=0.2) if cost.fits(device) else None
-        say(f"{name:>40}  {memory}, {f'{taken:.3g} s per step' if taken else 'time not measured'}")
+        taken, reason = step_time(other, place, cost, measure, share=0.2)
+        say(f"{name:>40}  {memory}, {f'{taken:.3g} s per step' if taken else f'time {reason}'}")
     say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def cost_of(job: Job, place: Place) -> Cost:
+    """The cost of a step, traced now or known of the same run before."""
+    question = [job.config.model_dump(mode="json"), str(place)]
+    return Cost(**known(f"cost {job.config.model}", question, lambda: asdict(estimate.training_cost(job, place))))
+
+
+def step_time(job: Job, place: Place, cost: Cost, measure: bool, share: float = 1.0) -> tuple[float | None, str]:
+    """The seconds of a step, if they are to be measured and can be, and otherwise why they are not told."""
+    if not cost.fits(place.device):
+        return None, "does not fit"
+    if not measure:
+        return None, "not measured, add --measure"
+    from gftzoo.engine.run.trial import seconds_per_step  # with mmengine, slow to import
+
+    return seconds_per_step(job, place, share), "not measured, the tokenizer is not here (-o tokenizer_path=...)"
 
 
 def other_ways(job: Job, place: Place) -> dict[str, tuple[Job, Cost, str]]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import torch
-from pydantic import BaseModel
 from rich.table import Table
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.cli.known import known
 from gftzoo.cli.listing import provider, providers
 from gftzoo.cli.tables import add_row, show, table
-from gftzoo.engine import Job, TrainConfig
-from gftzoo.engine.parallel.place import Place
-from gftzoo.engine.run import estimate
-from gftzoo.families.family import Family
-from gftzoo.families.finding import load_family
 from gftzoo.printing import say_json
 from gftzoo.zoo import get_card
 
@@ -29,38 +23,18 @@ def show_model(model: str, as_json: bool) -> None:
     installed = providers()
     facts["plugin"] = provider(card, installed)
     if card.family in installed:
-        family = load_family(card.family)
-        options = family.options()
-        facts["sampler_options"] = schema_options(options.sampler, card.sampler)
-        facts["network_options"] = schema_options(options.network, card.network)
-        facts["exports"] = ["safetensors", "official", "adapter", *options.exports]
-        facts["training_step"] = training_step(card, family)
+        facts |= known(f"info {card.name}", card.model_dump(mode="json"), partial(facts_of, card))
     if as_json:
         say_json(facts)
         return
     show(info_table(facts))
 
 
-def schema_options(schema: type[BaseModel], own: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a family's option schema: default (the card's, if it has one) and description."""
-    return {
-        name: f"{own.get(name, field.get_default(call_default_factory=True))!r}  {field.description or ''}".rstrip()
-        for name, field in schema.model_fields.items()
-    }
+def facts_of(card: ModelCard) -> dict[str, Any]:
+    """What the family says of its card."""
+    from gftzoo.cli.family_facts import family_facts  # with torch
 
-
-def training_step(card: ModelCard, family: Family) -> dict[str, Any]:
-    """Memory and FLOPs of a GFT training step of one image at the model's own resolution, in fp32."""
-    config = TrainConfig(
-        model=card.name, card=card.change(temperature=True), data=card.data or "own", steps=1, batch_size=1
-    )
-    cost = estimate.training_cost(Job(config, family), Place(torch.device("cpu")))
-    return {
-        "parameters": cost.parameters,
-        "state_gib": round(cost.state_bytes / estimate.GIB, 3),
-        "activations_gib_per_image": cost.activation_bytes and round(cost.activation_bytes / estimate.GIB, 4),
-        "teraflops_per_image": cost.flops_per_image and round(cost.flops_per_image / 1e12, 4),
-    }
+    return family_facts(card)
 
 
 def info_table(facts: dict[str, Any]) -> Table:

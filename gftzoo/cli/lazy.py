@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+from gftzoo.zoo import get_card
+
+
+def check_name(model: str | None) -> None:
+    """UsageError for a model that is neither a folder nor a name, before anything is imported that takes its time."""
+    if model is not None and not Path(model).is_dir():
+        get_card(model)
 
 
 def does(place: str) -> Callable[[Callable[[], None]], Callable[..., None]]:
@@ -17,6 +26,7 @@ def does(place: str) -> Callable[[Callable[[], None]], Callable[..., None]]:
     def decorate(declared: Callable[[], None]) -> Callable[..., None]:
         @wraps(declared)
         def call(**options: Any) -> None:
+            check_name(options.get("model"))
             module, _, name = place.partition(":")
             getattr(import_module(f"gftzoo.cli.{module}"), name)(**options)
 

@@ -1,48 +1,45 @@
-"""What `gftzoo train` does."""
+"""What `gftzoo train` does: here what is wanted, without torch; the rest is imported when that is sound."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from shlex import quote
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from gftzoo import engine
-from gftzoo.catalogue.cards import ModelCard
-from gftzoo.cli.cost import show_cost
 from gftzoo.cli.naming import named
-from gftzoo.cli.ranks import first_rank, say
-from gftzoo.data import Source, preflight
-from gftzoo.data.preflight import colour_change
-from gftzoo.engine import Job, TrainConfig, checkpoints
-from gftzoo.engine.record.provenance import from_these_weights
-from gftzoo.engine.record.samples import FINAL_PICTURE
-from gftzoo.engine.step.schedule import same_until, with_horizon
+from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError
-from gftzoo.zoo import get_card
 
 
 def train(
     resume: Path | None,
     accept_changes: bool,
     dry_run: bool,
+    measure: bool,
     steps: int | None,
     horizon: int | None,
     runs: Path,
     **wanted: Any,
 ) -> None:
     """A new run as it is wanted, or a resumed one, which takes nothing that would make it another."""
-    if resume is not None:
-        runs_named = click.get_current_context().get_parameter_source("runs") is not ParameterSource.DEFAULT
-        if runs_named or any(wanted.values()):
-            raise UsageError(own_configuration(resume, wanted["options"]))
-        go_on(resume, steps, dry_run, horizon=horizon, accept_changes=accept_changes)
-        return
-    if accept_changes:
+    if measure and not dry_run:
+        raise UsageError("--measure goes with --dry-run: a run tells its pace as it goes.")
+    if accept_changes and resume is None:
         raise UsageError("--accept-changes goes with --resume: a new run takes the data as it is.")
-    begin(what_for(steps=steps, horizon=horizon, **wanted), runs, wanted["name"], dry_run)
+    new = what_for(steps=steps, horizon=horizon, **wanted) if resume is None else None
+    from gftzoo.cli import running  # with torch, for what is sound so far
+
+    if resume is None:
+        assert new is not None
+        running.begin(new, runs, wanted["name"], dry_run, measure)
+        return
+    runs_named = click.get_current_context().get_parameter_source("runs") is not ParameterSource.DEFAULT
+    if runs_named or any(wanted.values()):
+        raise UsageError(running.own_configuration(resume, wanted["options"]))
+    running.go_on(resume, steps, dry_run, measure=measure, horizon=horizon, accept_changes=accept_changes)
 
 
 def what_for(
@@ -55,7 +52,7 @@ def what_for(
     options: tuple[str, ...],
     name: str | None,
     **others: Any,
-) -> engine.Wanted:
+) -> Wanted:
     """The run that the words of a command line want; UsageError where they contradict each other or say too little."""
     if model is None:
         raise UsageError("name a model to train, e.g. `gftzoo train dit-nano --gft`, or --resume a run.")
@@ -67,19 +64,7 @@ def what_for(
         )
     refuse_outside(name)
     data, parsed = named(data, background, allow_outside), engine.parse_options(options)
-    return engine.Wanted(model, objective or "gft", data, options=parsed, **others)
-
-
-def begin(wanted: engine.Wanted, runs: Path, name: str | None, dry_run: bool) -> None:
-    """Trains a new run below the folder of all, or shows what that would cost."""
-    job = engine.plan(wanted)
-    run = runs / (name if name is not None else engine.unused_name(runs, f"{wanted.model}-{wanted.objective}"))
-    announce(job, run, embedded=wanted.data is None)
-    if dry_run:
-        show_cost(job)
-        return
-    engine.train(job, run)
-    finished(run, job.config)
+    return Wanted(model, objective or "gft", data, options=parsed, **others)
 
 
 def refuse_outside(name: str | None) -> None:
@@ -88,102 +73,3 @@ def refuse_outside(name: str | None) -> None:
         raise UsageError(
             f"--name {name!r} names no folder below that of all runs; give a plain name, and their folder with --runs."
         )
-
-
-def go_on(
-    folder: Path,
-    steps: int | None,
-    dry_run: bool = False,
-    *,
-    horizon: int | None = None,
-    accept_changes: bool = False,
-) -> None:
-    """Resumes a run, possibly for more or fewer steps, or shows what that would cost."""
-    config = engine.TrainConfig.read(folder)
-    found = checkpoints.newest(folder)
-    done = checkpoints.read_state(found)["step"] if found else 0  # stopped before it had saved anything
-    config = lengthened(config, folder, done, steps, horizon)
-    if done > config.steps or (done == config.steps and (folder / FINAL_PICTURE).exists()):
-        raise UsageError(f"{str(folder)!r} has finished {done} steps; go on with --steps N, N > {done}.")
-    say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
-    job = engine.Job(config)
-    if dry_run:
-        show_cost(job)
-        return
-    engine.train(job, folder, resume=True, accept_changes=accept_changes)
-    finished(folder, config)
-
-
-def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, horizon: int | None) -> TrainConfig:
-    """The configuration of a run for other steps, or another horizon where that changes nothing that is done.
-
-    Says where the learning rate will not be that of a run of so many steps. UsageError for a horizon that the steps
-    that are done did not have.
-    """
-    begun = config
-    if steps is not None:
-        config = type(config).model_validate({**config.model_dump(), "steps": steps})
-    if horizon is not None:
-        stretched = with_horizon(config, horizon)
-        if not same_until(begun, stretched, done):
-            raise UsageError(
-                f"the {done} steps that are done did not have the learning rate of --horizon {horizon}; go on without "
-                f"it, or train on from these weights in a run of its own: "
-                f"{from_these_weights(config, folder, horizon=horizon)}."
-            )
-        return stretched
-    length = config.learning_rate.horizon
-    if config.horizon_is_length and not same_until(config, with_horizon(config, config.steps), config.steps):
-        say(
-            f"The learning rate follows the curve of the {length} steps for which the run was begun; a run of "
-            f"{config.steps} steps has another, and other weights: one that is to get that long starts with "
-            f"--horizon {config.steps}.",
-            err=True,
-        )
-    return config
-
-
-def own_configuration(folder: Path, options: tuple[str, ...]) -> str:
-    """Why a resume takes no other settings, and how to train on from its weights with them."""
-    config = TrainConfig.read(folder)
-    return (
-        "--resume goes on with the run's own configuration; only --steps, --horizon, --accept-changes and --dry-run "
-        "may be given with it. For other settings start a new run from its weights: "
-        f"{from_these_weights(config, folder, options)}."
-    )
-
-
-def announce(job: Job, run: Path, embedded: bool) -> None:
-    """Says what is about to happen: model, objective, data with its preflight, folder."""
-    if not first_rank():
-        return  # nothing would be said, and to open and count the data takes its time
-
-    config, card = job.config, job.config.card
-    say(f"Training {config.model} ({config.objective}) for {config.steps} steps into {run}.", err=True)
-    if embedded and get_card(config.model).data is None:
-        say(
-            f"No --data given: this is a short demonstration on the embedded {config.data!r}, with tokenizer "
-            f"{card.tokenizer.id!r} at {card.resolution} px and {card.classes} classes; the network has its full size.",
-            err=True,
-        )
-    say(preflight(job.source, card.resolution).sentence(), err=True)
-    say_colour(job.source, card)
-
-
-def say_colour(source: Source, card: ModelCard) -> None:
-    """Says where a model's tokenizer takes colour from the data, or adds it, and how to keep what is there."""
-    change = colour_change(source, card)
-    if change is not None:
-        say(change, err=True)
-
-
-def finished(run: Path, config: TrainConfig) -> None:
-    """Says where things are and what to do next."""
-    found = checkpoints.newest(run)
-    step = checkpoints.read_state(found)["step"] if found else 0
-    if step < config.steps:
-        say(f"Stopped at step {step}; go on with `gftzoo train --resume {quote(str(run))}`.", err=True)
-        return
-    steer = "--beta 0.5" if config.card.temperature else "--cfg 1.5"
-    steer += " --prompt 'TEXT'" if config.card.condition == "text" else ""
-    say(f"Done: {run}. Sample it with `gftzoo sample {quote(str(run))} {steer}`.", err=True)

@@ -1,18 +1,32 @@
-"""Data: sources of images with classes or captions, and the batches that training makes of them."""
+"""Data: sources of images with classes or captions, and the batches that training makes of them.
 
-from gftzoo.data.lanes import Layout
-from gftzoo.data.preflight import Preflight, preflight
-from gftzoo.data.sources import Source, Split, open_source
-from gftzoo.data.training import SeekableSampler, TrainingData, training_data
+Each name is imported when it is first asked for: the settings in a source's name need no torch.
+"""
 
-__all__ = [
-    "Layout",
-    "Preflight",
-    "SeekableSampler",
-    "Source",
-    "Split",
-    "TrainingData",
-    "open_source",
-    "preflight",
-    "training_data",
-]
+from typing import TYPE_CHECKING
+
+from gftzoo.lazy import resolver
+
+_HOME = {
+    "Layout": "gftzoo.data.lanes",
+    "Preflight": "gftzoo.data.preflight",
+    "SeekableSampler": "gftzoo.data.training",
+    "Source": "gftzoo.data.sources",
+    "Split": "gftzoo.data.sources",
+    "TrainingData": "gftzoo.data.training",
+    "open_source": "gftzoo.data.sources",
+    "training_data": "gftzoo.data.training",
+}
+__all__ = list(_HOME)
+
+if TYPE_CHECKING:
+    from gftzoo.data.lanes import Layout as Layout
+    from gftzoo.data.preflight import Preflight as Preflight
+    from gftzoo.data.sources import Source as Source
+    from gftzoo.data.sources import Split as Split
+    from gftzoo.data.sources import open_source as open_source
+    from gftzoo.data.training import SeekableSampler as SeekableSampler
+    from gftzoo.data.training import TrainingData as TrainingData
+    from gftzoo.data.training import training_data as training_data
+
+__getattr__ = resolver(__name__, _HOME)

@@ -9,7 +9,6 @@ from typing import Any
 import fsspec.asyn
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
@@ -21,6 +20,7 @@ from gftzoo.data.picture import UnreadableError, pixels_of
 from gftzoo.data.sources import Source
 from gftzoo.data.stream import StreamSource, cached_views
 from gftzoo.generator import seed_for
+from gftzoo.group import rank_and_world
 
 Key = tuple[int, int]  # (row of the source, position in the run)
 
@@ -34,7 +34,7 @@ class SeekableSampler(Sampler[Key]):
 
     def __init__(self, length: int, seed: int, together: int = 1) -> None:
         self.length, self.seed, self.together, self.start = length, seed, together, 0
-        self.rank, self.world = get_dist_info()
+        self.rank, self.world = rank_and_world()
 
     def seek(self, position: int) -> None:
         """Goes on behind `position` samples, without reading what lies before."""
@@ -119,7 +119,7 @@ class PositionSampler(Sampler[Key]):
 
     def __init__(self) -> None:
         self.start = 0
-        self.rank, self.world = get_dist_info()
+        self.rank, self.world = rank_and_world()
 
     def seek(self, position: int) -> None:
         """Goes on behind `position` samples."""

@@ -12,7 +12,7 @@ from gftzoo.atomic import written_whole
 from gftzoo.catalogue.cards import Frozen, LearningRate, ModelCard, validation_sentence
 from gftzoo.documents import read_yaml
 from gftzoo.errors import GftzooError
-from gftzoo.layers.lora import LoraOptions
+from gftzoo.layers.lora_options import LoraOptions
 
 CONFIG_FILE = "config.yaml"
 Momentum = Annotated[float, Field(ge=0, lt=1)]

@@ -5,36 +5,13 @@ from __future__ import annotations
 import re
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from gftzoo.catalogue.cards import Frozen
 from gftzoo.errors import UsageError
+from gftzoo.layers.lora_options import LoraOptions
 from gftzoo.layers.temperature import is_slope
 
-# The layers inside of what families call their attention: `attn`, `attn1`, `attention`.
-ATTENTION = r"(?:.*\.)?(?:attn\d*|attention)\.[^.]+(?:\.\d+)?"
 ADAPTER = "default"
-LARGEST_RANK = 4096  # more than the layers of the largest published networks have channels
-
-
-class LoraOptions(Frozen):
-    """Options of `train=lora`, `-o lora.KEY=VALUE`."""
-
-    rank: int = Field(16, gt=0, le=LARGEST_RANK, description="of the factors")
-    alpha: float | None = Field(None, gt=0, description="strength, over the rank; None is the rank")
-    targets: str = Field(
-        ATTENTION, description="regular expression of the linear layers and convolutions that get some"
-    )
-
-    @field_validator("targets")
-    @classmethod
-    def _is_an_expression(cls, targets: str) -> str:
-        try:
-            re.compile(targets)
-        except re.error as error:
-            raise ValueError(f"it is no regular expression ({error})") from error
-        return targets
 
 
 def target_layers(network: nn.Module, pattern: str) -> list[str]:

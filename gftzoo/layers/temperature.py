@@ -202,6 +202,13 @@ def without_slope(network: nn.Module) -> Iterator[None]:
             module.slope = slope
 
 
+def checkpoint_slopes(network: nn.Module) -> None:
+    """Takes a batch through the blocks of its slopes a part at a time, twice."""
+    for module in network.modules():
+        if isinstance(module, Slope):
+            module.in_parts = True
+
+
 def start_slope(network: nn.Module) -> None:
     """Zeroes the last layer of every slope in the network, in place: it starts as the plain model, to the bit."""
     for module in network.modules():

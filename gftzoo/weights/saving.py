@@ -17,7 +17,6 @@ from gftzoo.checksums import CARD_FILE, verify
 from gftzoo.contract.model import Model
 from gftzoo.documents import DocumentError, read_json
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.parts import join_parts
 from gftzoo.printing import words
 from gftzoo.weights.folders import kinds_of
 from gftzoo.weights.names import Entry
@@ -115,6 +114,8 @@ def read_own(folder: Path, kind: Entry) -> Mapping[str, Tensor]:
     """The weights in a folder of gftzoo's, one file or the parts of several ranks."""
     if not (folder / kind).is_dir():
         return read_safetensors(folder / f"{kind}.safetensors")
+    from gftzoo.parts import join_parts  # slow to import, and most weights are one file
+
     verify(folder / kind)
     try:
         return join_parts(folder / kind)

@@ -28,7 +28,8 @@ from gftzoo.exporting import export
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
-from gftzoo.layers.lora import LoraOptions, is_factor
+from gftzoo.layers.lora import is_factor
+from gftzoo.layers.lora_options import LoraOptions
 from gftzoo.layers.temperature import is_slope
 from gftzoo.model import Model
 from gftzoo.tokenizers import Pixels

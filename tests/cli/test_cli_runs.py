@@ -54,6 +54,7 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_a_card_meets_its_family_once(words: list[str], gft_run: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("gftzoo.engine.run.trial.BUDGET", 0.01)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where nothing is known yet
     places = {"RUN": str(shutil.copytree(gft_run, tmp_path / "run")), "OUT": str(tmp_path / "out")}
     new = ["--runs", str(tmp_path)] if words[0] == "train" and "--resume" not in words else []
     out = ["--out", str(tmp_path / "drawn.png")] if words[0] == "sample" else []
@@ -102,7 +103,19 @@ def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys, monkey
 
 def test_dry_run_takes_a_few_steps_for_the_time(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("gftzoo.engine.run.trial.BUDGET", 0.1)
-    words = ("train", "dit-nano", "--gft", "--dry-run", "--steps", "7200", "-o", "batch_size=4", "-o", "device=cpu")
+    words = (
+        "train",
+        "dit-nano",
+        "--gft",
+        "--dry-run",
+        "--measure",
+        "--steps",
+        "7200",
+        "-o",
+        "batch_size=4",
+        "-o",
+        "device=cpu",
+    )
     assert call(*words, "--runs", str(tmp_path / "runs")) == 0
     out = capsys.readouterr().out
     assert re.search(r"with train=lora +[\d,]+ train, .*GiB, .* s per step", out) and "with train=temperature" in out

@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gftzoo.cli.train import announce
-from gftzoo.data import SeekableSampler, TrainingData, open_source, preflight
+from gftzoo.cli.telling import announce
+from gftzoo.data import SeekableSampler, TrainingData, open_source
 from gftzoo.data.arrays import ArraySource, stratified, with_channels
 from gftzoo.data.picture import center_crop, picture_suffixes
+from gftzoo.data.preflight import preflight
 from gftzoo.engine import resolve
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.images import image_count

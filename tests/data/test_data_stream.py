@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from gftzoo.data import Layout, open_source, preflight, training_data
+from gftzoo.data import Layout, open_source, training_data
 from gftzoo.data.lanes import Lane, Sample
+from gftzoo.data.preflight import preflight
 from gftzoo.data.stream import StreamSource, find_shards
 from gftzoo.engine import Job, TrainConfig, checkpoints, resolve, train
 from gftzoo.errors import GftzooError, UsageError

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from gftzoo.data import open_source, preflight
+from gftzoo.data import open_source
 from gftzoo.data.picture import UnreadableError, center_crop, pixels_of, read_header, whole_picture
+from gftzoo.data.preflight import preflight
 from gftzoo.data.settings import Decoding, split_settings, with_settings
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.images import file_batches, image_count, left_out_of

@@ -19,11 +19,12 @@ from command import call
 from PIL import Image
 from safetensors.torch import load_file
 
-from gftzoo.data import open_source, preflight, readable
+from gftzoo.data import open_source, readable
 from gftzoo.data.fingerprint import fingerprint_of
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.picture import Decoding
+from gftzoo.data.preflight import preflight
 from gftzoo.data.stream import StreamSource
 from gftzoo.data.training import training_data
 from gftzoo.engine import checkpoints, resolve, train

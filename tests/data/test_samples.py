@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from gftzoo.cli.sample import _lines, class_words
-from gftzoo.data import open_source, preflight
-from gftzoo.data.preflight import colour_change
+from gftzoo.data import open_source
+from gftzoo.data.preflight import colour_change, preflight
 from gftzoo.data.shards import MOST, find_shards
 from gftzoo.data.stream import StreamSource, count_rows
 from gftzoo.engine import resolve

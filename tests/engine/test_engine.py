@@ -20,7 +20,7 @@ from runs import final, interrupted, same, small
 
 import gftzoo
 from gftzoo.catalogue.cards import LearningRate
-from gftzoo.cli.train import go_on
+from gftzoo.cli.running import go_on
 from gftzoo.data import SeekableSampler
 from gftzoo.engine import Job, TrainConfig, checkpoints, parse_options, resolve, train
 from gftzoo.engine.checkpoints import writing

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import gftzoo
 from gftzoo import checksums
 from gftzoo.cli import main
-from gftzoo.cli.train import go_on
+from gftzoo.cli.running import go_on
 from gftzoo.engine import TrainConfig, checkpoints, resolve, train, unused_name
 from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.errors import GftzooError, UsageError

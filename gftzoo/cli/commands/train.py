@@ -30,6 +30,7 @@ from gftzoo.cli.options import data_options
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with a run's own configuration.")
 @click.option("--accept-changes", is_flag=True, help="Resume although data or settings are not what they were.")
 @click.option("--dry-run", is_flag=True, help="Only show parameters, FLOPs, memory and the resolved configuration.")
+@click.option("--measure", is_flag=True, help="With --dry-run: take a few steps to tell how long one takes.")
 @does("train:train")
 def command() -> None:
     """Train MODEL. With nothing but --gft it runs on embedded real data, at the model's full size."""

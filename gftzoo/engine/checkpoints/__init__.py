@@ -5,7 +5,13 @@ raw.safetensors, optimizer.safetensors and (if there is an average) ema.safetens
 ema/ with every rank's parts. Anything that `gftzoo.load` reads is complete in it.
 """
 
+from typing import TYPE_CHECKING
+
 from gftzoo.engine.checkpoints.kept import all_checkpoints, discard, newest, prune, read_state, sweep
-from gftzoo.engine.checkpoints.writing import write
+from gftzoo.lazy import resolver
+
+if TYPE_CHECKING:
+    from gftzoo.engine.checkpoints.writing import write as write
 
 __all__ = ["all_checkpoints", "discard", "newest", "prune", "read_state", "sweep", "write"]
+__getattr__ = resolver(__name__, {"write": "gftzoo.engine.checkpoints.writing"})  # which takes torch's sharded tensors

@@ -7,10 +7,10 @@ from shlex import quote
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 
 from gftzoo.engine.checkpoints.kept import newest
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import Hook
 from gftzoo.errors import GftzooError
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from torch import Tensor, nn
 
 from gftzoo import checksums
@@ -18,6 +17,7 @@ from gftzoo.engine.checkpoints.tensors import Named, empty_optimizer, fill, live
 from gftzoo.engine.parallel.ranks import any_rank
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
+from gftzoo.group import is_main_process
 from gftzoo.model import Model
 from gftzoo.weights import check_fit, read_card
 

@@ -9,18 +9,18 @@ from types import FrameType
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 
 from gftzoo.engine.checkpoints.finite import FiniteHook, smaller_rate
 from gftzoo.engine.checkpoints.kept import prune
 from gftzoo.engine.checkpoints.tensors import not_finite
 from gftzoo.engine.checkpoints.writing import write
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.ranks import any_rank
 from gftzoo.engine.parallel.workers import STOPS
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
+from gftzoo.group import is_main_process
 from gftzoo.model import Model
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from gftzoo.adapters import adapter_of, adapter_tensors
 from gftzoo.engine.step.ema import EMA, local
+from gftzoo.group import is_main_process
 from gftzoo.model import Model
 from gftzoo.parts import fill_from_parts, shapes_of_parts, write_parts
 

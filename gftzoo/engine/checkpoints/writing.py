@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from safetensors.torch import save_file
 
 from gftzoo import checksums
@@ -18,6 +17,7 @@ from gftzoo.engine.checkpoints.tensors import gathered, live, write_sharded
 from gftzoo.engine.parallel.ranks import any_rank
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
+from gftzoo.group import is_main_process
 from gftzoo.model import Model
 from gftzoo.weights import metadata_of, trained_further, write_card
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place
-from gftzoo.layers.temperature import Slope
+from gftzoo.layers.temperature import checkpoint_slopes
 from gftzoo.model import Model
 
 
@@ -50,13 +50,6 @@ def shard(network: nn.Module, blocks: list[nn.Module], place: Place, offload: bo
     }
     for part in [*blocks, network]:
         fully_shard(part, **options)
-
-
-def checkpoint_slopes(network: nn.Module) -> None:
-    """Takes a batch through the blocks of its slopes a part at a time, twice."""
-    for module in network.modules():
-        if isinstance(module, Slope):
-            module.in_parts = True
 
 
 def checkpoint_blocks(blocks: list[nn.Module]) -> None:

@@ -12,14 +12,15 @@ from shlex import quote
 
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
-from mmengine.dist import get_dist_info, is_main_process
 
 from gftzoo.engine import checkpoints
 from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.engine.parallel.ranks import any_rank
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.group import is_main_process, rank_and_world
 
 LOCK_FILE = ".lock"
+FINAL_PICTURE = "samples/final.png"  # drawn last
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote process|Broken pipe", re.IGNORECASE)
 
@@ -115,7 +116,7 @@ def plain_failures(run: Path) -> Iterator[None]:
         if not torch.distributed.is_initialized() or not LOST.search(str(error)):
             raise
         raise GftzooError(
-            f"rank {get_dist_info()[0]} lost another rank, which ended before it; {_next(run)}."
+            f"rank {rank_and_world()[0]} lost another rank, which ended before it; {_next(run)}."
         ) from error
 
 

@@ -6,8 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from mmengine.dist import is_main_process
-
+from gftzoo.group import is_main_process
 from gftzoo.printing import PlainFormatter
 
 

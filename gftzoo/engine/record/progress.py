@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gftzoo.atomic import written_whole
 from gftzoo.documents import VALUE, parse_json
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import Hook
 from gftzoo.errors import GftzooError
+from gftzoo.group import is_main_process, rank_and_world
 
 GIB = 2**30
 METRICS = "metrics.jsonl"
@@ -99,7 +99,7 @@ class ProgressHook(Hook):
             "peak_memory_gib": peak_memory(self.device),
         }
         if self.flops_per_image:
-            achieved = numbers["images_per_second"] * self.flops_per_image / get_world_size()
+            achieved = numbers["images_per_second"] * self.flops_per_image / rank_and_world()[1]
             numbers["teraflops_per_device"] = achieved / 1e12
             peak = peak_flops(self.device)
             if peak:

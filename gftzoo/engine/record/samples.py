@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 
 from gftzoo import pictures
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import Hook
+from gftzoo.engine.record.folder import FINAL_PICTURE
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
+from gftzoo.group import is_main_process
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
 
-FINAL_PICTURE = "samples/final.png"  # drawn last
 STRIP_BETAS = (1.0, 0.8, 0.66, 0.5, 0.33)
 STRIP_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
 

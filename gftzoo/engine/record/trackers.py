@@ -7,10 +7,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmengine.visualization import TensorboardVisBackend, WandbVisBackend
-from mmengine.visualization.vis_backend import BaseVisBackend
-
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import BaseVisBackend, TensorboardVisBackend, WandbVisBackend
 from gftzoo.errors import UsageError
 
 

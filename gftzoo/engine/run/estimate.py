@@ -14,10 +14,10 @@ from gftzoo.adapters import freeze
 from gftzoo.contract.objective import Forwards
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place
-from gftzoo.engine.parallel.sharding import checkpoint_slopes
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.trace import trace_forward, trace_frozen
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.layers.temperature import checkpoint_slopes
 from gftzoo.model import Model
 from gftzoo.printing import plain
 

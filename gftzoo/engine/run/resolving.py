@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.run.adapting import adapter_recipe, check_adapter
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.options import CARD_OPTIONS, dotted
+from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError, nearest
 from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
@@ -28,25 +28,6 @@ from gftzoo.zoo import catalogue, get_card, get_tokenizer_spec
 DEMONSTRATION_STEPS = 10
 DEMONSTRATION_BATCH = 8
 DEMONSTRATION_GRID = (1, 2)  # a full-size network takes its time on a CPU
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user says of a new run; see `resolve`."""
-
-    model: str
-    objective: str = "gft"
-    data: str | None = None
-    recipe: str | None = None
-    steps: int | None = None
-    horizon: int | None = None
-    weights: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def fine_tunes(self) -> bool:
-        """Whether the run starts from weights."""
-        return self.weights is not None or self.options.get("train", "all") != "all"
 
 
 def resolve(

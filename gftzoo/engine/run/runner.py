@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_dist_info
-from mmengine.hooks import Hook
 
 from gftzoo.data import Source
 from gftzoo.engine import checkpoints
 from gftzoo.engine.checkpoints.finite import FiniteHook
 from gftzoo.engine.checkpoints.saving import CheckpointHook
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.place import Place, choose_place
 from gftzoo.engine.parallel.ranks import process_group
 from gftzoo.engine.parallel.sharding import parallelize
@@ -35,6 +34,7 @@ from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.errors import GftzooError
+from gftzoo.group import rank_and_world
 from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
 from gftzoo.weights import read_card
@@ -104,7 +104,7 @@ def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> N
     place = choose_place(job.config.device, job.config.precision)
     if accept_changes:
         job = job.changed(card=with_classes_of(job.config, job.source))
-    config, source, world = job.config, job.source, get_dist_info()[1]
+    config, source, world = job.config, job.source, rank_and_world()[1]
     source.check(config.card)
     source.check_processes(world, config.workers)
     cost = estimate.training_cost(job, place, world)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 
+from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.runner import build_runner

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_dist_info, is_main_process
-from mmengine.logging import MMLogger
-from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from torch import nn
 
 from gftzoo.engine.checkpoints.restoring import restore
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import MMLogger, Runner, Visualizer
 from gftzoo.engine.record.log import run_logger
 from gftzoo.engine.record.trackers import build_trackers
 from gftzoo.engine.step.ema import EMA
 from gftzoo.engine.step.loop import StepLoop
+from gftzoo.group import is_main_process, rank_and_world
 
 
 class ZooRunner(Runner):
@@ -39,7 +37,7 @@ class ZooRunner(Runner):
         )
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        self._rank, self._world_size = get_dist_info()
+        self._rank, self._world_size = rank_and_world()
         self._timestamp = "trackers"  # the sub-folder of a run for what trackers write
 
     def build_logger(self, *arguments: Any, **options: Any) -> logging.Logger:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader
 
 from gftzoo.data import Layout, Source, training_data
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.workers import deaf_to_signals
 from gftzoo.errors import UsageError
+from gftzoo.group import rank_and_world
 
 
 def dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
     """The micro-batches of this rank; UsageError where a batch does not divide among ranks."""
-    _, world = get_dist_info()
+    _, world = rank_and_world()
     if config.batch_size % (config.accumulate * world):
         raise UsageError(
             f"batch_size {config.batch_size} does not divide by {world} ranks times accumulate {config.accumulate}; "

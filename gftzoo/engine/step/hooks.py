@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.hooks import Hook
-
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.framework import Hook
 from gftzoo.engine.step.ema import EMA
 from gftzoo.engine.step.schedule import values_at
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object
-from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gftzoo.engine.framework import BaseLoop
 from gftzoo.engine.parallel.workers import start_loading
 from gftzoo.generator import seed_for
+from gftzoo.group import all_gather_object
 
 REPORTED = 10  # unreadable pictures that are told of, one by one
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper
 from torch import nn
 
+from gftzoo.engine.framework import OptimWrapper
 from gftzoo.engine.parallel.place import Place
 
 

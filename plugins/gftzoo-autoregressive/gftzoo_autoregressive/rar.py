@@ -11,7 +11,6 @@ from functools import partial
 
 import torch
 from pydantic import Field
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
@@ -27,6 +26,7 @@ from gftzoo.layers.temperature import (
     with_slope,
     zero_layer,
 )
+from gftzoo.layers.transformer import Mlp
 
 INIT_STD = 0.02
 PREFIX = 2  # the start token and the class

@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
-from timm.layers import Mlp, PatchEmbed
-from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from gftzoo.layers.initialisation import xavier
@@ -26,6 +24,7 @@ from gftzoo.layers.temperature import (
     with_slope,
     zero_layer,
 )
+from gftzoo.layers.transformer import Attention, Mlp, PatchEmbed
 
 BetaEmbedding = Literal["linear", "mlp", "3-layer"]
 

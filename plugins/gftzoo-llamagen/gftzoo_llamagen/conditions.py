@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from timm.layers import Mlp
 from torch import Tensor, nn
+
+from gftzoo.layers.transformer import Mlp
 
 
 class CaptionEmbedding(nn.Module):

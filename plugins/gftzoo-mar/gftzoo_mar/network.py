@@ -12,13 +12,13 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import LinearTemperatureOptions
+from gftzoo.layers.transformer import Block
 from gftzoo_mar.head import BETA_SCALE, DiffusionHead, FinalNorm, ResBlock
 
 
@@ -46,11 +46,11 @@ class NetworkOptions(LinearTemperatureOptions):
 
 
 class QueryBlock(Block):
-    """timm's block, which can be asked for some of its rows only: the last block of a decoder needs no others."""
+    """A block, which can be asked for some of its rows only: the last block of a decoder needs no others."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, rows_BM: Tensor | None = None) -> Tensor:
         if rows_BM is None:
-            return super().forward(x, attn_mask=attn_mask)
+            return super().forward(x, attn_mask)
         x_BMW = _gather(x, rows_BM)
         x_BMW = x_BMW + self._attend(self.norm1(x), rows_BM)
         return x_BMW + self.mlp(self.norm2(x_BMW))

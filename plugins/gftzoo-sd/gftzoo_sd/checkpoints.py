@@ -13,7 +13,7 @@ from torch import Tensor
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.weights import weights_in
-from gftzoo_sd.network import SDNetwork, build_unet
+from gftzoo_sd.network import SDNetwork
 
 STEM = "diffusion_pytorch_model"
 AVERAGE = "ema_unet"  # in a checkpoint of the GFT code, beside `unet`
@@ -50,6 +50,8 @@ def check_config(card: ModelCard, path: Path) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GftzooError(f"{str(path)!r} is missing or damaged; it says what the UNet beside it is.") from error
+    from gftzoo_sd.unet import build_unet  # slow to import
+
     with torch.device("meta"):
         own = build_unet(card).config
     for key in COMPARED:
@@ -74,6 +76,8 @@ def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Ten
 def from_original(card: ModelCard, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The UNet of a single-file checkpoint of the original code, of which the names begin so, renamed by diffusers."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    from gftzoo_sd.unet import build_unet
 
     with torch.device("meta"):
         config = dict(build_unet(card).config)

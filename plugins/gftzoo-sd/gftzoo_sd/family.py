@@ -5,21 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
 from gftzoo.contract.pieces import NoisedProblem, NoisePrediction, OwnTokenizers, hook
 from gftzoo.contract.problem import Problem
+from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Prediction
 from gftzoo_sd import checkpoints, folding, sampler, text
-from gftzoo_sd.autoencoder import build_autoencoder
-from gftzoo_sd.export import export_pipeline
-from gftzoo_sd.network import SDNetwork, build_unet, predict_noise
+from gftzoo_sd.network import SDNetwork, predict_noise
+
+# What takes diffusers, whose import takes seconds, is imported where it is used.
+
+
+def build_autoencoder(spec: TokenizerSpec, weights: str | None) -> Tokenizer:
+    """See `gftzoo_sd.autoencoder`."""
+    from gftzoo_sd import autoencoder
+
+    return autoencoder.build_autoencoder(spec, weights)
 
 
 class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
@@ -27,7 +34,6 @@ class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
 
     contract_version = 2
     tokenizers = {"pipeline-vae": build_autoencoder}
-    build_network = hook(build_unet)
     encode_condition = hook(text.encode_prompts)
     temperature_sampler = hook(sampler.sample)
     fold_temperature = hook(folding.fold_temperature)
@@ -37,6 +43,12 @@ class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
     @hookimpl
     def options(self) -> FamilyOptions:
         return FamilyOptions(network=SDNetwork, sampler=sampler.SDSampler, exports=("diffusers",))
+
+    @hookimpl
+    def build_network(self, card: ModelCard) -> nn.Module:
+        from gftzoo_sd.unet import build_unet
+
+        return build_unet(card)
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
@@ -54,8 +66,14 @@ class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
 
     @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
-        return export_pipeline(model, folder) if to == "diffusers" else None
+        if to != "diffusers":
+            return None
+        from gftzoo_sd.export import export_pipeline
+
+        return export_pipeline(model, folder)
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:
-        return [m for m in network.modules() if isinstance(m, (ResnetBlock2D, BasicTransformerBlock))]
+        from gftzoo_sd.unet import blocks_of
+
+        return blocks_of(network)

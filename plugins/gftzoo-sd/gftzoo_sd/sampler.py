@@ -6,10 +6,9 @@ Suffixes: B images, G rows of the network's batch.
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
 from pydantic import Field
 from torch import Tensor
 
@@ -20,6 +19,9 @@ from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo_sd.network import predict_noise
 from gftzoo_sd.text import encode_prompts
+
+if TYPE_CHECKING:
+    from diffusers import DDPMScheduler
 
 STEPS = 1000
 # The training process of Stable Diffusion 1.x, and what its published scheduler configurations share.
@@ -48,6 +50,8 @@ class SDSampler(SamplerChoice):
 @cache
 def training_process(device: torch.device) -> DDPMScheduler:
     """The noising process that the network is trained on; one for each device, since diffusers moves its tables."""
+    from diffusers import DDPMScheduler  # slow to import, and most commands need none of it
+
     process = DDPMScheduler(**PROCESS)
     process.alphas_cumprod = process.alphas_cumprod.to(device)
     return process
@@ -55,6 +59,8 @@ def training_process(device: torch.device) -> DDPMScheduler:
 
 def build_scheduler(name: str) -> Any:
     """The scheduler of a sampler, configured as Stable Diffusion's; the solver as GFT's evaluation has it."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler  # slow to import
+
     if name == "ddim":
         return DDIMScheduler(**PROCESS, **PUBLISHED, clip_sample=False)
     if name == "pndm":

@@ -18,7 +18,7 @@ from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.exporting import export
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.lora import LoraOptions
+from gftzoo.layers.lora_options import LoraOptions
 from gftzoo.loading import load
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from gftzoo_sd.network import build_unet
+from gftzoo_sd.unet import build_unet
 from safetensors.torch import save_file
 from sd_tiny import PROMPTS, TINY, near, tiny_card, tiny_model
 from torch import Tensor

@@ -10,10 +10,11 @@ import math
 from functools import partial
 
 import torch
-from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
+
+from gftzoo.layers.transformer import DropPath, Mlp
 
 LOG_MAX_SCALE = math.log(100)
 

@@ -163,7 +163,8 @@ class VAR(nn.Module):
     def _run(
         self, x_BLC: Tensor, condition_BC: Tensor, rows: slice, mask_11LL: Tensor | None, caches: list[Cache] | None
     ) -> Prediction:
-        self._report_attention(x_BLC, mask_11LL is not None)
+        if not torch.compiler.is_compiling():
+            self._report_attention(x_BLC, mask_11LL is not None)
         x_BLC = x_BLC + self.lvl_embed(self.lvl_1L[:, rows]) + self.pos_1LC[:, rows]
         steering = condition_BC
         if self.shared_ada_lin is not None:
@@ -174,7 +175,6 @@ class VAR(nn.Module):
         features_BLC = self.head_nm(x_BLC, condition_BC)
         return each(with_slope(self.slope, self.head(features_BLC), x_BLC, features_BLC, condition_BC), Tensor.float)
 
-    @torch.compiler.disable
     def _report_attention(self, x_BLC: Tensor, masked: bool) -> None:
         """Logs, once for each kind of pass, which kernel computes attention."""
         kind = "all scales, masked" if masked else "a scale at a time"

@@ -1,0 +1,32 @@
+"""The options of LoRA, without torch: a command checks them before it imports that."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator
+
+from gftzoo.catalogue.cards import Frozen
+
+# The layers inside of what families call their attention: `attn`, `attn1`, `attention`.
+ATTENTION = r"(?:.*\.)?(?:attn\d*|attention)\.[^.]+(?:\.\d+)?"
+LARGEST_RANK = 4096  # more than the layers of the largest published networks have channels
+
+
+class LoraOptions(Frozen):
+    """Options of `train=lora`, `-o lora.KEY=VALUE`."""
+
+    rank: int = Field(16, gt=0, le=LARGEST_RANK, description="of the factors")
+    alpha: float | None = Field(None, gt=0, description="strength, over the rank; None is the rank")
+    targets: str = Field(
+        ATTENTION, description="regular expression of the linear layers and convolutions that get some"
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _is_an_expression(cls, targets: str) -> str:
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise ValueError(f"it is no regular expression ({error})") from error
+        return targets

@@ -1,0 +1,76 @@
+"""What a command imports before it answers: the seconds of its start are those of its imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gftzoo.cli.known import code_state, known
+from gftzoo.errors import UsageError
+
+SLOW = ("torch", "transformers", "peft", "timm", "torchvision", "diffusers", "mmengine", "torch._dynamo")
+
+
+def loaded_by(code: str, **environment: str) -> set[str]:
+    """Which of the slow packages a fresh process has imported after it ran the code."""
+    words = [sys.executable, "-c", f"{code}\nimport sys; print(*[name for name in {SLOW} if name in sys.modules])"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"} | environment
+    )
+    return set(done.stdout.splitlines()[-1].split()) if done.stdout.strip() else set()
+
+
+def command(*words: str) -> str:
+    return f"from gftzoo.cli import main\ntry: main({words!r})\nexcept SystemExit: pass"
+
+
+FAMILIES = "\n".join(f"import gftzoo_{name}" for name in ("diffusion", "llamagen", "mar", "sd", "var"))
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import gftzoo.engine", set()),
+        (command("sample", "dit-nanoo"), set()),
+        (command("train", "dit-nanoo", "--gft"), set()),
+        (command("train", "dit-nano", "--gft", "-o", "batchsize=4"), set()),
+        (FAMILIES, {"torch"}),
+        ("import gftzoo.engine.run.runner, gftzoo.cli.cost", {"torch", "mmengine"}),
+    ],
+)
+def test_nothing_slow_is_imported_that_is_not_needed(code: str, allowed: set[str]) -> None:
+    assert loaded_by(code) <= allowed
+
+
+def test_info_needs_no_torch_for_what_is_known(tmp_path: Path) -> None:
+    shown = command("info", "dit-nano", "--json")
+    assert "torch" in loaded_by(shown, XDG_CACHE_HOME=str(tmp_path))
+    assert loaded_by(shown, XDG_CACHE_HOME=str(tmp_path)) == set()
+
+
+def test_what_is_known_is_asked_anew_when_the_question_or_the_code_changes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    answers = iter(range(9))
+    asked = lambda about: known("name", about, lambda: next(answers))  # noqa: E731
+    assert [asked(1), asked(1), asked(2), asked(2)] == [0, 0, 1, 1]
+    monkeypatch.setattr("gftzoo.cli.known.code_state", lambda: [*code_state(), "changed"])
+    assert asked(2) == 2
+    (file,) = (tmp_path / "gftzoo" / "known").iterdir()
+    for damaged in ("", "[]", '{"asked": 1}', "{"):  # a file that no write of ours leaves
+        file.write_text(damaged)
+        before = asked(2)
+        assert before > 2 and asked(2) == before
+
+
+def test_what_cannot_be_found_out_is_not_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refused() -> None:
+        raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        known("name", 1, refused)
+    assert known("name", 1, lambda: 2) == 2
