@@ -43,7 +43,7 @@ class GFTOptions(ObjectiveOptions):
         description="where a sample meets the line of an affine temperature: at the drawn beta as published, or at "
         "both ends of it, beta 1 and 0, without a draw; needs network.temperature_input=affine",
     )
-    slope_weight: float = Field(1.0, gt=0.0, le=100.0, description="of the end at beta 0, where ends=both")
+    slope_weight: float = Field(0.25, gt=0.0, le=100.0, description="of the end at beta 0, where ends=both")
     dropped_mix: Literal["drawn", "one"] = Field(
         "drawn", description="mixing weight of a dropped sample: its drawn beta as published, or 1, the whole gradient"
     )

@@ -21,8 +21,8 @@ from gftzoo.evaluate.scoring import Scores, score
 from gftzoo.evaluate.sweep import label, sweep
 from gftzoo.model import Model
 
-SCALES = (1.25, 1.5, 2.0, 3.0, 4.0)
-BETAS = (1.0, 0.8, 0.66, 0.5, 0.4, 0.33)
+SCALES = (1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
+BETAS = (1.0, 0.9, 0.8, 0.66, 0.5, 0.4, 0.33)
 BATCH = 250
 FINE_TUNED = ("gft", "distill", "cca")
 
