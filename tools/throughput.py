@@ -126,7 +126,7 @@ def random_tokenizer(card: ModelCard) -> Tokenizer | None:
 def configuration(name: str, objective: str, batch: int, precision: str) -> TrainConfig:
     """The model's recipe at its own resolution, tokenizer and classes."""
     recipe = resolve(name, objective=objective, options={"precision": precision})
-    card = get_card(name).change(temperature=recipe.card.temperature)
+    card = get_card(name).change(temperature=recipe.card.temperature, network=recipe.card.network)
     decay = recipe.ema_decay or 0.9999
     return recipe.model_copy(update={"card": card, "batch_size": batch, "accumulate": 1, "ema_decay": decay})
 

@@ -159,7 +159,7 @@ def supported(name: str, batch: int | None, device: str) -> dict[str, Update]:
         )
         objective = build_objective(objective_name)
         try:
-            refuse_unfit(objective, load_family(config.card.family), "its own start")
+            refuse_unfit(objective, load_family(config.card.family), config.card, "its own start")
         except UsageError:
             continue
         torch.manual_seed(0)

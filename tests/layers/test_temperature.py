@@ -119,7 +119,7 @@ def test_both_ends_are_the_mix_at_one_and_at_zero(nano_name: str, blocks: int) -
     )
 
 
-@pytest.mark.parametrize("given", [{}, {"network.temperature_input": "both"}])
+@pytest.mark.parametrize("given", [{"network.temperature_input": kind} for kind in ("embedding", "both")])
 def test_both_ends_want_an_affine_temperature(nano_name: str, given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"add -o network\.temperature_input=affine"):
         resolve(nano_name, recipe="gft", options={"objective.ends": "both", "objective.weighting": "one", **given})

@@ -88,10 +88,11 @@ def test_every_row_of_an_objective(tool: ModuleType) -> None:
     from gftzoo.evaluate.sweep import label
 
     plain = [label(g) for g in tool.guidances("conditional", ["constant"])]
-    assert plain == ["unguided", "cfg=1.25", "cfg=1.5", "cfg=2", "cfg=3", "cfg=4"]
+    assert plain == ["unguided", "cfg=1.1", "cfg=1.25", "cfg=1.5", "cfg=2", "cfg=3", "cfg=4"]
     steered = [label(g) for g in tool.guidances("gft", ["constant", "linear"])]
-    assert steered[:6] == ["beta=1", "beta=0.8", "beta=0.66", "beta=0.5", "beta=0.4", "beta=0.33"]
-    assert steered[6:] == [
+    assert steered[:7] == ["beta=1", "beta=0.9", "beta=0.8", "beta=0.66", "beta=0.5", "beta=0.4", "beta=0.33"]
+    assert steered[7:] == [
+        "beta=0.9-linear",
         "beta=0.8-linear",
         "beta=0.66-linear",
         "beta=0.5-linear",
