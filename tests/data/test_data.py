@@ -18,6 +18,7 @@ from gftzoo.data.arrays import ArraySource, stratified, with_channels
 from gftzoo.data.picture import center_crop, picture_suffixes
 from gftzoo.data.preflight import preflight
 from gftzoo.engine import resolve
+from gftzoo.engine.run.job import Job
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.images import image_count
 
@@ -141,10 +142,12 @@ def test_headers_are_read_again_only_where_files_changed(tmp_path: Path, monkeyp
 
 def test_only_the_first_rank_opens_data_to_speak_of_it(monkeypatch, capsys) -> None:
     config, opened = resolve("dit-nano", steps=1), []
-    monkeypatch.setattr("gftzoo.data.open_source", lambda *name, **split: opened.append(name) or open_source("digits"))
+    monkeypatch.setattr(
+        "gftzoo.engine.run.job.open_source", lambda *name, **split: opened.append(name) or open_source("digits")
+    )
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
-        announce(config, Path("run"), embedded=True)
+        announce(Job(config), Path("run"), embedded=True)
         assert len(opened) == (rank == "0")
     assert "Data digits: 1,201 grey images" in capsys.readouterr().err
 
