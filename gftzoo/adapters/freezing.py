@@ -28,8 +28,8 @@ def slope_shape(card: ModelCard, family: Family) -> dict[str, Any]:
     codebook = card.tokenizer.codebook
     if codebook is not None:
         return {"temperature_input": "affine", "temperature_rank": RANK if codebook >= LARGE_CODEBOOK else None}
-    schema = family.options().network
-    variance = {"gft_variance": "learned"} if "gft_variance" in schema.model_fields else {}
+    options = card.network_options(family.options().network)
+    variance = {"gft_variance": "learned"} if hasattr(options, "gft_variance") else {}
     return {"temperature_input": "affine", "temperature_blocks": 1, **variance}
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import types
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gftzoo.errors import UsageError, nearest
 from gftzoo.printing import LONGEST_NAME, plain
 
-Schedule = Literal["constant", "linear"]  # of the guidance over the sampling
+Schedule = Literal["constant", "linear", "power-cosine"]  # of the guidance over the sampling
 
 Options = TypeVar("Options", bound=BaseModel)
 LARGEST_SIDE = 2**16  # pixels of an image, and channels of a latent
@@ -34,6 +35,15 @@ class Frozen(BaseModel):
             if field is not None and isinstance(value, bool) and not _takes_truth(field.annotation):
                 raise ValueError(f"{key} = {value} is not valid: input should not be true or false")
         return data
+
+
+class Choice(Frozen):
+    """Options of which one value decides what the others are."""
+
+    @classmethod
+    def chosen(cls, settings: Mapping[str, Any]) -> type[Self]:  # noqa: ARG003 (for subclasses)
+        """The options that these settings are of."""
+        return cls
 
 
 def _takes_truth(annotation: Any) -> bool:
@@ -212,7 +222,12 @@ class ModelCard(Frozen):
         }
 
     def network_options(self, schema: type[Options]) -> Options:
-        """`network`, validated by a family's schema; UsageError for an unknown key or a bad value."""
+        """`network`, validated by a family's schema, or by what of it is chosen.
+
+        UsageError for an unknown key or a bad value.
+        """
+        if issubclass(schema, Choice):
+            schema = schema.chosen(self.network)
         try:
             return schema.model_validate(self.network)
         except ValueError as error:

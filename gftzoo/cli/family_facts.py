@@ -22,7 +22,7 @@ def family_facts(card: ModelCard) -> dict[str, Any]:
     options = family.options()
     return {
         "sampler_options": schema_options(options.sampler, card.sampler),
-        "network_options": schema_options(options.network, card.network),
+        "network_options": schema_options(type(card.network_options(options.network)), card.network),
         "exports": ["safetensors", "official", "adapter", *options.exports],
         "training_step": training_step(card, family),
     }

@@ -6,7 +6,9 @@ ramps that VAR and MAR use. Suffixes: B images, G = passes * B rows of the netwo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,10 +20,30 @@ from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import Affine, Prediction, plain
 
 
+def power_cosine(progress: float, power: float = 4.0) -> float:
+    """(1 - cos(pi progress^power)) / 2: MDT's ramp, little at first and late all (arXiv 2303.14389)."""
+    return 0.5 * (1 - math.cos(math.pi * progress**power))
+
+
+# The share of the guidance at a progress in [0, 1].
+RAMPS: Mapping[Schedule, Callable[[float], float]] = {
+    "constant": lambda _: 1.0,
+    "linear": lambda progress: progress,
+    "power-cosine": power_cosine,
+}
+BY_TIME: tuple[Schedule, ...] = ("power-cosine",)
+
+
 class Guidance(ABC):
     """What a sampler asks of its guidance."""
 
     passes: ClassVar[int] = 1
+    schedule: Schedule = "constant"
+
+    @property
+    def by_time(self) -> bool:
+        """Whether progress is that of a process's own time, where it has one, and not the share of the steps."""
+        return self.schedule in BY_TIME
 
     def repeat(self, inputs_B: Tensor) -> Tensor:
         """The network's batch for `inputs_B`, (B, ...) -> (G, ...): once per pass."""
@@ -52,8 +74,9 @@ class Unguided(Guidance):
 class Temperature(Guidance):
     """GFT: one pass of the network that sees the sampling temperature `value` in (0, 1].
 
-    `schedule="linear"` mirrors a linear guidance ramp: beta(progress) = 1 / (1 + (1/value - 1) * progress). An embedded
-    temperature enters with `beta`, an affine one at the read-out, in `combine`.
+    A `schedule` mirrors a ramp of the guidance: beta(progress) = 1 / (1 + (1/value - 1) * ramp(progress)), where
+    `linear` is the progress itself. An embedded temperature enters with `beta`, an affine one at the read-out, in
+    `combine`.
     """
 
     value: float
@@ -71,7 +94,7 @@ class Temperature(Guidance):
 
     def strength(self, progress: float) -> float:
         """s = 1/beta - 1 at that progress."""
-        return (1.0 / self.value - 1.0) * (1.0 if self.schedule == "constant" else progress)
+        return (1.0 / self.value - 1.0) * RAMPS[self.schedule](progress)
 
     def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
         return prediction_G.at(self.strength(progress)) if isinstance(prediction_G, Affine) else prediction_G
@@ -81,7 +104,8 @@ class Temperature(Guidance):
 class ClassifierFree(Guidance):
     """CFG: u + w (c - u), the conditional and the null pass in one batch; w = 1 is unguided.
 
-    `schedule="linear"` ramps the guidance, w(progress) = 1 + (w - 1) * progress (VAR's and MAR's schedule).
+    A `schedule` ramps the guidance, w(progress) = 1 + (w - 1) * ramp(progress): `linear` by the progress itself (VAR
+    and MAR), `power-cosine` as MDT does.
     """
 
     passes: ClassVar[int] = 2
@@ -93,6 +117,6 @@ class ClassifierFree(Guidance):
             raise UsageError(f"the CFG scale must be a number >= 0 and is {self.scale:g}; 1 is off (try --cfg 1.5).")
 
     def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
-        ramp = 1.0 if self.schedule == "constant" else progress
+        ramp = RAMPS[self.schedule](progress)
         conditional_B, unconditional_B = plain(prediction_G).chunk(2)
         return unconditional_B + (1.0 + (self.scale - 1.0) * ramp) * (conditional_B - unconditional_B)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from gftzoo.catalogue.cards import Schedule
 from gftzoo.cli.lazy import does
 from gftzoo.cli.options import model_options, protocol_options
 
@@ -14,7 +16,7 @@ from gftzoo.cli.options import model_options, protocol_options
 @click.argument("subject")
 @click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
 @click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
-@click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
+@click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Ramp of the guidance over the sampling.")
 @model_options
 @protocol_options
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the score record, a .json.")

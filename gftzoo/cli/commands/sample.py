@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from gftzoo.catalogue.cards import Schedule
 from gftzoo.cli import limits
 from gftzoo.cli.lazy import does
 from gftzoo.cli.options import model_options
@@ -15,7 +17,7 @@ from gftzoo.cli.options import model_options
 @click.argument("model")
 @click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
 @click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
-@click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
+@click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Ramp of the guidance over the sampling.")
 @click.option(
     "--class",
     "classes",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from gftzoo.catalogue.cards import Schedule
 from gftzoo.cli.lazy import does
 from gftzoo.cli.options import model_options, protocol_options
 
@@ -14,7 +16,7 @@ from gftzoo.cli.options import model_options, protocol_options
 @click.argument("models", nargs=-1, required=True)
 @click.option("--beta", "betas", help="Temperatures: 1:0.2:9 is nine values from 1 to 0.2; 1,0.8,0.5 is those.")
 @click.option("--cfg", "scales", help="CFG scales, written the same way.")
-@click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Ramp of the guidance over the sampling.")
+@click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Ramp of the guidance over the sampling.")
 @model_options
 @protocol_options
 @click.option("--out", default="sweep", type=click.Path(path_type=Path, file_okay=False), help="Folder of the results.")

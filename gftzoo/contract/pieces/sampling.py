@@ -5,6 +5,7 @@ Suffixes: B images, G rows of the network's batch, B for each pass of the guidan
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -62,6 +63,12 @@ class Steered:
     def __init__(self, model: Model, condition: Tensor, guidance: Guidance, null: Tensor | None = None) -> None:
         self.guidance = guidance
         self.condition_G = guidance.expand(condition, model.null_condition(condition) if null is None else null)
+
+    def row(self, index: int) -> Steered:
+        """The same for one image."""
+        one = copy.copy(self)
+        one.condition_G = self.condition_G.unflatten(0, (self.guidance.passes, -1))[:, index]
+        return one
 
     def beta(self, progress: float = 0.0) -> Tensor | None:
         """The temperature input (G,) float32; None for a network without one."""

@@ -1,4 +1,4 @@
-"""DiT for gftzoo."""
+"""Diffusion and flow matching for gftzoo."""
 
 from gftzoo_diffusion.family import DiffusionFamily
 

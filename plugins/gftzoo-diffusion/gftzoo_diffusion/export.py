@@ -13,8 +13,11 @@ from torch import Tensor
 from gftzoo.contract.model import Model
 from gftzoo.errors import UsageError
 from gftzoo.exporting import pipeline_vae, save_pipeline
-from gftzoo_diffusion.network import DiTNetwork, sincos_positions
-from gftzoo_diffusion.sampler import DiffusionSampler, solver_route
+from gftzoo_diffusion.networks.dit import DiT, DiTNetwork
+from gftzoo_diffusion.networks.patches import sincos_positions
+from gftzoo_diffusion.processes.discrete import Discrete
+from gftzoo_diffusion.samplers import DiffusionSampler
+from gftzoo_diffusion.samplers.respaced import solver_route
 from gftzoo_diffusion.timesteps import MOST_EXACT, refit
 
 # diffusers' names in a block, and ours; the rest is in `renamed`.
@@ -72,6 +75,11 @@ def export_pipeline(model: Model, folder: Path) -> Path:
 def check(model: Model, network: DiTNetwork) -> None:
     """UsageError for what the pipeline cannot run."""
     card = model.card
+    if type(model.network) is not DiT or not isinstance(network.way, Discrete) or network.way.first:
+        raise UsageError(
+            f"{card.name} is network {network.kind!r} on process {network.process!r}, and a DiTPipeline runs DiT on a "
+            "diffusion of discrete steps from 0; export it with --to official."
+        )
     if card.temperature:
         raise UsageError(
             f"{card.name} has a temperature input, and a DiTPipeline has none; fold one value into the weights with "
@@ -93,7 +101,9 @@ def exported_scheduler(model: Model) -> Any:
     assert isinstance(settings, DiffusionSampler)
     solver = settings.sampler == "dpm-solver++"
     steps = min(settings.steps, MOST_EXACT) if solver else MOST_EXACT
-    return solver_route(DiffusionSampler(steps=steps)).scheduler
+    process = model.card.network_options(DiTNetwork).way
+    assert isinstance(process, Discrete)
+    return solver_route(process, DiffusionSampler(steps=steps)).scheduler
 
 
 def renamed(model: Model, timesteps: list[int], network: DiTNetwork) -> dict[str, Tensor]:

@@ -1,10 +1,10 @@
-"""The diffusion family: what DiT is to gftzoo."""
+"""The diffusion family: one network and one process of two shelves, for each card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,72 +12,61 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
-from gftzoo.contract.pieces import ClassConditions, NoisedProblem, NoisePrediction, OfficialWeights, hook, squared_error
+from gftzoo.contract.pieces import ClassConditions, hook, squared_error
 from gftzoo.contract.problem import Problem
-from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo_diffusion import folding, sampler
-from gftzoo_diffusion.checkpoints import fit_positions, idle_temperature
+from gftzoo.layers.temperature import Prediction
+from gftzoo_diffusion import samplers
 from gftzoo_diffusion.export import export_pipeline
-from gftzoo_diffusion.network import DiT, DiTNetwork
-from gftzoo_diffusion.process import STEPS, training_process
+from gftzoo_diffusion.networks import network_of
+from gftzoo_diffusion.options import NetworkOptions
+from gftzoo_diffusion.training import DiffusionProblem
 
 
-@dataclass(frozen=True)
-class DiffusionProblem(NoisedProblem):
-    """Predict the noise of `x_t` at timestep `t`, int64 in 0..999; the variance is learned from `x_0` (B, C, h, w)."""
-
-    x_0: Tensor
-
-
-class DiffusionFamily(ClassConditions, NoisePrediction[DiffusionProblem], OfficialWeights):
-    """DiT: noise prediction in a latent space."""
+class DiffusionFamily(ClassConditions):
+    """Diffusion and flow matching in a latent space."""
 
     contract_version = 2
-    class_table = "y_embedder.embedding_table.weight"
-    embeddings = folding.EMBEDDINGS
-    readout = folding.READOUT
-    temperature_sampler = hook(sampler.sample)
-    fold_temperature = hook(folding.fold_temperature)
+    temperature_sampler = hook(samplers.sample)
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=DiTNetwork, sampler=sampler.DiffusionSampler, exports=("diffusers",))
+        return FamilyOptions(network=NetworkOptions, sampler=samplers.DiffusionSampler, exports=("diffusers",))
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
-        network = card.network_options(DiTNetwork)
-        if card.grid % network.patch:
-            raise UsageError(
-                f"{card.name}: a latent of {card.grid}x{card.grid} does not divide into patches of {network.patch}; "
-                "change -o resolution or -o network.patch."
-            )
-        return DiT(network, card.grid, card.tokenizer.channels, card.classes, card.temperature)
+        return network_of(card).build_network(card)
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
-        t_B = generator.integers(STEPS)
-        noise = generator.normal(*latents.shape[1:])
-        x_t = training_process(latents.device).noised(latents, t_B, noise)
-        return DiffusionProblem(x_t, t_B, noise, latents)
+        return network_of(model.card).pose(model.card.network_options(NetworkOptions), latents, generator)
+
+    @hookimpl
+    def predict(self, model: Model, problem: DiffusionProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        return network_of(model.card).predict(model, problem, condition, beta)
 
     @hookimpl
     def loss_term(self, model: Model, prediction: Tensor, problem: DiffusionProblem) -> Tensor:
-        loss_B = squared_error(prediction, problem.target)
-        eps, values = prediction.tensor_split([problem.target.shape[1]], dim=1)
-        # GFT trains the noise alone, as the released code does, unless `gft_variance` says otherwise.
-        if values.shape[1] and sampler.learned_variance(model.card):
-            process = training_process(prediction.device)
-            loss_B = loss_B + process.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
-        return loss_B
+        return network_of(model.card).score(model.card, prediction, problem)
+
+    @hookimpl
+    def prediction_distance(
+        self, model: Model, prediction: Tensor, target: Tensor, problem: DiffusionProblem
+    ) -> Tensor:
+        return squared_error(prediction, target[:, : problem.target.shape[1]])
 
     @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
         return export_pipeline(model, folder) if to == "diffusers" else None
 
-    def idle(self, name: str, embedding: nn.Module) -> dict[str, Tensor]:
-        return idle_temperature(name, embedding)
+    @hookimpl
+    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return network_of(card).import_weights(card, tensors)
 
     @hookimpl
-    def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return fit_positions(card, super().import_weights(card, tensors))
+    def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
+        return network_of(model.card).fold_temperature(model, beta)
+
+    @hookimpl
+    def blocks(self, network: Any) -> list[nn.Module]:
+        return list(network.repeated)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from gftzoo_diffusion.family import DiffusionProblem
-from gftzoo_diffusion.process import training_process
+from gftzoo_diffusion.processes import PROCESSES
+from gftzoo_diffusion.training import DiffusionProblem
 from golden import Golden, open_golden
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from gftzoo.generator import SampleGenerator
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
 
+LINEAR = PROCESSES["linear"].variances()
 BETA_EMBEDDINGS = {"linear": "linear", "mlp": "mlp", "3_layer_mlp": "3-layer"}
 
 
@@ -61,7 +62,7 @@ def official_model(golden: Golden, folder: Path) -> Model:
 
 
 def problem_of(x_0: Tensor, t: Tensor, noise: Tensor) -> DiffusionProblem:
-    return DiffusionProblem(training_process().noised(x_0, t, noise), t, noise, x_0)
+    return DiffusionProblem(LINEAR.noised(x_0, t, noise), t, noise, x_0)
 
 
 def gradient_norms(model: Model) -> dict[str, float]:

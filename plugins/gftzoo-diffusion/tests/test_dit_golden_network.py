@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from dit_golden import official_model, read_golden, tiny_card
-from gftzoo_diffusion.sampler import DiffusionSampler, guided
+from gftzoo_diffusion.processes import PROCESSES
+from gftzoo_diffusion.samplers import DiffusionSampler
+from gftzoo_diffusion.samplers.drawing import Drawing
 from golden import near
 
 from gftzoo.contract.guidance import ClassifierFree
 from gftzoo.contract.pieces import Steered
 from gftzoo.exporting import export
+from gftzoo.generator import SampleGenerator
 from gftzoo.loading.files import import_model
 
 GFT = ("gft-dit-linear", "gft-dit-mlp", "gft-dit-3layer")
@@ -68,14 +71,17 @@ def test_official_guidance_steers_three_channels(scale: float, tmp_path: Path) -
     golden = read_golden("dit-cfg")
     model = official_model(golden, tmp_path)
     expected = golden.outputs[f"out_scale{scale}"]
-    settings = DiffusionSampler(guided_channels="dit-3ch")
     for row in range(2):  # every row of the file has its own timestep
         x, y = golden.inputs["x"][row : row + 1], golden.inputs["y"][row : row + 1]
         steered, t = Steered(model, y, ClassifierFree(scale)), int(golden.inputs["t"][row])
-        output = guided(model, steered, x, t, 0.0, settings)
+        three, four = (
+            Drawing(model, PROCESSES["linear"], steered, DiffusionSampler(guided_channels=which), SampleGenerator([0]))
+            for which in ("dit-3ch", "all")
+        )
+        output = three.everything(x, t, 0.0, 0.0)
         assert near(output, expected[row : row + 1], scaled=False)
         assert near(output[:, :3], expected[row + 2 : row + 3, :3], scaled=False)
-        everything = guided(model, steered, x, t, 0.0, DiffusionSampler())
+        everything = four.everything(x, t, 0.0, 0.0)
         assert not near(everything[:, 3], expected[row : row + 1, 3], 1e-2)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from dit_golden import feed_step_noise, read_golden, tiny_card
-from gftzoo_diffusion.process import spaced_timesteps, training_process
-from gftzoo_diffusion.sampler import DiffusionSampler, respaced_route
+from gftzoo_diffusion.processes import PROCESSES
+from gftzoo_diffusion.processes.discrete import spaced_timesteps
+from gftzoo_diffusion.samplers import DiffusionSampler
+from gftzoo_diffusion.samplers.respaced import respaced_route
 from golden import Golden, near
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def golden() -> Golden:
 
 
 def process_of(golden: Golden, kind: str) -> tuple[Diffusion, Tensor]:
-    process = training_process()
+    process = PROCESSES["linear"].tables
     if kind != "full":
         process = process.respaced(spaced_timesteps(golden.config["respacing"]))
     return process, golden.inputs[f"t_{kind}"]
@@ -80,7 +82,7 @@ def step(golden: Golden, kind: str, monkeypatch: pytest.MonkeyPatch, **settings:
     arch = read_golden("dit-forward").config["arch"]
     spacing = golden.config["respacing"] if kind == "respaced" else "1000"
     chosen = DiffusionSampler(spacing=spacing, **settings)
-    route = respaced_route(tiny_card(arch), chosen, SampleGenerator([0]))
+    route = respaced_route(tiny_card(arch), PROCESSES["linear"], chosen, SampleGenerator([0]))
     rows = []
     for row, index in enumerate(golden.inputs[f"t_{kind}"].tolist()):
         feed_step_noise(monkeypatch, golden.inputs["step_noise"][row : row + 1].expand(1, 1, -1, -1, -1))

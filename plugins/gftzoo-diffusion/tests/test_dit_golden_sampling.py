@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from dit_golden import Recorded, feed_step_noise, official_model, read_golden
-from gftzoo_diffusion.process import spaced_timesteps
-from gftzoo_diffusion.sampler import DiffusionSampler, sample
+from gftzoo_diffusion.processes.discrete import spaced_timesteps
+from gftzoo_diffusion.samplers import DiffusionSampler, sample
 from golden import Golden, near
 from torch import Tensor
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from dit_golden import gradient_norms, official_model, problem_of, read_golden, recorded_norms
-from gftzoo_diffusion.process import training_process
+from dit_golden import LINEAR, gradient_norms, official_model, problem_of, read_golden, recorded_norms
 from golden import near
 from torch import Tensor
 
@@ -29,7 +28,7 @@ def test_conditional_loss(tmp_path: Path) -> None:
     output = model.family.predict(model, problem, inputs["y"], None)
     assert near(output, golden.outputs["model_output"])
     eps, values = output.chunk(2, dim=1)
-    bound = training_process().variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
+    bound = LINEAR.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
     assert near(bound, golden.outputs["vb"])
     loss = model.family.loss_term(model, output, problem)
     assert near(loss, golden.outputs["loss"])
@@ -49,7 +48,7 @@ def test_conditional_loss_with_dropped_labels(tmp_path: Path) -> None:
     loss = model.family.loss_term(model, output, problem)
     assert near(loss, golden.outputs["train_mode/loss"])
     eps, values = output.chunk(2, dim=1)
-    bound = training_process().variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
+    bound = LINEAR.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
     assert near(bound, golden.outputs["train_mode/vb"])
     assert near(loss - bound, golden.outputs["train_mode/mse"])
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from gftzoo_diffusion.sampler import DiffusionSampler, solver_route
+from gftzoo_diffusion.processes import PROCESSES
+from gftzoo_diffusion.samplers import DiffusionSampler
+from gftzoo_diffusion.samplers.respaced import solver_route
 from torch import Tensor
 
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
@@ -116,7 +118,7 @@ def test_no_gradient_reaches_the_variance_channels(steered: Model) -> None:
 
 
 def test_official_timesteps_of_the_solver() -> None:
-    route = solver_route(DiffusionSampler(steps=50, timestep_offset=1))
+    route = solver_route(PROCESSES["linear"], DiffusionSampler(steps=50, timestep_offset=1))
     steps, network = zip(*route.steps, strict=True)
     assert steps[:2] == (999, 979)
     assert steps[-3:] == (60, 40, 20)
@@ -131,7 +133,8 @@ def test_official_timesteps_of_the_solver() -> None:
         ({"sampler": "ddpm", "timestep_offset": 1}, "timestep_offset.*dpm-solver"),
         ({"sampler": "ddpm", "spacing": "ten"}, "spacing.*50, 6,3,1 or ddim50"),
         ({"sampler": "ddim", "spacing": "ddim999"}, "no integer stride gives 999"),
-        ({"sampler": "euler"}, "'euler'.*ddpm"),
+        ({"sampler": "leapfrog"}, "'leapfrog'.*ddpm"),
+        ({"sampler": "euler"}, "euler.*'linear'.*ddpm"),
         ({"step": 5}, "'step'.*steps"),
     ],
 )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from gftzoo_diffusion.family import DiffusionProblem
-from gftzoo_diffusion.process import training_process
+from gftzoo_diffusion.processes import PROCESSES
+from gftzoo_diffusion.training import DiffusionProblem
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError
@@ -15,6 +15,8 @@ from gftzoo.gft import GFT
 from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
 from gftzoo.zoo import get_card
+
+LINEAR = PROCESSES["linear"].variances()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def problem_for(model: Model) -> DiffusionProblem:
     side, channels = model.card.grid, model.card.tokenizer.channels
     x_0, noise = (torch.randn(3, channels, side, side, generator=generator) for _ in range(2))
     t = torch.tensor([3, 400, 900])
-    return DiffusionProblem(training_process().noised(x_0, t, noise), t, noise, x_0)
+    return DiffusionProblem(LINEAR.noised(x_0, t, noise), t, noise, x_0)
 
 
 @pytest.mark.parametrize("embedding", ["linear", "mlp", "3-layer"])

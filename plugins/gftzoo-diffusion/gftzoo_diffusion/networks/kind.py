@@ -1,0 +1,61 @@
+"""What the family asks of a network on the shelf: everything that depends on which network it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import OfficialWeights
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
+from gftzoo.layers.temperature import Prediction
+from gftzoo_diffusion import training
+from gftzoo_diffusion.networks.starting import idle_temperature
+from gftzoo_diffusion.options import NetworkOptions
+from gftzoo_diffusion.training import DiffusionProblem
+
+
+class Kind(OfficialWeights):
+    """A network of `(x_t, t, condition, beta)`, its options and its official weights.
+
+    Attributes:
+        Options: its hyperparameters.
+    """
+
+    Options: ClassVar[type[NetworkOptions]]
+
+    @abstractmethod
+    def assemble(self, options: Any, side: int, card: ModelCard) -> nn.Module:
+        """The network of validated options for latents of that side."""
+
+    @hookimpl
+    def build_network(self, card: ModelCard) -> nn.Module:
+        options = card.network_options(self.Options)
+        if card.grid % options.patch:
+            raise UsageError(
+                f"{card.name}: a latent of {card.grid}x{card.grid} does not divide into patches of {options.patch}; "
+                "change -o resolution or -o network.patch."
+            )
+        return self.assemble(options, card.grid, card)
+
+    def idle(self, name: str, embedding: nn.Module) -> dict[str, Tensor]:
+        return idle_temperature(name, embedding)
+
+    def pose(self, options: Any, latents: Tensor, generator: SampleGenerator) -> DiffusionProblem:
+        """What is asked of the network in training."""
+        return training.pose(options.way, latents, generator)
+
+    def predict(self, model: Model, problem: Any, condition: Tensor, beta: Tensor | None) -> Prediction:
+        """The prediction (B, C or more, h, w)."""
+        shown_B = model.card.network_options(self.Options).way.shown(problem.t)
+        found: Prediction = model.network(problem.x_t, shown_B, condition, beta)
+        return found
+
+    def score(self, card: ModelCard, prediction: Tensor, problem: Any) -> Tensor:
+        """The loss (B,)."""
+        return training.score(card, prediction, problem)

@@ -1,0 +1,120 @@
+"""Diffusions of 1,000 steps (DDPM, arXiv 2006.11239) and how they are respaced. Suffix K: steps of the diffusion."""
+
+from __future__ import annotations
+
+import math
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gftzoo.generator import SampleGenerator
+from gftzoo.layers.diffusion import Diffusion, even_timesteps, strided_timesteps
+from gftzoo_diffusion.processes.process import Process
+from gftzoo_diffusion.processes.schedule import interpolated
+
+STEPS = 1000
+
+
+class Discrete(Process):
+    """A diffusion in `STEPS` steps; times are indices from 0, int64.
+
+    Args:
+        beta_K: noise added by each step, float64.
+        scheduler: arguments that make the same process of a scheduler of diffusers.
+        first: what the network is told at index 0.
+    """
+
+    samplers = ("dpm-solver++", "ddpm", "ddim", "dpm-solver++3", "dpm-solver3")
+
+    def __init__(self, beta_K: Tensor, scheduler: dict[str, Any] | None = None, first: int = 0) -> None:
+        self.first = first
+        self.tables = Diffusion(beta_K)
+        self.scheduler = {"num_train_timesteps": STEPS, **(scheduler or {"trained_betas": beta_K.tolist()})}
+
+    @cache
+    def on(self, device: torch.device) -> Diffusion:
+        """The tables in float32 on a device."""
+        return self.tables.to(device)
+
+    def draw(self, generator: SampleGenerator) -> Tensor:
+        return generator.integers(STEPS)
+
+    def noised(self, x_0: Tensor, t_B: Tensor, noise: Tensor) -> Tensor:
+        return self.on(x_0.device).noised(x_0, t_B, noise)
+
+    def progress(self, t: float) -> float:
+        return 1 - t / STEPS
+
+    def shown(self, t_B: Tensor) -> Tensor:
+        return t_B + self.first if self.first else t_B
+
+    def signal_to_noise(self, t_B: Tensor) -> Tensor:
+        kept_B = self.on(t_B.device).alpha_bar_K[t_B]
+        return kept_B / (1 - kept_B)
+
+    def variances(self) -> Diffusion:
+        return self.tables
+
+    @cached_property
+    def log_alphas(self) -> Tensor:
+        """log alpha at (k + 1) / STEPS, float64."""
+        return 0.5 * (1 - self.tables.beta_K).log().cumsum(0)
+
+    @cached_property
+    def knots(self) -> Tensor:
+        """The times in (0, 1] of the steps."""
+        return torch.arange(1, STEPS + 1, dtype=torch.float64) / STEPS
+
+    def log_alpha(self, t: float) -> float:
+        return interpolated(t, self.knots, self.log_alphas)
+
+    def time_at(self, half_snr: float) -> float:
+        log_alpha = -0.5 * math.log1p(math.exp(-2 * half_snr))
+        return interpolated(log_alpha, self.log_alphas.flip(0), self.knots.flip(0))
+
+    def shown_at(self, t: float) -> float:
+        return STEPS * t - 1 + self.first
+
+
+def linear(start: float, end: float) -> Discrete:
+    """beta grows linearly (DDPM; DiT, ADM and MDT have it from 1e-4 to 0.02)."""
+    beta_K = torch.linspace(start, end, STEPS, dtype=torch.float64)
+    return Discrete(beta_K, {"beta_start": start, "beta_end": end, "beta_schedule": "linear"})
+
+
+def scaled_linear(start: float, end: float, first: int = 0) -> Discrete:
+    """The square root of beta grows linearly (latent diffusion)."""
+    beta_K = torch.linspace(start**0.5, end**0.5, STEPS, dtype=torch.float64) ** 2
+    return Discrete(beta_K, {"beta_start": start, "beta_end": end, "beta_schedule": "scaled_linear"}, first)
+
+
+def cosine() -> Discrete:
+    """The signal falls as a squared cosine, and no step adds more than 0.999 (iDDPM, arXiv 2102.09672)."""
+    t_K = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
+    kept_K = ((t_K + 0.008) / 1.008 * math.pi / 2).cos().square()
+    return Discrete((1 - kept_K[1:] / kept_K[:-1]).clamp(max=0.999))
+
+
+def spaced_timesteps(spacing: str) -> list[int]:
+    """The timesteps of a spacing, ascending.
+
+    `"50"`: 50 of them, evenly spaced and rounded, ends included; `"6,3,1"`: so many in each of three equal sections;
+    `"ddim50"`: 50 with an integer stride from 0. Raises ValueError where that is not possible.
+    """
+    counts = spacing.removeprefix("ddim").split(",")
+    if not all(count.strip().isdecimal() for count in counts) or (spacing.startswith("ddim") and len(counts) > 1):
+        raise ValueError("it must read like 50, 6,3,1 or ddim50")
+    sections = [int(count) for count in counts]
+    if spacing.startswith("ddim"):
+        return strided_timesteps(sections[0], STEPS)
+    taken: list[int] = []
+    start = 0
+    for index, count in enumerate(sections):
+        size = STEPS // len(sections) + (index < STEPS % len(sections))
+        if not 0 < count <= size:
+            raise ValueError(f"a section of {size} steps cannot be spaced to {count}")
+        taken += [start + step for step in even_timesteps(count, size)]
+        start += size
+    return taken
