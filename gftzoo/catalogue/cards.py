@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import types
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from gftzoo.catalogue.frozen import Choice
+from gftzoo.catalogue.frozen import Frozen as Frozen  # noqa: PLC0414 (imported from here everywhere)
 from gftzoo.errors import UsageError, nearest
 from gftzoo.printing import LONGEST_NAME, plain
 
@@ -20,37 +20,6 @@ LARGEST_GRID = 1024  # latent pixels a side; networks tabulate something for eac
 MOST_CLASSES = 2**24
 MOST_STEPS = 10**9  # of the optimizer
 MOST_PARAMETERS = 10**14
-
-
-class Frozen(BaseModel):
-    """Data from disk or the command line: immutable; unknown keys, infinities and `true` for a number are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_truth_for_a_number(cls, data: Any) -> Any:
-        for key, value in data.items() if isinstance(data, dict) else ():
-            field = cls.model_fields.get(key)
-            if field is not None and isinstance(value, bool) and not _takes_truth(field.annotation):
-                raise ValueError(f"{key} = {value} is not valid: input should not be true or false")
-        return data
-
-
-class Choice(Frozen):
-    """Options of which one value decides what the others are."""
-
-    @classmethod
-    def chosen(cls, settings: Mapping[str, Any]) -> type[Self]:  # noqa: ARG003 (for subclasses)
-        """The options that these settings are of."""
-        return cls
-
-
-def _takes_truth(annotation: Any) -> bool:
-    """Whether a field's type has room for a boolean that is meant as one."""
-    if get_origin(annotation) in (Union, types.UnionType, Annotated):
-        return any(_takes_truth(part) for part in get_args(annotation))
-    return annotation not in (int, float)
 
 
 def _finite(value: Any) -> Any:

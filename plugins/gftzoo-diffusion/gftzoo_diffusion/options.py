@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from gftzoo.catalogue.cards import Choice
+from gftzoo.catalogue.frozen import Choice
 from gftzoo.errors import nearest
 from gftzoo.layers.temperature import ScaledTemperatureOptions
 from gftzoo_diffusion.processes import PROCESSES

@@ -26,8 +26,8 @@ def read_golden(name: str) -> Golden:
     return open_golden(Path(__file__).parent / "goldens" / f"{name}.safetensors")
 
 
-def tiny_card(arch: dict[str, Any], **changes: Any) -> ModelCard:
-    """The card of a golden's network."""
+def tiny_card(arch: dict[str, Any], network: dict[str, Any] | None = None, **changes: Any) -> ModelCard:
+    """The card of a golden's network, with other options in place of or beside DiT's."""
     options = {
         "depth": arch["depth"],
         "width": arch["hidden_size"],
@@ -44,19 +44,19 @@ def tiny_card(arch: dict[str, Any], **changes: Any) -> ModelCard:
         resolution=arch["input_size"],
         tokenizer=TokenizerSpec(id="tiny", kind="pixels", channels=arch["in_channels"]),
         classes=arch["num_classes"],
-        network=options,
+        network={**options, **(network or {})},
         temperature=arch.get("use_beta_embed", False),
     )
     return card.change(**changes)
 
 
-def official_model(golden: Golden, folder: Path) -> Model:
+def official_model(golden: Golden, folder: Path, **network: Any) -> Model:
     """The golden's network, imported from the container that the official trainer writes, other numbers as `model`."""
     path = folder / "0140000.pt"
     raw = {key: torch.zeros_like(value) for key, value in golden.weights.items()}
     state = {"model": raw, "ema": golden.weights, "opt": {"state": {}, "param_groups": []}}
     torch.save({**state, "args": Namespace(model="DiT", global_batch_size=256)}, path)
-    model = import_model(tiny_card(golden.config["arch"]), path)
+    model = import_model(tiny_card(golden.config["arch"], network), path)
     model.network.eval()
     return model
 

@@ -1,0 +1,114 @@
+"""SiT computes what willisma/SiT @947f95b does: network, loss with gradients, and all samplers with recorded noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dit_golden import Recorded, gradient_norms, official_model, read_golden, tiny_card
+from gftzoo_diffusion.processes import PROCESSES
+from gftzoo_diffusion.samplers import DiffusionSampler, sample
+from gftzoo_diffusion.training import DiffusionProblem
+from golden import Golden, near
+from torch import Tensor
+
+from gftzoo.contract.guidance import ClassifierFree, Guidance, Unguided
+from gftzoo.loading.files import import_model
+from gftzoo.model import Model
+
+FLOW = PROCESSES["flow"]
+SDE = {
+    "sde/Euler-sigma-Mean": {"sampler": "sde"},
+    "sde/Euler-decreasing-Mean": {"sampler": "sde", "diffusion": "decreasing"},
+    "sde/Euler-linear-Tweedie": {"sampler": "sde", "diffusion": "linear", "last_step": "tweedie"},
+    "sde/Euler-linear-None": {"sampler": "sde", "diffusion": "linear", "last_step": "none"},
+    "sde/Heun-sigma-Euler": {"sampler": "sde-heun", "last_step": "euler"},
+}
+
+
+class RecordedSteps(Recorded):
+    """A generator whose noise is recorded: the initial one, and that of each step."""
+
+    def __init__(self, noise: Tensor, steps: Tensor) -> None:
+        super().__init__(noise)
+        self.left = [noise, *steps]
+
+    def normal(self, *shape: int) -> Tensor:
+        noise = self.left.pop(0)
+        assert noise.shape[1:] == shape
+        return noise
+
+
+def flow_model(golden: Golden, folder: Path) -> Model:
+    return official_model(golden, folder, process="flow")
+
+
+def test_forward_and_a_bare_state_dict(tmp_path: Path) -> None:
+    golden = read_golden("sit-forward")
+    path = tmp_path / "SiT-XL-2-256x256.pt"
+    torch.save(golden.weights, path)
+    network = import_model(tiny_card(golden.config["arch"], {"process": "flow"}), path).network.eval()
+    x, t, y = (golden.inputs[key] for key in "xty")
+    assert near(network(x, t, y)[:, :4], golden.outputs["out"], scaled=False)
+    assert near(network.t_embedder(t), golden.outputs["t_emb"], scaled=False)
+
+
+def problem_of(golden: Golden) -> DiffusionProblem:
+    x_0, noise, t = (golden.inputs[key] for key in ("x1", "x0", "t_uniform"))
+    return DiffusionProblem(FLOW.noised(x_0, t, noise), t, FLOW.target(x_0, noise), x_0)
+
+
+def test_loss(tmp_path: Path) -> None:
+    golden = read_golden("sit-loss")
+    model, problem, prefix = flow_model(golden, tmp_path), problem_of(golden), "Linear-velocity-None"
+    assert near(problem.t, golden.outputs[f"{prefix}/t"])
+    assert near(problem.x_t, golden.outputs[f"{prefix}/xt"])
+    assert near(problem.target, golden.outputs[f"{prefix}/ut"])
+    output = model.family.predict(model, problem, golden.inputs["y"], None)
+    assert near(model.family.loss_term(model, output, problem), golden.outputs[f"{prefix}/loss"])
+
+
+def test_training_step_with_dropped_labels(tmp_path: Path) -> None:
+    golden = read_golden("sit-loss")
+    model, problem = flow_model(golden, tmp_path), problem_of(golden)
+    dropped = golden.inputs["drop_uniform"] < golden.config["arch"]["class_dropout_prob"]
+    assert 0 < dropped.sum() < len(dropped)
+    shown = model.family.condition_drop(model, golden.inputs["y"], dropped)
+    loss = model.family.loss_term(model, model.family.predict(model, problem, shown, None), problem)
+    assert near(loss, golden.outputs["train/loss"])
+    loss.mean().backward()
+    found = gradient_norms(model)
+    for name, norm in golden.outputs.items():
+        if name.startswith("train/gradnorm/"):
+            assert abs(found[name.removeprefix("train/gradnorm/")] - float(norm)) <= 1e-4 * max(1.0, float(norm)), name
+
+
+def draw(golden: Golden, model: Model, guidance: Guidance, steps: int, **settings: Any) -> Tensor:
+    noise = golden.inputs["z"]
+    generator = RecordedSteps(noise, golden.inputs["sde_noise"][:, : len(noise)])
+    chosen = DiffusionSampler(steps=steps, guided_channels="dit-3ch", **settings)
+    with torch.no_grad():
+        return sample(model, golden.inputs["y"], guidance, chosen, generator)
+
+
+@pytest.mark.parametrize("method", ["euler", "heun2", "midpoint", "rk4", "dopri5"])
+def test_ordinary_equation(method: str, tmp_path: Path) -> None:
+    golden = read_golden("sit-sample")
+    model, guided = flow_model(golden, tmp_path), ClassifierFree(golden.config["cfg_scale"])
+    steps = golden.config["num_steps"] - 1
+    found = draw(golden, model, guided, steps, sampler=method.removesuffix("2"))
+    assert near(found, golden.outputs[f"ode/{method}"], 1e-3 if method == "dopri5" else 1e-4)
+    if method == "euler":
+        assert near(draw(golden, model, Unguided(), steps, sampler="euler"), golden.outputs["ode/euler_nocfg"])
+        assert not near(draw(golden, model, Unguided(), steps + 1, sampler="euler"), golden.outputs["ode/euler_nocfg"])
+
+
+@pytest.mark.parametrize("case", SDE)
+def test_stochastic_equation(case: str, tmp_path: Path) -> None:
+    golden = read_golden("sit-sample")
+    model, guided = flow_model(golden, tmp_path), ClassifierFree(golden.config["cfg_scale"])
+    # an official last step comes after num_steps - 1 others
+    steps = golden.config["num_steps"] - case.endswith("None")
+    assert near(draw(golden, model, guided, steps, **SDE[case]), golden.outputs[case])

@@ -1,0 +1,43 @@
+"""The systems of the shelves have the parameters and tensors of their official codes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.families.finding import load_family
+from gftzoo.zoo import get_card, list_models
+
+OFFICIAL = {  # model: parameters, tensors of the official state dict
+    "sit-s": (32_963_360, None),
+    "sit-b": (130_512_416, None),
+    "sit-l": (458_102_816, None),
+    "sit-xl": (675_129_632, 292),
+}
+SYSTEMS = [card.name for system in ("sit",) for card in list_models(f"{system}-*", family="diffusion")]
+
+
+def empty_network(card: ModelCard) -> nn.Module:
+    with torch.device("meta"):
+        return load_family("diffusion").build_network(card)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_parameters(name: str) -> None:
+    card = get_card(name)
+    plain, steered = (empty_network(card.change(temperature=steered)) for steered in (False, True))
+    counts = [sum(p.numel() for p in network.parameters()) for network in (plain, steered)]
+    assert counts == [card.parameters, card.parameters_gft]
+    if name in OFFICIAL:
+        parameters, tensors = OFFICIAL[name]
+        assert counts[0] == parameters
+        assert tensors in (None, len(plain.state_dict()))
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_every_size_has_its_recipes(name: str) -> None:
+    recipes = get_card(name).recipes
+    assert recipes["gft"].objective == recipes["gft-finetune"].objective == "gft"
+    assert recipes["gft-finetune"].init == "base" and recipes["conditional"].objective == "conditional"
