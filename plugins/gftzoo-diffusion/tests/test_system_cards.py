@@ -15,8 +15,14 @@ OFFICIAL = {  # model: parameters, tensors of the official state dict
     "sit-b": (130_512_416, None),
     "sit-l": (458_102_816, None),
     "sit-xl": (675_129_632, 292),
+    "uvit-l": (286_763_172, 261),
+    "uvit-l-4-512": (286_861_524, 261),
+    "uvit-h": (500_832_016, 355),
+    "uvit-h-4-512": (500_942_656, 355),
+    "mdt-s": (38_454_872, 188 - 13),  # without the indices of relative positions
+    "mdt-xl": (742_263_904, 394 - 29),
 }
-SYSTEMS = [card.name for system in ("sit",) for card in list_models(f"{system}-*", family="diffusion")]
+SYSTEMS = [card.name for system in ("sit", "uvit", "mdt") for card in list_models(f"{system}-*", family="diffusion")]
 
 
 def empty_network(card: ModelCard) -> nn.Module:

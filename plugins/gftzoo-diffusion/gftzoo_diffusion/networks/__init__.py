@@ -9,9 +9,11 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError, nearest
 from gftzoo_diffusion.networks.dit import DiTKind
 from gftzoo_diffusion.networks.kind import Kind
+from gftzoo_diffusion.networks.mdt import MDTKind
+from gftzoo_diffusion.networks.uvit import UViTKind
 from gftzoo_diffusion.options import NetworkOptions
 
-NETWORKS: Final[Mapping[str, Kind]] = {"dit": DiTKind()}
+NETWORKS: Final[Mapping[str, Kind]] = {"dit": DiTKind(), "uvit": UViTKind(), "mdt": MDTKind()}
 
 
 def kind_of(settings: Mapping[str, Any]) -> Kind:

@@ -51,8 +51,8 @@ class Discrete(Process):
         return t_B + self.first if self.first else t_B
 
     def signal_to_noise(self, t_B: Tensor) -> Tensor:
-        kept_B = self.on(t_B.device).alpha_bar_K[t_B]
-        return kept_B / (1 - kept_B)
+        kept = self.tables.alpha_bar_K
+        return (kept / (1 - kept)).float().to(t_B.device)[t_B]
 
     def variances(self) -> Diffusion:
         return self.tables

@@ -27,9 +27,9 @@ class Schedule(Protocol):
 
 
 def half_snr(schedule: Schedule, t: float) -> float:
-    """lambda = log(alpha / sigma) at t."""
-    log_alpha = schedule.log_alpha(t)
-    return log_alpha - log_sigma(log_alpha)
+    """lambda = log(alpha / sigma) at t, with the rounding of float32, which shows where there is hardly any noise."""
+    log_alpha = torch.tensor(schedule.log_alpha(t), dtype=torch.float32)
+    return float(log_alpha - 0.5 * (1 - (2 * log_alpha).exp()).log())
 
 
 def log_sigma(log_alpha: float) -> float:
