@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
@@ -22,6 +21,7 @@ from gftzoo.layers.folding import Tensors, fold, fold_projection, settle_rows
 from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SINUSOID, SinusoidEmbedding, sinusoid
 from gftzoo.layers.temperature import Prediction, Slope, each, start_slope, with_slope, zero_layer
+from gftzoo.layers.transformer import PatchEmbed
 from gftzoo_diffusion.networks.adaln import DiTBlock, FinalLayer, FinalNorm, LabelEmbedder, TimestepEmbedder
 from gftzoo_diffusion.networks.kind import Kind
 from gftzoo_diffusion.networks.patches import sincos_positions, unpatchify

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
-from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +22,7 @@ from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Affine, Prediction, each
+from gftzoo.layers.transformer import Mlp
 from gftzoo_diffusion import training
 from gftzoo_diffusion.networks.adaln import DiTBlock, modulate
 from gftzoo_diffusion.networks.dit import DiT, DiTKind, DiTNetwork

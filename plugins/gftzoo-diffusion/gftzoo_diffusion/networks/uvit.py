@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from pydantic import Field, field_validator
-from timm.layers import Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from gftzoo.contract.model import Model
 from gftzoo.layers.folding import Tensors, constant, fold
 from gftzoo.layers.sinusoid import SinusoidEmbedding, sinusoid
 from gftzoo.layers.temperature import Affine, Prediction, Slope, start_slope, with_slope
+from gftzoo.layers.transformer import Mlp, PatchEmbed
 from gftzoo_diffusion.networks.kind import Kind
 from gftzoo_diffusion.networks.patches import unpatchify
 from gftzoo_diffusion.options import BETA_LAYERS, NetworkOptions
