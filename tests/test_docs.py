@@ -31,7 +31,7 @@ from gftzoo.evaluate.sweep import MOST_VALUES
 from gftzoo.families import finding
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers import lora
+from gftzoo.layers import lora_options
 from gftzoo.plugins import discovery
 from gftzoo.plugins.discovery import GROUPS
 from gftzoo.zoo import get_card
@@ -300,7 +300,7 @@ LIMITS = {
     "images of a forward pass": limits.MOST_IN_BATCH,
     "sampling steps": limits.MOST_STEPS,
     "values of a sweep": MOST_VALUES,
-    "rank of LoRA": lora.LARGEST_RANK,
+    "rank of LoRA": lora_options.LARGEST_RANK,
     "modules of a network": estimate.MOST_PARTS,
     "side of an image": cards.LARGEST_SIDE,
     "area of a picture, before it is decoded": settings.LARGEST,

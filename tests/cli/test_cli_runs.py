@@ -147,7 +147,7 @@ LATE = {
     "class out of range": (["--class", "10"], 2, "no class '10'; valid are 0 to 9"),
     "misspelt class": (["--class", "thre"], 2, "did you mean 'three'"),
     "prompt for a class model": (["--prompt", "a cat"], 2, "use --class"),
-    "unknown sampler": (["--sampler", "euler"], 2, "sampler = 'euler'"),
+    "unknown sampler": (["--sampler", "eulerian"], 2, "sampler = 'eulerian'"),
     "misspelt setting": (["-s", "step=3"], 2, "did you mean 'steps'"),
     "too many steps": (["--steps", "5000"], 2, "steps = 5000"),
     "no images": (["-n", "0"], 2, "0"),

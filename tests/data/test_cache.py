@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from encoded import encoder, writer
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -20,28 +21,15 @@ from gftzoo.contract.tokenizer import Tokenizer, draw_latents
 from gftzoo.data import open_source
 from gftzoo.data.cache import CacheSource
 from gftzoo.data.caching import CacheWriter
-from gftzoo.data.encoding import EncodingModel, five_crops, views_of
+from gftzoo.data.encoding import five_crops, views_of
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.planning import plan_cache
 from gftzoo.data.stream import cached_views
 from gftzoo.data.training import CachedData, TrainingData
 from gftzoo.engine import TrainConfig, checkpoints, resolve, train
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.families.finding import load_family
 
 SMALL = {"batch_size": 8, "log_every": 2, "ema_decay": 0.9, "sample_grid": (1, 2)}
-
-
-def encoder(name: str, data: str, **options: object) -> EncodingModel:
-    card = resolve(name, data=data, options=options).card
-    tokenizer = load_family(card.family).build_tokenizer(card.tokenizer)
-    return EncodingModel(card, tokenizer, load_family(card.family), torch.device("cpu"))
-
-
-def writer(name: str, data: str, folder: Path, options: dict[str, object] | None = None, **plan: object) -> CacheWriter:
-    model, source = encoder(name, data, **(options or {})), open_source(data)
-    shape = {"shard_rows": 256, **plan}
-    return CacheWriter(model, source, plan_cache(model, source, **shape), folder)  # type: ignore[arg-type]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

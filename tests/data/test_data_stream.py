@@ -12,6 +12,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from encoded import writer
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -173,8 +174,6 @@ def test_an_unreadable_picture_of_a_stream_is_replaced_and_reported(tmp_path: Pa
 
 
 def test_a_cache_is_streamed_too(tmp_path: Path) -> None:
-    from test_cache import writer
-
     assert writer("llamagen-nano", "digits", tmp_path / "cache", shard_rows=512).run() is not None
     near, far = open_source(f"cache:{tmp_path / 'cache'}"), open_source(f"stream:file://{tmp_path}/cache")
     assert isinstance(far, StreamSource) and far.class_names == near.class_names and len(far.shards) == 3
@@ -194,8 +193,6 @@ def test_a_cache_is_streamed_too(tmp_path: Path) -> None:
 
 
 def test_a_streamed_cache_of_other_weights_is_refused(tmp_path: Path) -> None:
-    from test_cache import writer
-
     assert writer("llamagen-nano", "digits", tmp_path / "cache").run() is not None
     manifest = tmp_path / "cache" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "weights": "0123456789abcdef"}))
