@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor, nn
 
+from gftzoo import arguments
 from gftzoo.adapters import merged
+from gftzoo.arguments import choice, path, real, shown, text, whole
 from gftzoo.baking import bake
 from gftzoo.catalogue.cards import ModelCard, Schedule
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
@@ -19,14 +21,18 @@ from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.objectives import build_objective
+from gftzoo.pictures import to_pil
+from gftzoo.printing import plain_lines
 from gftzoo.sampling import image_seeds, sample_batches
 from gftzoo.weights.saving import save_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from PIL.Image import Image
 
-@dataclass
+
+@dataclass(repr=False)
 class Model:
     """A network with everything it needs to be trained and sampled.
 
@@ -80,9 +86,27 @@ class Model:
         kind = self.provenance.get("entry", self.provenance.get("weights", ""))
         return f"{kind} weights" + ("" if self.baked_beta is None else f", beta {self.baked_beta:g} folded in")
 
+    def __repr__(self) -> str:
+        card, size = self.card, sum(p.numel() for p in self.network.parameters())
+        steering = "beta" if card.temperature else "CFG"
+        of = "prompts" if card.condition == "text" else f"{card.classes} classes"
+        known = {key: self.provenance.get(key) for key in ("folder", "run", "step", "objective")}
+        told = [self.weights_in_words, *(f"{key} {value}" for key, value in known.items() if value is not None)]
+        told += ["changed since"] if self.changed else []
+        first = f"Model {card.name}: {size:,} parameters, {card.resolution} px, {of}, steered by {steering}"
+        return plain_lines(f"{first}, on {self.device}\n  {', '.join(map(str, told))}")
+
     def to(self, device: torch.device | str) -> Model:
-        """Moves network and tokenizer."""
-        self.placed = torch.device(device)
+        """Moves network and tokenizer; UsageError for a device that is not there."""
+        try:
+            self.placed = torch.device(device)
+            torch.empty(1, device=self.placed)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise UsageError(
+                f"device {shown(device)} is not available here; valid are cpu, cuda, cuda:1, ..."
+            ) from error
         self.network.to(device)
         if self.tokenizer is not None:
             self.tokenizer.to(device)
@@ -110,6 +134,9 @@ class Model:
 
         `schedule` None takes the card's. Raises UsageError for the other kind of guidance or a value out of range.
         """
+        beta = None if beta is None else real("beta", beta)
+        cfg = None if cfg is None else real("cfg", cfg)
+        choice("schedule", schedule, get_args(Schedule))
         if beta is not None and cfg is not None:
             raise UsageError("beta and cfg are two ways to steer a model; give one of them.")
         if self.card.temperature:
@@ -147,9 +174,19 @@ class Model:
             self.network.train(was_training)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W) float32 in [0, 1]."""
+        """Images (B, 3, H, W) float32 in [0, 1]; UsageError for what are no latents."""
+        if not isinstance(latents, Tensor):
+            raise UsageError(f"latents are {shown(latents)}; they are a tensor, as the tokenizer encodes it.")
         images_BCHW = (self.require_tokenizer().decode(latents).float() + 1) / 2
         return images_BCHW.clamp(0, 1).expand(-1, 3, -1, -1)
+
+    @overload
+    def sample(
+        self, conditions: Sequence[int | str], *, as_pil: Literal[True], seed: int = 0, **steering: Any
+    ) -> list[Image]: ...
+
+    @overload
+    def sample(self, conditions: Sequence[int | str], *, seed: int = 0, **steering: Any) -> Tensor: ...
 
     def sample(
         self,
@@ -160,8 +197,9 @@ class Model:
         schedule: Schedule | None = None,
         seed: int = 0,
         batch_size: int = 64,
+        as_pil: bool = False,
         **settings: Any,
-    ) -> Tensor:
+    ) -> Tensor | list[Image]:
         """Images (B, 3, H, W) in [0, 1], one per condition; the image of a seed does not depend on `batch_size`.
 
         Args:
@@ -170,27 +208,49 @@ class Model:
             cfg: CFG scale >= 0 of a plain model; 1 (the default) is unguided.
             schedule: `linear` ramps the guidance over the sampling, `constant` does not; None is the card's.
             seed: image i is a function of (seed, i).
+            batch_size: images of one forward pass, from 1.
+            as_pil: the images as a list of Pillow's, in their own size.
             settings: of the family's sampler, see `gftzoo info MODEL`.
+
+        Raises UsageError for an argument of another type or out of its range.
         """
+        wanted = arguments.conditions(conditions)
         guidance = self.guidance(beta, cfg, schedule)
-        seeds = image_seeds(seed, range(len(conditions)))
-        return torch.cat(list(sample_batches(self, conditions, guidance, seeds, batch_size, **settings)))
+        seeds = image_seeds(whole("seed", seed), range(len(wanted)))
+        batches = sample_batches(self, wanted, guidance, seeds, whole("batch_size", batch_size, least=1), **settings)
+        images = torch.cat(list(batches))
+        return to_pil(images) if as_pil else images
 
     def loss(
         self, latents: Tensor, conditions: Sequence[int | str] | Tensor, objective: str = "gft", seed: int = 0
     ) -> Tensor:
-        """The scalar training loss of a batch of latents, differentiable; randomness is a function of `seed`."""
-        condition = conditions if isinstance(conditions, Tensor) else self.encode_condition(conditions)
-        generator = SampleGenerator.for_samples("loss", seed, range(len(latents)), self.device)
+        """The scalar training loss of a batch of latents, differentiable; randomness is a function of `seed`.
+
+        UsageError for what are no latents, or not as many conditions, or an objective that there is not.
+        """
+        dimensions = 4 if self.card.tokenizer.codebook is None else 2
+        if not isinstance(latents, Tensor) or latents.ndim != dimensions:
+            raise UsageError(
+                f"latents are {shown(latents)}; they are a tensor of {dimensions} dimensions, as the tokenizer encodes."
+            )
+        if not isinstance(conditions, Tensor):
+            conditions = self.encode_condition(arguments.conditions(conditions))
+        if len(conditions) != len(latents):
+            raise UsageError(f"there are {len(latents)} latents and {len(conditions)} conditions; give one for each.")
+        generator = SampleGenerator.for_samples("loss", whole("seed", seed), range(len(latents)), self.device)
         problem = self.family.draw_problem(self, latents.to(self.device), generator)
-        return build_objective(objective).loss(self, problem, condition.to(self.device), generator).mean()
+        return (
+            build_objective(text("objective", objective))
+            .loss(self, problem, conditions.to(self.device), generator)
+            .mean()
+        )
 
     def bake(self, beta: float, schedule: Schedule | None = None) -> Model:
         """A plain model, sampled without beta in one pass, that draws what this one draws at `beta` in (0, 1].
 
         UsageError where that cannot be: a ramp over the sampling, a slope with blocks of its own (docs/temperature.md).
         """
-        return bake(self, beta, schedule)
+        return bake(self, real("beta", beta), schedule)
 
     def save(self, folder: str | Path) -> None:
         """Writes safetensors, card and provenance; `gftzoo.load(folder)` reads them back. An adapter is merged.
@@ -199,4 +259,4 @@ class Model:
         provenance says what they started from. Raises GftzooError where the folder cannot be written, and UsageError
         where it holds the other of raw and averaged weights.
         """
-        save_model(merged(self), folder)
+        save_model(merged(self), path("folder", folder))

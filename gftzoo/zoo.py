@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from gftzoo.arguments import text
 from gftzoo.catalogue.cards import (
     ModelCard,
     Registry,
@@ -59,6 +60,7 @@ def natural_key(name: str) -> list[Any]:
 
 def list_models(pattern: str = "*", family: str | None = None) -> list[ModelCard]:
     """The cards whose name matches the shell pattern, in natural order; UsageError for a family of no model."""
+    text("pattern", pattern)
     cards = catalogue().models
     families = sorted({card.family for card in cards.values()})
     if family is not None and family not in families:
@@ -69,6 +71,7 @@ def list_models(pattern: str = "*", family: str | None = None) -> list[ModelCard
 
 def get_card(name: str) -> ModelCard:
     """The card of a model; UsageError with the nearest name if there is none."""
+    text("name of a model", name)
     cards = catalogue().models
     if name not in cards and "/" in name:
         there = f"{name!r} is a path and" if Path(name).exists() else f"there is no run or folder {name!r}, which is"

@@ -132,7 +132,7 @@ def verify(folder: Path, picture: Path, options: tuple[str, ...]) -> None:
     with progress(f"verifying {folder}", len(source)) as tell:
         verify_hashes(source, tell)
     images, conditions = decode_entries(source, path, 10)
-    pictures.save(pictures.grid(images, 5), picture)
+    pictures.save(pictures.grid(images, 5, conditions, f"{folder}, decoded"), picture)
     names = ", ".join(conditions)
     say(f"{len(source):,} entries with the right hashes; {picture} shows {names}.", err=True)
     stale = staleness(source)

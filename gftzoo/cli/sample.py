@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from gftzoo.cli import limits
-from gftzoo.cli.writing import write_images
+from gftzoo.cli.writing import Drawing, write_images
 from gftzoo.data.folder import text_lines
 from gftzoo.documents import parse_value
+from gftzoo.engine import TrainConfig
+from gftzoo.engine.config import CONFIG_FILE
 from gftzoo.engine.parallel.place import choose_device
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.loading import load
@@ -24,9 +26,11 @@ def sample(model: str, out: Path, **options: Any) -> None:
     loaded = load_for_sampling(model, options)
     conditions = wanted_conditions(loaded, options)
     guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
-    write_images(loaded, conditions, guidance, out, options["seed"], options["batch_size"], settings)
+    drawing = Drawing(loaded, conditions, guidance, options["seed"], options["batch_size"], settings)
+    write_images(drawing, out, options["each"])
     shown = classes_meant(conditions, loaded.card.class_names) if options["classes"] is not None else ""
     say(f"{len(conditions)} images of {loaded.card.name}{shown} ({loaded.weights_in_words}) in {out}", err=True)
+    say_early_average(model, loaded)
     if loaded.baked_beta is not None and options["cfg"] not in (None, 1.0):
         say(f"CFG {options['cfg']:g} was guidance on top of the beta that is folded in.", err=True)
 
@@ -49,6 +53,24 @@ def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
         adapter=options["adapter"],
     )
     return loaded.to(choose_device(options["device"]))
+
+
+def say_early_average(source: str, model: Model) -> None:
+    """Says where the images are of an average that is mostly the start of its run, whose own grids show raw weights."""
+    step = model.provenance.get("step")
+    if (
+        model.provenance.get("entry") != "ema"
+        or not isinstance(step, int)
+        or not (Path(source) / CONFIG_FILE).is_file()
+    ):
+        return
+    config = TrainConfig.read(Path(source))
+    if not config.average_counts(step):
+        say(
+            f"The average reaches back {config.average_horizon:,.0f} steps and the run has {step:,}: it is mostly what "
+            "the run began with, and its own grids show the raw weights, as --entry raw does.",
+            err=True,
+        )
 
 
 def parse_settings(pairs: Sequence[str], steps: int | None, sampler: str | None) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Images as they are drawn, into a grid, a folder or an npz; with a bar on a terminal."""
+"""Images as they are drawn, onto a contact sheet, into a folder or an npz; with a bar on a terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
+from torch import Tensor
 
-from gftzoo import pictures
+from gftzoo import captions, pictures
 from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.cli import limits
 from gftzoo.contract.guidance import Guidance
@@ -23,45 +25,104 @@ from gftzoo.model import Model
 from gftzoo.printing import plain
 from gftzoo.sampling import image_seeds, sample_batches
 
+COLUMNS = 10  # of a contact sheet, at most
 
-def write_images(
-    model: Model,
-    conditions: list[int | str],
-    guidance: Guidance,
-    out: Path,
-    seed: int,
-    batch_size: int,
-    settings: dict[str, Any],
-) -> None:
-    """Draws batch after batch and writes a grid, a folder of PNGs or an ADM-style npz (resumable)."""
+
+@dataclass(frozen=True)
+class Drawing:
+    """Images that are to be drawn: of which model, of what, and how.
+
+    Attributes:
+        settings: of the sampler.
+    """
+
+    model: Model
+    conditions: list[int | str]
+    guidance: Guidance
+    seed: int
+    batch_size: int
+    settings: Mapping[str, Any]
+
+    def batches(self, advance: Callable[[int], None]) -> Iterator[Tensor]:
+        """The images in batches; `advance` is told of each."""
+        seeds = image_seeds(self.seed, range(len(self.conditions)))
+        for images in sample_batches(
+            self.model, self.conditions, self.guidance, seeds, self.batch_size, **self.settings
+        ):
+            advance(len(images))
+            yield images
+
+    def captions(self) -> list[str]:
+        """What is written below each image."""
+        card, asked = self.model.card, enumerate(self.conditions)
+        return [captions.caption(card, condition, self.guidance, self.seed, index) for index, condition in asked]
+
+    def about(self, first: int, count: int, shared: Mapping[str, str]) -> list[dict[str, str]]:
+        """What the files of images from `first` on say of them; `shared` is what all of the model say."""
+        asked = enumerate(self.conditions[first : first + count], first)
+        return [
+            {**shared, **captions.about_image(self.model.card, condition, self.guidance, self.seed, index)}
+            for index, condition in asked
+        ]
+
+
+def write_images(drawing: Drawing, out: Path, each: bool = False) -> None:
+    """Draws batch after batch and writes a contact sheet, a folder of PNGs or an ADM-style npz (resumable).
+
+    With `each` a sheet gets a folder beside it, named as it is without `.png`, with a PNG for each image.
+    """
+    _refuse(drawing, out, each)
+    with progress_bar("sampling", len(drawing.conditions)) as advance:
+        if out.suffix == ".npz":
+            _write_npz(drawing, out, advance)
+        elif out.suffix == ".png":
+            _write_sheet(drawing, out, each, advance)
+        else:
+            _write_folder(drawing, out, advance)
+
+
+def _refuse(drawing: Drawing, out: Path, each: bool) -> None:
+    """UsageError for a place that cannot take the images."""
     if out.suffix not in (".png", ".npz", ""):
         raise UsageError(f"--out {str(out)!r} must end in .png or .npz, or name a folder.")
-    if (out.is_dir() or not out.suffix) and not is_free(out):
-        raise UsageError(f"folder {str(out)!r} holds something already, which would mix with these; name a new one.")
-    pixels = len(conditions) * model.card.resolution**2
-    if out.suffix == ".png" and pixels > limits.MOST_GRID_PIXELS:
-        most = limits.MOST_GRID_PIXELS // model.card.resolution**2
-        raise UsageError(f"{len(conditions):,} images are too many for one .png ({most:,}); --out a folder or an .npz.")
-    with progress_bar("sampling", len(conditions)) as advance:
-        if out.suffix == ".npz":
-            common = {"seed": seed, "batch_size": batch_size}
-            write_npz(model, conditions, guidance, out, settings=settings, on_batch=advance, **common)
-            return
-        seeds = image_seeds(seed, range(len(conditions)))
-        batches = sample_batches(model, conditions, guidance, seeds, batch_size, **settings)
-        if out.suffix == ".png":
-            done: list[torch.Tensor] = []
-            for images in batches:
-                advance(len(images))
-                done.append(images)
-            pictures.save(pictures.grid(torch.cat(done), columns=min(len(conditions), 10)), out)
-            return
-        start = 0
-        with folder_written_whole(out) as folder:
-            for images in batches:
-                advance(len(images))
-                pictures.save_folder(images, folder, start)
-                start += len(images)
+    if each and out.suffix != ".png":
+        raise UsageError(f"--each goes with a .png; --out {str(out)!r} holds each image by itself already.")
+    folder = out.with_suffix("") if each else out
+    if (each or folder.is_dir() or not folder.suffix) and not is_free(folder):
+        raise UsageError(f"folder {str(folder)!r} holds something already, which would mix with these; name a new one.")
+    pixels = pictures.side_on_sheet(drawing.model.card.resolution) ** 2
+    count, most = len(drawing.conditions), limits.MOST_GRID_PIXELS // pixels
+    if out.suffix == ".png" and count > most:
+        raise UsageError(f"{count:,} images are too many for one .png ({most:,}); --out a folder or an .npz.")
+
+
+def _write_npz(drawing: Drawing, out: Path, advance: Callable[[int], None]) -> None:
+    common = {"seed": drawing.seed, "batch_size": drawing.batch_size, "settings": dict(drawing.settings)}
+    write_npz(drawing.model, drawing.conditions, drawing.guidance, out, on_batch=advance, **common)
+
+
+def _write_sheet(drawing: Drawing, out: Path, each: bool, advance: Callable[[int], None]) -> None:
+    shared = captions.about_model(drawing.model)
+    done: list[Tensor] = []
+    with folder_written_whole(out.with_suffix("")) if each else nullcontext() as folder:
+        for images in drawing.batches(advance):
+            if folder is not None:
+                first = sum(map(len, done))
+                pictures.save_folder(images, folder, first, drawing.about(first, len(images), shared))
+            done.append(images.cpu())
+        model = drawing.model
+        title = f"{model.card.name}, {captions.steered(drawing.guidance)}, {model.weights_in_words}"
+        sheet = pictures.grid(torch.cat(done), min(len(drawing.conditions), COLUMNS), drawing.captions(), title)
+        pictures.save(sheet, out, {**shared, "guidance": captions.steered(drawing.guidance), "seed": str(drawing.seed)})
+
+
+def _write_folder(drawing: Drawing, out: Path, advance: Callable[[int], None]) -> None:
+    shared = captions.about_model(drawing.model)
+    start = 0
+    with folder_written_whole(out) as folder:
+        for images in drawing.batches(advance):
+            pictures.save_folder(images, folder, start, drawing.about(start, len(images), shared))
+            start += len(images)
 
 
 @contextmanager

@@ -83,6 +83,15 @@ class TrainConfig(Frozen):
             raise ValueError("offload needs parallel=fsdp")
         return self
 
+    @property
+    def average_horizon(self) -> float:
+        """Steps over which the average reaches back, 1 / (1 - decay)."""
+        return 1.0 / (1.0 - (self.ema_decay or 0.0))
+
+    def average_counts(self, step: int) -> bool:
+        """Whether there is an average that reaches back no further than `step` steps, and is not mostly the start."""
+        return self.ema_decay is not None and self.average_horizon <= step
+
     def write(self, folder: Path) -> None:
         """Writes `config.yaml` into a run's folder."""
         with written_whole(folder / CONFIG_FILE) as partial:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gftzoo.atomic import written_whole
+from gftzoo.captions import asked, steered
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.drawing import conditions_for
@@ -182,9 +183,10 @@ def _value(record: ScoreRecord, name: str) -> float | None:
 def strip(
     model: Model, guidances: Sequence[Guidance], conditions: Sequence[int | str], seed: int = 0, **settings: Any
 ) -> Image:
-    """The same seeds at every guidance, one row each."""
+    """The same seeds at every guidance, one row each, with what was asked for below."""
     seeds = image_seeds(seed, range(len(conditions)))
     pictures = [
-        (label(g), torch.cat(list(sample_batches(model, conditions, g, seeds, 64, **settings)))) for g in guidances
+        (steered(g), torch.cat(list(sample_batches(model, conditions, g, seeds, 64, **settings)))) for g in guidances
     ]
-    return labelled_rows(pictures, len(conditions))
+    below = [f"{asked(model.card, condition)}\nseed {seed} #{index}" for index, condition in enumerate(conditions)]
+    return labelled_rows(pictures, len(conditions), below, f"{model.card.name}, {model.weights_in_words}")

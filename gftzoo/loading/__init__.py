@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
+from gftzoo.arguments import choice, path
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError
 from gftzoo.loading.adapted import is_adapter, load_with_adapter, read_adapter
@@ -35,7 +37,13 @@ def load(
         tokenizer: False leaves it out, for what needs the network alone.
         adapter: an adapter's file or run, to be put on these weights; with a name alone, on its own base. The folder of
             an adapter is a source, too.
+
+    Raises:
+        GftzooError: no such model, weights that do not fit or are damaged, or an argument of another type.
     """
+    for name, value in {"source": source, "weights": weights or "", "adapter": adapter or ""}.items():
+        path(name, value)
+    choice("entry", entry, get_args(Entry))
     folder = Path(source)
     if adapter is not None or (folder.is_dir() and is_adapter(folder)):
         model = load_with_adapter(source, weights, adapter, entry)

@@ -16,6 +16,7 @@ from command import call
 from PIL import Image
 
 import gftzoo
+from gftzoo.adapters import tensors_sha256
 from gftzoo.cli.sample import classes_meant, wanted_conditions
 from gftzoo.engine import checkpoints
 from gftzoo.families.finding import load_family
@@ -73,11 +74,41 @@ def test_sample_writes_a_grid_a_folder_and_an_npz(gft_run: Path, tmp_path: Path)
     common = ("sample", str(gft_run), "--beta", "0.5", "--class", "three,7", "-n", "5", "--steps", "3")
     for name in ("grid.png", "folder", "images.npz"):
         assert call(*common, "--out", str(tmp_path / name)) == 0
-    assert Image.open(tmp_path / "grid.png").width > 5 * 40
+    assert Image.open(tmp_path / "grid.png").width > 5 * 128
     pngs = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "folder").iterdir())]
     with np.load(tmp_path / "images.npz") as arrays:
         assert arrays["arr_0"].shape == (5, 8, 8, 3) and arrays["arr_0"].dtype == np.uint8
         assert np.array_equal(arrays["arr_0"], np.stack(pngs))
+
+
+def test_sample_writes_each_image_with_all_that_it_follows_from(gft_run: Path, tmp_path: Path, capsys) -> None:
+    words = ("sample", str(gft_run), "--beta", "0.5", "--class", "three,7", "-n", "3", "--steps", "2", "--seed", "4")
+    assert call(*words, "--each", "--out", str(tmp_path / "sheet.png")) == 0
+    assert "ema weights" in capsys.readouterr().err and Image.open(tmp_path / "sheet.png").text["model"] == "dit-nano"
+    about = [Image.open(path).text for path in sorted((tmp_path / "sheet").iterdir())]
+    assert [(a["class"], a["beta"], a["seed"], a["index"]) for a in about] == [
+        ("three", "0.5", "4", "0"),
+        ("seven", "0.5", "4", "1"),
+        ("three", "0.5", "4", "2"),
+    ]
+    model = gftzoo.load(gft_run)
+    assert {a["weights_sha256"] for a in about} == {tensors_sha256(model.network.state_dict())}
+    again = model.sample([about[1]["class"]] * 2, beta=0.5, seed=4, steps=2, as_pil=True)[1]
+    assert np.array_equal(np.asarray(again), np.asarray(Image.open(tmp_path / "sheet" / "000001.png")))
+    assert call(*words, "--each", "--out", str(tmp_path / "sheet.png")) == 2  # would mix with what is there
+    assert call(*words, "--each", "--out", str(tmp_path / "new")) == 2
+
+
+def test_sample_and_the_grids_of_a_run_say_which_weights_they_show(tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    small = ("-o", "batch_size=4", "-o", "sample_grid=[1, 2]", "--steps", "2", "--runs", str(tmp_path), "--name", "run")
+    assert call("train", "dit-nano", "--gft", *small) == 0
+    assert "raw weights (the average reaches back 200 steps)" in capsys.readouterr().err
+    assert call("sample", str(run), "-n", "1", "--steps", "2", "--out", str(tmp_path / "a.png")) == 0
+    assert "The average reaches back 200 steps and the run has 2" in capsys.readouterr().err
+    raw = ("--entry", "raw", "--out", str(tmp_path / "b.png"))
+    assert call("sample", str(run), "-n", "1", "--steps", "2", *raw) == 0
+    assert "reaches back" not in capsys.readouterr().err
 
 
 def test_resume_goes_on(gft_run: Path, tmp_path: Path, capsys) -> None:

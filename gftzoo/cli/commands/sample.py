@@ -28,6 +28,7 @@ from gftzoo.cli.options import model_options
 @click.option("-n", "count", type=limits.IMAGES, help="Number of images.")
 @model_options
 @click.option("--out", default="samples.png", type=click.Path(path_type=Path), help="A .png, an .npz, or a folder.")
+@click.option("--each", is_flag=True, help="Beside a .png a folder of its name, with a file for each image.")
 @does("sample:sample")
 def command() -> None:
     """Draw images from MODEL, a model's name with --weights or a run's folder."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gftzoo import pictures
+from gftzoo import captions, pictures
+from gftzoo.contract.guidance import Guidance
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import Hook
 from gftzoo.engine.record.folder import FINAL_PICTURE
@@ -56,8 +57,7 @@ class SampleHook(Hook):
     def _draw_step(self, runner: Any, step: int) -> None:
         if is_main_process() and step % self.config.sample_every == 0 and 0 < step < self.config.steps:
             with told(runner, self._path(step)):
-                drawn = self._draw(self._strengths()[3], self.rows, step)
-                pictures.save(pictures.grid(drawn, self.columns), self._path(step))
+                self._save_grid(self._path(step), self._guidance(self._strengths()[3]), step)
 
     def after_train(self, runner: Any) -> None:
         if not is_main_process() or runner.iter < self.config.steps:
@@ -66,16 +66,34 @@ class SampleHook(Hook):
             self._draw_final(runner)
 
     def _draw_final(self, runner: Any) -> None:
-        rows = [(f"{self._label()} {value:g}", self._draw(value, 1, runner.iter)) for value in self._strengths()]
+        guidances = [self._guidance(value) for value in self._strengths()]
+        rows = [(captions.steered(guidance), self._draw(guidance, 1, runner.iter)) for guidance in guidances]
+        asked = [captions.asked(self.model.card, condition) for condition in self._conditions(1)]
+        below = [f"{name}\nseed 0 #{index}" for index, name in enumerate(asked)]
         strip = self.run / "samples" / f"{self._label()}-strip.png"
-        pictures.save(pictures.labelled_rows(rows, self.columns), strip)
-        best = self._strengths()[2]
-        final = self.run / FINAL_PICTURE
-        pictures.save(pictures.grid(self._draw(best, self.rows, runner.iter), self.columns), final)
-        weights = "EMA" if self._averaged(runner.iter) else "raw"
+        pictures.save(pictures.labelled_rows(rows, self.columns, below, self._title(runner.iter)), strip)
+        best, final = guidances[2], self.run / FINAL_PICTURE
+        self._save_grid(final, best, runner.iter)
         runner.logger.info(
-            f"samples ({weights} weights, {self._label()} {best:g}): {final}; over {self._label()}: {strip}"
+            f"samples ({self._weights(runner.iter)}, {captions.steered(best)}): {final}; over {self._label()}: {strip}"
         )
+
+    def _save_grid(self, path: Path, guidance: Guidance, step: int) -> None:
+        drawn = self._draw(guidance, self.rows, step)
+        card, asked = self.model.card, enumerate(self._conditions(self.rows))
+        below = [captions.caption(card, condition, guidance, 0, index) for index, condition in asked]
+        title = f"{self._title(step)}, {captions.steered(guidance)}"
+        pictures.save(pictures.grid(drawn, self.columns, below, title), path)
+
+    def _title(self, step: int) -> str:
+        return f"{self.run.name}, step {step:,}, {self._weights(step)}"
+
+    def _weights(self, step: int) -> str:
+        """Which weights are shown, and why not the average where it is not shown although there is one."""
+        if self.ema is None:
+            return "raw weights"
+        late = f"raw weights (the average reaches back {self.config.average_horizon:,.0f} steps)"
+        return "ema weights" if self.config.average_counts(step) else late
 
     def _label(self) -> str:
         return "beta" if self.model.card.temperature else "cfg"
@@ -83,16 +101,16 @@ class SampleHook(Hook):
     def _strengths(self) -> tuple[float, ...]:
         return STRIP_BETAS if self.model.card.temperature else STRIP_SCALES
 
-    def _averaged(self, step: int) -> bool:
-        """The average is used once it reaches back no further than the run."""
-        return self.ema is not None and self.ema.horizon() <= step
-
-    def _draw(self, strength: float, rows: int, step: int) -> torch.Tensor:
+    def _guidance(self, strength: float) -> Guidance:
         steer = self.model.guidance
-        guidance = steer(beta=strength) if self.model.card.temperature else steer(cfg=strength)
-        wanted = [self.conditions[i % len(self.conditions)] for i in range(self.columns)] * rows
+        return steer(beta=strength) if self.model.card.temperature else steer(cfg=strength)
+
+    def _conditions(self, rows: int) -> list[Any]:
+        return [self.conditions[i % len(self.conditions)] for i in range(self.columns)] * rows
+
+    def _draw(self, guidance: Guidance, rows: int, step: int) -> torch.Tensor:
+        wanted = self._conditions(rows)
         seeds = image_seeds(0, range(len(wanted)))
-        if self.ema is not None and self._averaged(step):
-            with self.ema.swapped_in():
-                return torch.cat(list(sample_batches(self.model, wanted, guidance, seeds, len(wanted))))
-        return torch.cat(list(sample_batches(self.model, wanted, guidance, seeds, len(wanted))))
+        averaged = self.ema is not None and self.config.average_counts(step)
+        with self.ema.swapped_in() if self.ema is not None and averaged else nullcontext():
+            return torch.cat(list(sample_batches(self.model, wanted, guidance, seeds, len(wanted))))

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from gftzoo import arguments
+from gftzoo.arguments import shown
 from gftzoo.data import Source
 from gftzoo.engine import checkpoints
 from gftzoo.engine.checkpoints.finite import FiniteHook
@@ -33,7 +35,7 @@ from gftzoo.engine.step.hooks import step_hooks
 from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
-from gftzoo.errors import GftzooError
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo.group import rank_and_world
 from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
@@ -92,6 +94,9 @@ def train(wanted: Job | TrainConfig, run: Path, resume: bool = False, accept_cha
         GftzooError: the run does not fit into memory, its loss or weights became non-finite, its newest checkpoint is
             damaged, or a file could not be written.
     """
+    run = arguments.path("run", run)
+    if not isinstance(wanted, Job | TrainConfig):
+        raise UsageError(f"what is to be trained is {shown(wanted)}; it is what `engine.resolve` or `plan` gives.")
     job = Job(wanted) if isinstance(wanted, TrainConfig) else wanted
     with process_group(job.config), plain_failures(run):
         train_in_group(job, run, resume, accept_changes)

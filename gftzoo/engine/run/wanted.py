@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gftzoo.arguments import path, shown, text
+from gftzoo.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -19,6 +22,15 @@ class Wanted:
     horizon: int | None = None
     weights: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "objective"):
+            text(name, getattr(self, name))
+        for name in ("data", "recipe"):
+            text(name, getattr(self, name) or "")
+        path("weights", self.weights or "")
+        if not isinstance(self.options, Mapping) or not all(isinstance(key, str) for key in self.options):
+            raise UsageError(f"options are {shown(self.options)}; they are a mapping of names to values.")
 
     @property
     def fine_tunes(self) -> bool:

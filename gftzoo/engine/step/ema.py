@@ -67,7 +67,3 @@ class EMA:
         """Takes up a saved average (this rank's parts)."""
         for name, shadow in self.shadow.items():
             shadow.copy_(tensors[name])
-
-    def horizon(self) -> float:
-        """Steps over which the average reaches back, 1 / (1 - decay)."""
-        return 1.0 / (1.0 - self.decay)
