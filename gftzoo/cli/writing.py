@@ -97,8 +97,16 @@ def _refuse(drawing: Drawing, out: Path, each: bool) -> None:
 
 
 def _write_npz(drawing: Drawing, out: Path, advance: Callable[[int], None]) -> None:
-    common = {"seed": drawing.seed, "batch_size": drawing.batch_size, "settings": dict(drawing.settings)}
-    write_npz(drawing.model, drawing.conditions, drawing.guidance, out, on_batch=advance, **common)
+    write_npz(
+        drawing.model,
+        drawing.conditions,
+        drawing.guidance,
+        out,
+        seed=drawing.seed,
+        batch_size=drawing.batch_size,
+        settings=dict(drawing.settings),
+        on_batch=advance,
+    )
 
 
 def _write_sheet(drawing: Drawing, out: Path, each: bool, advance: Callable[[int], None]) -> None:

@@ -257,7 +257,8 @@ def test_csv_plot_and_strip_of_a_sweep(evaluator: Evaluator, tmp_path: Path) -> 
         assert picture.width > 800
     narrow = strip(toy_model()[0], [Temperature(0.5)], [1, 2])
     assert strip(toy_model()[0], [Temperature(0.5)], [1, 2, 3]).width > narrow.width
-    assert strip(toy_model()[0], [Temperature(b) for b in (1.0, 0.5)], [1, 2]).height == 2 * narrow.height
+    heights = [strip(toy_model()[0], [Temperature(0.5)] * rows, [1, 2]).height for rows in (2, 3)]
+    assert heights[0] - narrow.height == heights[1] - heights[0] > 128
 
 
 def test_curves_compared_at_equal_accuracy() -> None:
