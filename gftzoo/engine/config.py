@@ -37,6 +37,10 @@ class TrainConfig(Frozen):
     steps: Steps
     batch_size: Samples = Field(256, description="samples per optimizer step, over ranks and micro-batches")
     accumulate: Samples = Field(1, description="micro-batches per optimizer step")
+    fits: tuple[Literal["accumulate", "activation_checkpointing"], ...] = Field(
+        ("accumulate", "activation_checkpointing"),
+        description="what of these is raised where the batch does not fit the device's free memory",
+    )
     lr: float = Field(1e-4, gt=0)
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)

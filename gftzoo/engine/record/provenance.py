@@ -21,8 +21,8 @@ from gftzoo.plugins.discovery import FAMILIES, OBJECTIVES, SOURCES, WRAPPERS, ac
 
 # Settings that decide neither weights nor losses, or that a resumed run may change as the documentation says.
 FREE = {
-    "model", "card", "data", "steps", "accumulate", "workers", "compile", "activation_checkpointing", "parallel",
-    "offload", "sharded_checkpoints", "device", "log_every", "checkpoint_every", "keep_last", "keep_every",
+    "model", "card", "data", "steps", "accumulate", "fits", "workers", "compile", "activation_checkpointing",
+    "parallel", "offload", "sharded_checkpoints", "device", "log_every", "checkpoint_every", "keep_last", "keep_every",
     "save_on_signal", "sample_every", "sample_grid", "trackers", "tokenizer_path", "weights", "entry",
     "horizon_is_length",
 }  # fmt: skip

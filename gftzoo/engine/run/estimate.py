@@ -62,9 +62,12 @@ class Cost:
 
 
 def available_bytes(device: torch.device) -> float:
-    """Free memory of a device."""
+    """Free memory of a device, with what this process holds of a GPU and does not use."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device)
+        limit = torch.cuda.get_per_process_memory_fraction(device) * total - reserved  # as this process may be held to
+        return float(min(free, limit) + reserved - torch.cuda.memory_allocated(device))
     return float(psutil.virtual_memory().available)
 
 

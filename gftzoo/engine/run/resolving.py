@@ -210,6 +210,7 @@ def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> 
         fields |= {"steps": DEMONSTRATION_STEPS, "batch_size": DEMONSTRATION_BATCH, "accumulate": 1}
         fields |= {"sample_grid": DEMONSTRATION_GRID}
     plain = {k: v for k, v in options.items() if "." not in k and k not in CARD_OPTIONS}
+    fields["fits"] = tuple(name for name in TrainConfig.model_fields["fits"].default if name not in options)
     rate = recipe.learning_rate.model_dump() | dotted(options, "learning_rate")
     fields |= {
         "learning_rate": rate,

@@ -25,8 +25,8 @@ from gftzoo.engine.record.progress import ProgressHook
 from gftzoo.engine.record.provenance import Origin, with_classes_of
 from gftzoo.engine.record.samples import SampleHook
 from gftzoo.engine.record.trackers import refuse_missing
-from gftzoo.engine.run import estimate
 from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_lost_base
+from gftzoo.engine.run.fitting import fitted
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.zoo_runner import ZooRunner
 from gftzoo.engine.step.batches import dataloader
@@ -109,17 +109,19 @@ def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> N
     place = choose_place(job.config.device, job.config.precision)
     if accept_changes:
         job = job.changed(card=with_classes_of(job.config, job.source))
-    config, source, world = job.config, job.source, rank_and_world()[1]
-    source.check(config.card)
-    source.check_processes(world, config.workers)
-    cost = estimate.training_cost(job, place, world)
-    cost.refuse_if_too_large(place.device)
+    source, world = job.source, rank_and_world()[1]
+    source.check(job.config.card)
+    source.check_processes(world, job.config.workers)
+    fit = fitted(job, place, world)
+    fit.cost.refuse_if_too_large(place.device)
+    job, config, cost = fit.job, fit.job.config, fit.cost
     origin = Origin()
     with prepared_folder(run, config, resume, lambda: origin.look(config, run, source, accept_changes)):
         progress = ProgressHook(config, run, place.device, cost.flops_per_image)
         hooks = partial(_hooks, job, run, progress, origin)
         with removed_if_not_built(run, resume):
             runner = build_runner(job, run, place, hooks, resume)
+        runner.logger.info(fit.sentence(place.device))
         for sentence in origin.changes:
             runner.logger.warning(sentence)
         try:

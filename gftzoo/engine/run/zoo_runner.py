@@ -52,8 +52,7 @@ class ZooRunner(Runner):
         return model  # parallelised before the optimizer was built
 
     def build_train_loop(self, loop: Any) -> StepLoop:
-        config = self.config
-        return StepLoop(self, self._train_dataloader, config.steps, config.accumulate, config.batch_size)
+        return StepLoop(self, self._train_dataloader, self.config)
 
     def load_or_resume(self) -> None:
         if self.resume_from is not None:

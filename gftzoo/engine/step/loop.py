@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import BaseLoop
 from gftzoo.engine.parallel.workers import start_loading
+from gftzoo.engine.step.memory import cut, finer, forget, is_out_of_memory, too_large
 from gftzoo.generator import seed_for
 from gftzoo.group import all_gather_object
 
@@ -33,13 +35,15 @@ class StepLoop(BaseLoop):
     The position in the data and all randomness are functions of the step, so that a resumed run is the unbroken one.
     """
 
-    def __init__(self, runner: Any, dataloader: DataLoader[Any], steps: int, accumulate: int, batch_size: int) -> None:
+    def __init__(self, runner: Any, dataloader: DataLoader[Any], config: TrainConfig) -> None:
         super().__init__(runner, dataloader)
-        self.accumulate = accumulate
-        self.batch_size = batch_size
+        self.config = config
+        self.accumulate = config.accumulate
+        self.parts = 1  # into which a loaded micro-batch is cut, once there was no memory for a whole one
+        self.batch_size = config.batch_size
         self.stop_training = False
         self.unreadable: dict[str, None] = {}  # in the order in which they were met
-        self._steps = steps
+        self._steps = config.steps
         self._iter = self._epoch = 0  # mmengine's Runner reads and writes these
 
     @property
@@ -69,9 +73,7 @@ class StepLoop(BaseLoop):
         self.dataloader.sampler.seek(self._iter * self.batch_size)
         reseed("loader", runner.seed)
         batches = start_loading(self.dataloader)
-        runner.optim_wrapper.initialize_count_status(
-            runner.model, self._iter * self.accumulate, self._steps * self.accumulate
-        )
+        runner.optim_wrapper.count_from(runner.model, self._iter, self._steps, self.accumulate)
         while self._iter < self._steps and not self.stop_training:
             self.step(batches)
         self.count_unreadable()
@@ -86,10 +88,37 @@ class StepLoop(BaseLoop):
         micro_batches = [next(batches) for _ in range(self.accumulate)]
         self.tell_unreadable(problem for batch in micro_batches for problem in batch.pop("problems", ()))
         runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=micro_batches)
-        losses = [self.micro_step(batch, number) for number, batch in enumerate(micro_batches)]
+        losses = self.losses(micro_batches)
         outputs = {"loss": torch.stack(losses).mean()}
         runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=micro_batches, outputs=outputs)
         self._iter += 1
+
+    def losses(self, micro_batches: Sequence[Any]) -> list[torch.Tensor]:
+        """Those of a step, taken again in smaller parts where a device has no memory for it; GftzooError in the end."""
+        while True:
+            parts = [part for batch in micro_batches for part in cut(batch, self.parts)]
+            try:
+                return [self.micro_step(part, number) for number, part in enumerate(parts)]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                more = finer(len(micro_batches[0]["position"]), self.parts)
+                if more is None or "accumulate" not in self.config.fits or self.runner.world_size > 1:
+                    raise too_large(len(parts[0]["position"]), self.config.device) from error
+            self.cut_finer(more)  # here, where the error and what it holds are gone
+
+    def cut_finer(self, parts: int) -> None:
+        """From now on every loaded micro-batch is taken in so many parts: the batch and its samples stay the same."""
+        runner, self.parts = self.runner, parts
+        wrapper = runner.optim_wrapper
+        forget(wrapper.optimizer, next(runner.model.parameters()))
+        wrapper.count_from(runner.model, self._iter, self._steps, self.accumulate * parts)
+        chosen = self.config.model_copy(update={"accumulate": self.accumulate * parts})
+        chosen.write(runner.run_folder)  # for a resume
+        runner.logger.warning(
+            f"no memory for a micro-batch at step {self._iter + 1}: it is repeated, and the run goes on, with "
+            f"accumulate={chosen.accumulate}; the batch stays {self.batch_size}."
+        )
 
     def tell_unreadable(self, problems: Iterable[str]) -> None:
         """Names the first pictures that could not be read; every loading process meets them anew."""

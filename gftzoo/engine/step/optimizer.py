@@ -11,6 +11,7 @@ from torch import nn
 
 from gftzoo.engine.framework import OptimWrapper
 from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.step.memory import one_way
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -37,6 +38,11 @@ class MixedPrecision(OptimWrapper):
         self.device = place.device.type
         self.scaler = torch.amp.GradScaler(self.device, enabled=place.half is torch.float16)
 
+    def count_from(self, model: nn.Module, done: int, steps: int, accumulate: int) -> None:
+        """Counts micro-batches as `accumulate` of a step from here on, where `done` of `steps` steps are done."""
+        self._accumulative_counts = accumulate
+        self.initialize_count_status(model, done * accumulate, steps * accumulate)
+
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         with super().optim_context(model), torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
@@ -51,5 +57,6 @@ class MixedPrecision(OptimWrapper):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm).detach()
         self.grad_norm = whole(norm)
-        self.scaler.step(self.optimizer, **kwargs)
+        with one_way():
+            self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()
