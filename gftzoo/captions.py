@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gftzoo import __version__
 from gftzoo.adapters import tensors_sha256
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.precision import name_of
 from gftzoo.printing import plain
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ def caption(card: ModelCard, condition: int | str, guidance: Guidance, seed: int
 
 
 def about_model(model: Model) -> dict[str, str]:
-    """The text chunks that all images of one model share: its name, and its weights with their hash."""
+    """The text chunks that all images of one model share: its name, its weights with their hash, and the precision."""
     return {
         "Software": f"gftzoo {__version__}",
         "model": model.card.name,
         "weights": str(model.provenance.get("entry", model.provenance.get("weights", ""))),
         "weights_sha256": tensors_sha256(model.network.state_dict()),
+        "precision": name_of(model.half),
     }
 
 

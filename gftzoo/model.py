@@ -14,6 +14,7 @@ from gftzoo.adapters import merged
 from gftzoo.arguments import choice, path, real, shown, text, whole
 from gftzoo.baking import bake
 from gftzoo.catalogue.cards import ModelCard, Schedule
+from gftzoo.compiling import channels_last, compile_steps
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
@@ -22,6 +23,7 @@ from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.objectives import build_objective
 from gftzoo.pictures import to_pil
+from gftzoo.precision import Precision, choose_dtype, computing_in, of_tokenizer
 from gftzoo.printing import plain_lines
 from gftzoo.sampling import image_seeds, sample_batches
 from gftzoo.weights.saving import save_model
@@ -42,6 +44,8 @@ class Model:
         tokenizer: between images and latents; None where only the network is needed.
         provenance: where the weights come from (file, hash, entry), recorded with everything made of them.
         placed: the device that computes, if `to` chose it; weights may wait elsewhere meanwhile.
+        half: autocast's dtype in sampling and in the tokenizer; None computes in fp32. `to` sets it.
+        compiler: torch.compile's backend in sampling; None computes step by step. `compile` sets it.
     """
 
     card: ModelCard
@@ -50,6 +54,8 @@ class Model:
     family: Family
     provenance: dict[str, Any] = field(default_factory=dict)
     placed: torch.device | None = None
+    half: torch.dtype | None = None
+    compiler: str | None = None
 
     def __post_init__(self) -> None:
         self._versions = self._count_versions()
@@ -96,8 +102,14 @@ class Model:
         first = f"Model {card.name}: {size:,} parameters, {card.resolution} px, {of}, steered by {steering}"
         return plain_lines(f"{first}, on {self.device}\n  {', '.join(map(str, told))}")
 
-    def to(self, device: torch.device | str) -> Model:
-        """Moves network and tokenizer; UsageError for a device that is not there."""
+    def to(self, device: torch.device | str, precision: Precision | None = None) -> Model:
+        """Moves network and tokenizer, and says in which precision they sample from now on.
+
+        Args:
+            device: of torch's; UsageError for one that is not there.
+            precision: `auto` (bf16 on a GPU that has it, else fp32), `bf16`, `fp16` or `fp32`; None leaves it as it is,
+                fp32 at first. Weights, and the state of a sampler, stay in float32.
+        """
         try:
             self.placed = torch.device(device)
             torch.empty(1, device=self.placed)
@@ -110,6 +122,19 @@ class Model:
         self.network.to(device)
         if self.tokenizer is not None:
             self.tokenizer.to(device)
+        if precision is not None:
+            self.half = choose_dtype(precision, self.placed)
+            channels_last(self)
+        return self
+
+    def compile(self, backend: str = "inductor") -> Model:
+        """Samples through torch.compile from now on, in graphs of fixed shapes, so that batches should have one size.
+
+        On a CPU the network's blocks are compiled, once for all that are alike. On a GPU a step of the sampler is one
+        graph, recorded and replayed, where the family's steps have one shape.
+        """
+        compile_steps(self, backend)
+        self.compiler = backend
         return self
 
     def require_tokenizer(self) -> Tokenizer:
@@ -169,7 +194,8 @@ class Model:
             chosen = self.family.sampler_settings(self.card, **settings)
             generator = SampleGenerator(seeds, self.device)
             condition = self.encode_condition(conditions)
-            return self.family.temperature_sampler(self, condition, guidance, chosen, generator)
+            with computing_in(self.half, self.device):
+                return self.family.temperature_sampler(self, condition, guidance, chosen, generator)
         finally:
             self.network.train(was_training)
 
@@ -177,7 +203,8 @@ class Model:
         """Images (B, 3, H, W) float32 in [0, 1]; UsageError for what are no latents."""
         if not isinstance(latents, Tensor):
             raise UsageError(f"latents are {shown(latents)}; they are a tensor, as the tokenizer encodes it.")
-        images_BCHW = (self.require_tokenizer().decode(latents).float() + 1) / 2
+        with computing_in(of_tokenizer(self.half), self.device):
+            images_BCHW = (self.require_tokenizer().decode(latents).float() + 1) / 2
         return images_BCHW.clamp(0, 1).expand(-1, 3, -1, -1)
 
     @overload

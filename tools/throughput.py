@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from typing import Any
 import torch
 
 import gftzoo
+from gftzoo.adapters import freeze
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.engine import Job, TrainConfig, resolve
-from gftzoo.engine.parallel.place import Place, choose_dtype, choose_place
+from gftzoo.engine.parallel.place import Place, choose_place
 from gftzoo.engine.record.progress import GIB, peak_flops, peak_memory
 from gftzoo.engine.run import estimate, trace
 from gftzoo.engine.step.ema import EMA
@@ -37,11 +38,13 @@ from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.families.finding import load_family
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
+from gftzoo.precision import choose_dtype
 from gftzoo.zoo import catalogue, get_card
 
 MODELS = ("dit-xl", "var-d16", "llamagen-l", "mar-b")
 BATCHES = (256, 128, 64, 32, 16, 8, 4, 2)
 SHARE = 0.85  # of the free memory that a batch may be expected to take
+PLAIN: dict[tuple[str, str], float] = {}  # seconds of a step without GFT, by model and way
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Bench:
         self.config, self.device, self.done = config, device, 0
         with device:
             self.model = Model.fresh(card, random_tokenizer(card)).to(device)
+        freeze(self.model, config.train, config.lora)
+        self.model.network.to(device)
         objective = build_objective(config.objective, config.objective_options)
         objective.prepare(self.model)
         self.trained = TrainingModel(self.model, objective, seed=0).train()
@@ -124,11 +129,19 @@ def random_tokenizer(card: ModelCard) -> Tokenizer | None:
 
 
 def configuration(name: str, objective: str, batch: int, precision: str) -> TrainConfig:
-    """The model's recipe at its own resolution, tokenizer and classes."""
+    """The model's recipe at its own resolution, tokenizer and classes; of `gft, lora` with adapters."""
+    objective, _, way = objective.partition(", ")
     recipe = resolve(name, objective=objective, options={"precision": precision})
-    card = get_card(name).change(temperature=recipe.card.temperature, network=recipe.card.network)
-    decay = recipe.ema_decay or 0.9999
-    return recipe.model_copy(update={"card": card, "batch_size": batch, "accumulate": 1, "ema_decay": decay})
+    card = local(get_card(name).change(temperature=recipe.card.temperature, network=recipe.card.network))
+    own = {"card": card, "batch_size": batch, "accumulate": 1, "ema_decay": recipe.ema_decay or 0.9999}
+    return recipe.model_copy(update={**own, "train": way or "all"})
+
+
+def local(card: ModelCard) -> ModelCard:
+    """A card whose text encoder is here: the nano model's, whose features are filled up to the network's width."""
+    if card.text_encoder is None:
+        return card
+    return card.change(text_encoder=get_card(catalogue().families[card.family].nano).text_encoder)
 
 
 def largest_batch(name: str, precision: str, device: torch.device) -> int:
@@ -156,34 +169,42 @@ def seconds_per_step(bench: Bench, seconds: float, device: torch.device) -> floa
     return statistics.median(taken)
 
 
-def measure(name: str, batch: int, precision: str, device: torch.device, seconds: float) -> Iterator[Row]:
-    """The four rows of one model."""
-    plain: dict[str, float] = {}
-    for objective in ("conditional", "gft"):
-        config = configuration(name, objective, batch, precision)
-        cost = estimate.training_cost(Job(config), choose_place(str(device), precision))
-        bench = Bench(config, device)
-        for blocks in ("eager", "compiled"):
-            if blocks == "compiled":
-                bench.compile()
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            step = seconds_per_step(bench, seconds, device)
-            plain.setdefault(blocks, step)
-            rate, peak = batch / step, peak_flops(device)
-            achieved = rate * cost.flops_per_image if cost.flops_per_image else None
-            yield Row(
-                name, objective, blocks, precision, batch, round(rate, 2),
-                round(achieved / peak, 4) if achieved and peak else None,
-                round(achieved / 1e12, 3) if achieved else None,
-                round(peak_memory(device), 3), round(cost.total_bytes(device) / GIB, 3), round(step, 5),
-                round(step / plain[blocks], 3) if objective == "gft" else None,
-                "random, cached", where(device), commit(), gftzoo.__version__,
-                torch.__version__, torch.version.cuda or "",
-            )  # fmt: skip
-        del bench
+def measure(
+    name: str,
+    objective: str,
+    batch: int,
+    precision: str,
+    device: torch.device,
+    seconds: float,
+    ways: Sequence[str] = ("eager", "compiled"),
+) -> Iterator[Row]:
+    """The rows of one model and objective; `conditional` comes first, since the others are compared with it."""
+    config = configuration(name, objective, batch, precision)
+    cost = estimate.training_cost(Job(config), choose_place(str(device), precision))
+    bench = Bench(config, device)
+    for blocks in ways:
+        if blocks == "compiled":
+            bench.compile()
         if device.type == "cuda":
-            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        step = seconds_per_step(bench, seconds, device)
+        if objective == "conditional":
+            PLAIN[name, blocks] = step
+        plain = PLAIN.get((name, blocks))
+        rate, peak = batch / step, peak_flops(device)
+        achieved = rate * cost.flops_per_image if cost.flops_per_image else None
+        yield Row(
+            name, objective, blocks, precision, batch, round(rate, 2),
+            round(achieved / peak, 4) if achieved and peak else None,
+            round(achieved / 1e12, 3) if achieved else None,
+            round(peak_memory(device), 3), round(cost.total_bytes(device) / GIB, 3), round(step, 5),
+            round(step / plain, 3) if objective != "conditional" and plain else None,
+            "random, cached", where(device), commit(), gftzoo.__version__,
+            torch.__version__, torch.version.cuda or "",
+        )  # fmt: skip
+    del bench
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def where(device: torch.device) -> str:
@@ -196,7 +217,7 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def append(row: Row, path: Path) -> None:
+def append(row: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -229,9 +250,10 @@ def main() -> int:
     begin = time.perf_counter()
     for name in arguments.models:
         batch = arguments.batch or largest_batch(name, arguments.precision, device)
-        for row in measure(name, batch, arguments.precision, device, arguments.seconds):
-            show(row)
-            append(row, arguments.out)
+        for objective in ("conditional", "gft"):
+            for row in measure(name, objective, batch, arguments.precision, device, arguments.seconds):
+                show(row)
+                append(row, arguments.out)
     print(f"{time.perf_counter() - begin:.0f} s in all; rows appended to {arguments.out}")
     return 0
 

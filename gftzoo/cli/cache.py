@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gftzoo import engine, pictures, printing
 from gftzoo.cli.naming import named
 from gftzoo.cli.ranks import say
+from gftzoo.cli.sharing import AGAIN
 from gftzoo.cli.telling import say_colour
 from gftzoo.data import open_source
 from gftzoo.data.caching import CacheWriter
@@ -26,6 +27,7 @@ from gftzoo.data.manifest import Manifest
 from gftzoo.data.planning import plan_cache
 from gftzoo.engine.parallel.place import choose_device
 from gftzoo.errors import UsageError
+from gftzoo.group import told_of_the_end
 
 OPTIONS = ("device", "resolution", "text_encoder", "tokenizer", "tokenizer_path")  # what an encoding depends on
 
@@ -58,7 +60,7 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     job = engine.plan(engine.Wanted(name, data=src, options=engine.parse_options(choices["options"], OPTIONS)))
     config, source = job.config, open_source(src, choices["split"])
     tokenizer = job.family.build_tokenizer(config.card.tokenizer, config.tokenizer_path)
-    model = EncodingModel(config.card, tokenizer, job.family, choose_device(config.device))
+    model = EncodingModel(config.card, tokenizer, job.family, choose_device(config.device), choices["precision"])
     plan = plan_cache(
         model,
         source,
@@ -76,7 +78,7 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     say(f"Encoding {plan.images:,} images of {src} into {out}: {describe(plan)}.", err=True)
     writer = CacheWriter(model, source, plan, out)
     mine = sum(len(writer.rows(number)) for number in range(rank, plan.shard_count, world))
-    with progress(f"encoding {src}", mine) as tell:
+    with told_of_the_end(AGAIN), progress(f"encoding {src}", mine) as tell:
         writer.tell = tell
         manifest = writer.run(rank, world)
     if manifest is not None:

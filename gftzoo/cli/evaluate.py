@@ -9,51 +9,60 @@ import click
 from click.core import ParameterSource
 
 from gftzoo.cli.naming import named
-from gftzoo.cli.sample import load_for_sampling, parse_settings
+from gftzoo.cli.ranks import say
+from gftzoo.cli.sample import batch_size, load_for_sampling, parse_settings
+from gftzoo.cli.sharing import over_ranks
 from gftzoo.cli.tables import add_row, show, table
 from gftzoo.cli.writing import progress_bar
 from gftzoo.data.settings import split_settings
 from gftzoo.engine.parallel.place import choose_device
 from gftzoo.errors import UsageError
 from gftzoo.evaluate import Evaluator, ScoreRecord, choose_protocol
+from gftzoo.evaluate.drawing import rank_positions
 from gftzoo.evaluate.images import left_out_of
 from gftzoo.evaluate.records import score_names
+from gftzoo.group import is_main_process
 from gftzoo.model import Model
-from gftzoo.printing import say
 
 # Options of `evaluate` that say what a model draws.
 DRAWING = {
     "beta", "cfg", "schedule", "weights", "adapter", "entry", "steps", "sampler", "settings", "seed", "batch_size",
-    "tokenizer_path", "images",
+    "tokenizer_path", "images", "precision", "compile",
 }  # fmt: skip
 
 
 def evaluate(subject: str, out: Path | None, **options: Any) -> None:
     """Score SUBJECT: a run, a model's name with --weights, a folder of images or an .npz."""
+    with over_ranks(options["device"]):
+        record = scored(subject, options)
+        if is_main_process():
+            show_record(record)
+            if out is not None:
+                record.write(out)
+                say(f"record: {out}", err=True)
+
+
+def scored(subject: str, options: dict[str, Any]) -> ScoreRecord:
+    """The record of a model, of which every rank draws its share, or of images that are there."""
     if is_images(subject):
         refuse_for_images(subject)
         subject = str(named(subject, options["background"], False))
         for line in left_out_of(Path(subject)):
             say(f"{subject}: {line}.", err=True)
-        record = evaluator_for(None, options).score_images(subject)
-    else:
-        model = load_for_sampling(subject, options)
-        guidance = model.guidance(options["beta"], options["cfg"], options["schedule"])
-        evaluator = evaluator_for(model, options)
-        settings = parse_settings(options["settings"], options["steps"], options["sampler"])
-        with progress_bar("scoring", evaluator.protocol.images) as advance:
-            record = evaluator.score_model(
-                model,
-                guidance,
-                seed=options["seed"],
-                batch_size=options["batch_size"],
-                settings=settings,
-                on_batch=advance,
-            )
-    show_record(record)
-    if out is not None:
-        record.write(out)
-        say(f"record: {out}", err=True)
+        return evaluator_for(None, options).score_images(subject)
+    model = load_for_sampling(subject, options)
+    guidance = model.guidance(options["beta"], options["cfg"], options["schedule"])
+    evaluator = evaluator_for(model, options)
+    settings = parse_settings(options["settings"], options["steps"], options["sampler"])
+    with progress_bar("scoring", len(rank_positions(evaluator.protocol.images))) as advance:
+        return evaluator.score_model(
+            model,
+            guidance,
+            seed=options["seed"],
+            batch_size=batch_size(model, guidance, options),
+            settings=settings,
+            on_batch=advance,
+        )
 
 
 def is_images(subject: str) -> bool:

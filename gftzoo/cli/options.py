@@ -10,6 +10,13 @@ import click
 
 from gftzoo.cli import limits
 
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "fp16", "fp32"]),
+    default="auto",
+    help="Of network and tokenizer; auto is bf16 on a GPU that has it, else fp32.",
+)
+
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --background and --allow-outside."""
@@ -34,9 +41,13 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--seed", default=0, type=limits.SEED, help="Image i is a function of (seed, i), whatever the batch size."
         ),
-        click.option("--batch-size", default=64, type=limits.BATCH, help="Images per forward pass."),
+        click.option(
+            "--batch-size", type=limits.BATCH, help="Images per forward pass; default what fits, to 64 (GPU: 256)."
+        ),
         click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights."),
         click.option("--device", default="auto", help="auto, cpu, cuda, ..."),
+        PRECISION,
+        click.option("--compile", is_flag=True, help="torch.compile: a minute or more at first, then faster."),
     ]
     for option in reversed(options):
         command = option(command)

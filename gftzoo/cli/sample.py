@@ -7,26 +7,37 @@ from pathlib import Path
 from typing import Any
 
 from gftzoo.cli import limits
+from gftzoo.cli.ranks import say
+from gftzoo.cli.sharing import over_ranks
 from gftzoo.cli.writing import Drawing, write_images
+from gftzoo.contract.guidance import Guidance
 from gftzoo.data.folder import text_lines
 from gftzoo.documents import parse_value
 from gftzoo.engine import TrainConfig
 from gftzoo.engine.config import CONFIG_FILE
 from gftzoo.engine.parallel.place import choose_device
+from gftzoo.engine.run.room import images_at_once
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.group import all_gather_object
 from gftzoo.loading import load
 from gftzoo.model import Model
-from gftzoo.printing import plain, say
+from gftzoo.printing import plain
 from gftzoo.zoo import get_card
 
 
 def sample(model: str, out: Path, **options: Any) -> None:
     """Draw images from MODEL, a model's name with --weights or a run's folder."""
+    with over_ranks(options["device"]):
+        draw(model, out, options)
+
+
+def draw(model: str, out: Path, options: dict[str, Any]) -> None:
+    """Draws and writes this rank's share of the images."""
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
     loaded = load_for_sampling(model, options)
     conditions = wanted_conditions(loaded, options)
     guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
-    drawing = Drawing(loaded, conditions, guidance, options["seed"], options["batch_size"], settings)
+    drawing = Drawing(loaded, conditions, guidance, options["seed"], batch_size(loaded, guidance, options), settings)
     write_images(drawing, out, options["each"])
     shown = classes_meant(conditions, loaded.card.class_names) if options["classes"] is not None else ""
     say(f"{len(conditions)} images of {loaded.card.name}{shown} ({loaded.weights_in_words}) in {out}", err=True)
@@ -52,7 +63,13 @@ def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
         tokenizer=options.get("tokenizer", True),
         adapter=options["adapter"],
     )
-    return loaded.to(choose_device(options["device"]))
+    loaded.to(choose_device(options["device"]), options["precision"])
+    return loaded.compile() if options["compile"] else loaded
+
+
+def batch_size(model: Model, guidance: Guidance, options: dict[str, Any]) -> int:
+    """Images of a forward pass: those asked for, or what fits on every rank."""
+    return options["batch_size"] or min(all_gather_object(images_at_once(model, guidance.passes)))
 
 
 def say_early_average(source: str, model: Model) -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from gftzoo.cli.evaluate import evaluator_for
-from gftzoo.cli.sample import load_for_sampling, parse_settings
+from gftzoo.cli.ranks import say
+from gftzoo.cli.sample import batch_size, load_for_sampling, parse_settings
+from gftzoo.cli.sharing import over_ranks
 from gftzoo.cli.writing import progress_bar
 from gftzoo.errors import UsageError
 from gftzoo.evaluate import parse_values, plot_curves, strip, sweep, write_csv
-from gftzoo.evaluate.drawing import conditions_for
+from gftzoo.evaluate.drawing import conditions_for, rank_positions
+from gftzoo.group import is_main_process
 from gftzoo.loading import card_of
 from gftzoo.model import Model
 from gftzoo.pictures import save
-from gftzoo.printing import say
 
 
 def sweep_models(models: tuple[str, ...], out: Path, **options: Any) -> None:
@@ -29,28 +31,44 @@ def sweep_models(models: tuple[str, ...], out: Path, **options: Any) -> None:
     values = {word: parse_values(text) for word, text in given.items() if text is not None}
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
     words = {name: steered_by(name, options, values) for name in models}
+    with over_ranks(options["device"]):
+        draw_curves(models, words, values, settings, out, options)
+
+
+def draw_curves(
+    models: Sequence[str],
+    words: dict[str, str],
+    values: dict[str, list[float]],
+    settings: dict[str, Any],
+    out: Path,
+    options: dict[str, Any],
+) -> None:
+    """Scores all models, every rank its share of the images, and writes what comes of it, the first rank alone."""
     curves = {}
     for name, label in zip(models, unused_labels(models), strict=True):
         model = load_for_sampling(name, options)
         word = words[name]
         guidances = [model.guidance(**{word: v}, schedule=options["schedule"]) for v in values[word]]
         evaluator = evaluator_for(model, options)
-        with progress_bar(f"sweeping {name}", evaluator.protocol.images * len(guidances)) as advance:
+        images = len(rank_positions(evaluator.protocol.images))
+        with progress_bar(f"sweeping {name}", images * len(guidances)) as advance:
             records = sweep(
                 evaluator,
                 model,
                 guidances,
                 out / label / "records",
                 seed=options["seed"],
-                batch_size=options["batch_size"],
+                batch_size=batch_size(model, guidances[0], options),
                 settings=settings,
                 on_batch=advance,
             )
-        write_csv(records, out / label / "curve.csv")
-        conditions = strip_conditions(model, evaluator.protocol.reference)
-        save(strip(model, guidances, conditions, options["seed"], **settings), out / label / "strip.png")
         curves[label] = records
-    plot_curves(curves, out / "curves.png")
+        if is_main_process():
+            write_csv(records, out / label / "curve.csv")
+            conditions = strip_conditions(model, evaluator.protocol.reference)
+            save(strip(model, guidances, conditions, options["seed"], **settings), out / label / "strip.png")
+    if is_main_process():
+        plot_curves(curves, out / "curves.png")
     say(f"{out}: curves.png, and for each model curve.csv, strip.png and records/", err=True)
 
 

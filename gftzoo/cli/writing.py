@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from torch import Tensor
 from gftzoo import captions, pictures
 from gftzoo.atomic import folder_written_whole, is_free
 from gftzoo.cli import limits
+from gftzoo.cli.ranks import first_rank
 from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
+from gftzoo.evaluate.drawing import rank_positions
 from gftzoo.evaluate.volume import write_npz
+from gftzoo.group import is_main_process
 from gftzoo.model import Model
 from gftzoo.printing import plain
-from gftzoo.sampling import image_seeds, sample_batches
+from gftzoo.sampling import batches_over_ranks, image_seeds
 
 COLUMNS = 10  # of a contact sheet, at most
 
@@ -44,9 +48,9 @@ class Drawing:
     settings: Mapping[str, Any]
 
     def batches(self, advance: Callable[[int], None]) -> Iterator[Tensor]:
-        """The images in batches; `advance` is told of each."""
+        """The images in batches, drawn by all ranks and given to the first; `advance` is told of each."""
         seeds = image_seeds(self.seed, range(len(self.conditions)))
-        for images in sample_batches(
+        for images in batches_over_ranks(
             self.model, self.conditions, self.guidance, seeds, self.batch_size, **self.settings
         ):
             advance(len(images))
@@ -72,9 +76,13 @@ def write_images(drawing: Drawing, out: Path, each: bool = False) -> None:
     With `each` a sheet gets a folder beside it, named as it is without `.png`, with a PNG for each image.
     """
     _refuse(drawing, out, each)
-    with progress_bar("sampling", len(drawing.conditions)) as advance:
-        if out.suffix == ".npz":
+    if out.suffix == ".npz":
+        with progress_bar("sampling", len(rank_positions(len(drawing.conditions)))) as advance:
             _write_npz(drawing, out, advance)
+        return
+    with progress_bar("sampling", len(drawing.conditions)) as advance:
+        if not is_main_process():
+            deque(drawing.batches(advance), maxlen=0)  # drawn here, and written there
         elif out.suffix == ".png":
             _write_sheet(drawing, out, each, advance)
         else:
@@ -135,7 +143,8 @@ def _write_folder(drawing: Drawing, out: Path, advance: Callable[[int], None]) -
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; yields the function that moves it on."""
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
+    """A bar on a terminal, of the first rank alone, nothing elsewhere; yields the function that moves it on."""
+    shown = sys.stderr.isatty() and first_rank()
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as progress:
         task = progress.add_task(escape(plain(what, 60)), total=total)
         yield lambda count: progress.advance(task, count)

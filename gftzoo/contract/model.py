@@ -23,6 +23,8 @@ class Model(Protocol):
         family: the hooks, each a method with the arguments that `hookspecs` gives it by position.
         provenance: where the weights come from.
         placed: the device that computes, if one was chosen.
+        half: autocast's dtype in sampling; None computes in fp32.
+        compiler: torch.compile's backend in sampling; None computes step by step.
     """
 
     card: ModelCard
@@ -31,6 +33,8 @@ class Model(Protocol):
     family: Any
     provenance: dict[str, Any]
     placed: torch.device | None
+    half: torch.dtype | None
+    compiler: str | None
 
     @property
     def device(self) -> torch.device:

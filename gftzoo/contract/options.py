@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from torch import nn
@@ -18,12 +18,20 @@ class FreeForm(BaseModel):
 
 @dataclass(frozen=True)
 class FamilyOptions:
-    """The pydantic models that validate and document `card.network` and the sampler's settings, and export formats."""
+    """The pydantic models that validate and document `card.network` and the sampler's settings, and export formats.
+
+    Attributes:
+        compiles: what is compiled for sampling: `blocks`; the whole `network`, whose inputs must have one shape in all
+            steps; or what the sampler compiles itself, its `steps`.
+        channels_last: whether the network is made of convolutions, which a GPU computes faster channels last.
+    """
 
     network: type[BaseModel] = FreeForm
     sampler: type[BaseModel] = FreeForm
     reads_tokenizer: bool = False  # training needs the tokenizer even where latents come from a cache
     exports: tuple[str, ...] = ()
+    compiles: Literal["blocks", "network", "steps"] = "blocks"
+    channels_last: bool = False
 
 
 def decay_groups(

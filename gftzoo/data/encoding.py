@@ -16,6 +16,7 @@ from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.data.sources import Source
 from gftzoo.families.family import Family
 from gftzoo.model import Model
+from gftzoo.precision import Precision, choose_dtype, computing_in, of_tokenizer
 
 TEN_CROP_SCALE = 1.1  # LlamaGen's: five crops of a picture that is this much larger
 Content = Literal["latents", "moments", "codes"]
@@ -24,11 +25,18 @@ Content = Literal["latents", "moments", "codes"]
 class EncodingModel(Model):
     """A model for its tokenizer and conditions; its network has no weights."""
 
-    def __init__(self, card: ModelCard, tokenizer: Tokenizer, family: Family, device: torch.device) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        tokenizer: Tokenizer,
+        family: Family,
+        device: torch.device,
+        precision: Precision = "fp32",
+    ) -> None:
         with torch.device("meta"):
             network = family.build_network(card)
         super().__init__(card, network, tokenizer.to(device).eval(), family)
-        self._device = device
+        self._device, self.half = device, of_tokenizer(choose_dtype(precision, device))
 
     @property
     def device(self) -> torch.device:
@@ -59,8 +67,10 @@ def encode(model: Model, views_BVCRR: Tensor) -> tuple[Content, Tensor]:
     tokenizer = model.require_tokenizer()
     images = views_BVCRR.flatten(0, 1).to(model.device).float() / 127.5 - 1
     content: Content = "moments"
-    encoded = tokenizer.moments(images)
-    if encoded is None:
-        encoded = tokenizer.encode(images)
-        content = "latents" if encoded.is_floating_point() else "codes"
+    with computing_in(of_tokenizer(model.half), model.device):
+        encoded = tokenizer.moments(images)
+        if encoded is None:
+            encoded = tokenizer.encode(images)
+            content = "latents" if encoded.is_floating_point() else "codes"
+    encoded = encoded.float() if encoded.is_floating_point() else encoded
     return content, encoded.unflatten(0, views_BVCRR.shape[:2]).cpu()

@@ -65,6 +65,7 @@ class Manifest(Frozen):
     class_names: tuple[str, ...] = ()
     text_encoder: str | None = None
     text_shape: tuple[int, ...] | None = Field(None, description="of one caption's features, (T, D)")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="in which the tokenizer computed")
     shard_rows: int = Field(gt=0)
     batch_size: int = Field(gt=0, description="images encoded together")
     shards: tuple[Shard, ...] = Field((), description="empty until all are written")

@@ -14,6 +14,7 @@ from gftzoo.data.manifest import Manifest, text_encoder_of, weights_hash
 from gftzoo.data.sources import Source, Split
 from gftzoo.errors import UsageError
 from gftzoo.model import Model
+from gftzoo.precision import name_of, of_tokenizer
 
 LARGEST_SHARD = 4 * 2**30  # bytes of a shard's encoded images, which are held in memory until it is written
 
@@ -76,6 +77,7 @@ def _of_model(model: Model) -> dict[str, Any]:
         "resolution": card.resolution,
         "condition": card.condition,
         "text_encoder": text_encoder_of(card),
+        "precision": name_of(of_tokenizer(model.half)),
     }
 
 

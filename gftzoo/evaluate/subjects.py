@@ -13,6 +13,7 @@ from gftzoo.adapters import tensors_sha256
 from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.model import Model
+from gftzoo.precision import name_of
 
 
 class Subject(Frozen):
@@ -27,7 +28,9 @@ class Subject(Frozen):
     strength: float | None = Field(None, description="beta, or the CFG scale")
     schedule: str = "constant"
     sampler: dict[str, Any] = {}
-    dtype: str | None = None
+    dtype: str | None = Field(None, description="of the weights")
+    precision: str = Field("fp32", description="in which network and tokenizer computed")
+    compiled: bool = False
     tf32: bool | None = None
     device: str | None = None
     seed: int | None = Field(None, description="image i is a function of (seed, i)")
@@ -49,6 +52,8 @@ def subject_of(
         **guidance_fields(guidance),
         sampler=model.family.sampler_settings(model.card, **settings).model_dump(mode="json"),
         dtype=str(first.dtype).removeprefix("torch."),
+        precision=name_of(model.half),
+        compiled=model.compiler is not None,
         tf32=torch.backends.cuda.matmul.allow_tf32 if first.is_cuda else None,
         device=torch.cuda.get_device_name(first.device) if first.is_cuda else first.device.type,
         seed=seed,

@@ -18,6 +18,7 @@ from gftzoo.evaluate.drawing import conditions_for
 from gftzoo.evaluate.evaluator import Evaluator
 from gftzoo.evaluate.records import ScoreRecord, compare, score_names
 from gftzoo.evaluate.subjects import subject_of
+from gftzoo.group import all_gather_object, is_main_process
 from gftzoo.model import Model
 from gftzoo.pictures import labelled_rows
 from gftzoo.printing import LONGEST_NAME, plain
@@ -83,7 +84,7 @@ def sweep(
     for guidance in guidances:
         path = folder / f"{label(guidance)}-seed{seed}.json"
         subject = subject_of(model, guidance, settings or {}, seed, objective)
-        record = _existing(path)
+        record = all_gather_object(_existing(path))[0]  # the main process decides, which writes them
         if record is None or record.measure != measure or record.subject != subject:
             record = evaluator.score_model(
                 model,
@@ -94,7 +95,8 @@ def sweep(
                 objective=objective,
                 on_batch=on_batch,
             )
-            record.write(path)
+            if is_main_process():
+                record.write(path)
         records.append(record)
     return records
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gftzoo.contract.guidance import Guidance
 from gftzoo.evaluate.images import to_uint8
@@ -57,8 +58,8 @@ def write_npz(
     with job.kept_on_failure():
         for index, positions in job.share(identity):
             rows, seeds = [conditions[position] for position in positions], image_seeds(seed, positions)
-            images_BCHW = next(sample_batches(model, rows, guidance, seeds, len(rows), **dict(settings or {})))
-            job.put(index, positions.start, to_uint8(images_BCHW).permute(0, 2, 3, 1).contiguous())
+            batches = sample_batches(model, rows, guidance, seeds, batch_size, **dict(settings or {}))
+            job.put(index, positions.start, to_uint8(torch.cat(list(batches))).permute(0, 2, 3, 1).contiguous())
             if on_batch is not None:
                 on_batch(len(rows))
         barrier()

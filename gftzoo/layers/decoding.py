@@ -5,13 +5,11 @@ Suffixes: B batch, L positions read at once, S slots of the cache, H heads, K wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gftzoo.layers.compiling import compiled, hold_still
 from gftzoo.layers.temperature import Prediction
 
 
@@ -93,8 +91,7 @@ class Caches:
     def hold_still(self) -> None:
         """Lets CUDA graphs write to the caches, which they refuse otherwise."""
         for cache in self.caches if self.slot_S.is_cuda else ():
-            torch._dynamo.mark_static_address(cache.k_BHSK)
-            torch._dynamo.mark_static_address(cache.v_BHSK)
+            hold_still(cache.k_BHSK, cache.v_BHSK)
 
 
 class Decoder(Caches):
@@ -122,10 +119,10 @@ class Decoder(Caches):
         """Logits (B, V) of code `n`, given the code before it, None for the first."""
         return self.prefill(beta_B) if code_B is None else self.step(code_B, self.at(self.prefix + n - 1), beta_B)
 
-    def compile(self) -> None:
+    def compile(self, backend: str = "inductor") -> None:
         """Makes the step one graph; on a GPU it is recorded once and replayed."""
         self.hold_still()
-        self.step = compiled(self.step, self.slot_S.is_cuda)  # type: ignore[method-assign]
+        self.step = compiled(self.step, self.slot_S.is_cuda, backend)  # type: ignore[method-assign]
 
 
 class DepthDecoder(Decoder):
@@ -175,14 +172,9 @@ class DepthDecoder(Decoder):
         self.head.keep(rows)
         self.drawn = [code_B[:rows] for code_B in self.drawn]
 
-    def compile(self) -> None:
+    def compile(self, backend: str = "inductor") -> None:
         self.hold_still()
         self.head.hold_still()
         on_gpu = self.slot_S.is_cuda
-        self.advance = compiled(self.advance, on_gpu)  # type: ignore[method-assign]
-        self.read = compiled(self.read, on_gpu)  # type: ignore[method-assign]
-
-
-def compiled(step: Callable[..., Any], on_gpu: bool) -> Callable[..., Any]:
-    """The step as one graph."""
-    return torch.compile(step, fullgraph=True, mode="reduce-overhead" if on_gpu else None)
+        self.advance = compiled(self.advance, on_gpu, backend)  # type: ignore[method-assign]
+        self.read = compiled(self.read, on_gpu, backend)  # type: ignore[method-assign]

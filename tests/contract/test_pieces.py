@@ -147,7 +147,7 @@ def test_the_blocks_of_a_slope_are_not_the_trunk() -> None:
 
 
 def test_steering_gives_every_pass_its_condition() -> None:
-    model: Any = SimpleNamespace(null_condition=lambda condition: condition * 0)
+    model: Any = SimpleNamespace(null_condition=lambda condition: condition * 0, compiler=None)
     steered = Steered(model, torch.tensor([1.0, 2.0]), ClassifierFree(3.0))
     guided = steered.predict(lambda x, condition, beta: x + condition.double(), 0.0, torch.tensor([10.0, 20.0]))
     assert guided.tolist() == [13, 26] and guided.dtype == torch.float32

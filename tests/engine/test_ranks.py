@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from nano import NANO
+from ranks import started, torchrun, wait_for
 from ranks_job import config, halfway
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,29 +28,6 @@ JOBS = [*(f"{name}:ddp" for name in NANO), *(f"{name}:fsdp" for name in NANO), "
 # pytorch/pytorch#75529). One such end is taken for that; two in a row, or any other failure, are a failure.
 ABORTED = re.compile(r"Signal (6 \(SIGABRT|11 \(SIGSEGV)\)")
 KINDS = ("raw", "ema", "optimizer")
-
-
-def torchrun(*words: str) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    return [*launch, "--master_addr", "127.0.0.1", "--master_port", str(port), *words]
-
-
-@contextmanager
-def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own group, of which nothing is left afterwards."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, text=True, env=environment, start_new_session=True
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +115,6 @@ def test_a_rank_that_dies_ends_the_job_with_a_message(tmp_path: Path) -> None:
     output = (tmp_path / "output.txt").read_text()
     assert time.monotonic() - begin < 60
     assert re.search(r"rank 0 lost another rank.*gftzoo train --resume", output), output
-
-
-def wait_for(condition, job: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert job.poll() is None and time.monotonic() < deadline, (folder / "output.txt").read_text()
-        time.sleep(0.05)
 
 
 def test_a_signal_to_the_whole_job_ends_the_step_and_saves(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gftzoo.cli.lazy import does
-from gftzoo.cli.options import data_options
+from gftzoo.cli.options import PRECISION, data_options
 
 
 @click.command("cache")
@@ -21,6 +21,7 @@ from gftzoo.cli.options import data_options
 @click.option("--shard-rows", type=click.IntRange(min=1), default=1024, help="Images of a shard.")
 @click.option("--batch", type=click.IntRange(1, 8192), default=64, help="Images encoded together.")
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="tokenizer_path, resolution, device, ...")
+@PRECISION
 @data_options
 @click.option("--check", type=click.Path(path_type=Path), help="Verify a cache's hashes and decode ten entries.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Of --check; default CHECK.png.")

@@ -25,7 +25,6 @@ class DecodingSettings(CodeSampling):
     """Settings of a sampler that decodes; a family's own inherit them."""
 
     temperature: float = Field(1.0, ge=0, description="of the softmax over codes; beta, GFT's, is another")
-    compile: bool = Field(False, description="torch.compile the decoding step")
 
     def likely(self, logits_XV: Tensor) -> Tensor:
         return super().likely(logits_XV / max(self.temperature, 1e-5))
@@ -88,8 +87,8 @@ def decode(
             the last, in even steps.
         guided: how many codes are guided, the first ones; None is all.
     """
-    if settings.compile:
-        decoder.compile()
+    if steered.compiler is not None:
+        decoder.compile(steered.compiler)
     if progress is None:
         progress = [at for at, _ in ramp(range(uniform_BN.shape[1]))]
     images, steering = len(uniform_BN), True

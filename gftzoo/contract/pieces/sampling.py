@@ -15,6 +15,7 @@ from torch import Tensor
 from gftzoo.catalogue.cards import Frozen
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
+from gftzoo.layers.compiling import replay
 from gftzoo.layers.temperature import Prediction, each
 
 Item = TypeVar("Item")
@@ -58,11 +59,15 @@ class Steered:
 
     Attributes:
         condition_G: (G, ...), the condition of every row of the network's batch.
+        compiler: of the model: torch.compile's backend, or None.
     """
 
     def __init__(self, model: Model, condition: Tensor, guidance: Guidance, null: Tensor | None = None) -> None:
-        self.guidance = guidance
-        self.condition_G = guidance.expand(condition, model.null_condition(condition) if null is None else null)
+        self.guidance, self.compiler = guidance, model.compiler
+        self.replays = model.compiler is not None and model.device.type == "cuda"
+        if guidance.passes > 1 and null is None:
+            null = model.null_condition(condition)
+        self.condition_G = condition if null is None else guidance.expand(condition, null)
 
     def row(self, index: int) -> Steered:
         """The same for one image."""
@@ -76,8 +81,8 @@ class Steered:
 
     def passes(self, network: Callable[..., Prediction], progress: float, *inputs: Tensor) -> Prediction:
         """The predictions (G, ...), float32, of `network(*inputs, condition, beta)` for `inputs` (B, ...)."""
-        repeated = map(self.guidance.repeat, inputs)
-        return each(network(*repeated, self.condition_G, self.beta(progress)), Tensor.float)
+        given = *map(self.guidance.repeat, inputs), self.condition_G, self.beta(progress)
+        return each(replay(network, *given) if self.replays else network(*given), Tensor.float)
 
     def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
         """The guided prediction (B, ...)."""

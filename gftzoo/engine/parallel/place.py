@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from gftzoo.errors import UsageError
+from gftzoo.precision import choose_dtype
 
 
 class Place(NamedTuple):
@@ -43,10 +44,3 @@ def choose_device(wanted: str) -> torch.device:
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     return device
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast dtype of `auto`, `bf16`, `fp16` or `fp32`; auto is bf16 on a GPU that has it and fp32 elsewhere."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]

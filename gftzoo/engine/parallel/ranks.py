@@ -1,30 +1,8 @@
-"""The ranks of a run: their group, and what one of them must tell the others."""
+"""What one rank of a run must tell the others."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-
-from gftzoo.engine.config import TrainConfig
-
-
-@contextmanager
-def process_group(config: TrainConfig) -> Iterator[None]:
-    """Joins the group that torchrun (under Slurm too) describes, and leaves it in order at the end.
-
-    One process needs none; a group that is there already stays its owner's.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.distributed.is_initialized():
-        yield
-        return
-    on_gpu = torch.cuda.is_available() and config.device != "cpu"
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-    yield
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
 
 
 def any_rank(flag: bool) -> bool:

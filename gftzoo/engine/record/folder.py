@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import errno
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
-import torch
 from filelock import BaseFileLock, FileLock, Timeout
 
 from gftzoo.engine import checkpoints
 from gftzoo.engine.config import CONFIG_FILE, TrainConfig
 from gftzoo.engine.parallel.ranks import any_rank
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.group import is_main_process, rank_and_world
+from gftzoo.group import is_main_process, told_of_lost_ranks
 
 LOCK_FILE = ".lock"
 FINAL_PICTURE = "samples/final.png"  # drawn last
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout|NCCL|remote process|Broken pipe", re.IGNORECASE)
 
 
 @contextmanager
@@ -113,11 +110,8 @@ def plain_failures(run: Path) -> Iterator[None]:
             f"the disk of {str(run)!r} is full ({error.strerror}); make room and {_next(run)}."
         ) from error
     except RuntimeError as error:
-        if not torch.distributed.is_initialized() or not LOST.search(str(error)):
-            raise
-        raise GftzooError(
-            f"rank {rank_and_world()[0]} lost another rank, which ended before it; {_next(run)}."
-        ) from error
+        with told_of_lost_ranks(_next(run)):
+            raise error
 
 
 def _next(run: Path) -> str:

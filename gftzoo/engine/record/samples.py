@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,17 @@ class SampleHook(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, config: TrainConfig, run: Path, model: Model, ema: EMA | None, conditions: list[Any]) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Path,
+        model: Model,
+        ema: EMA | None,
+        conditions: list[Any],
+        at_once: Callable[[Model], int] = lambda _: 64,
+    ) -> None:
         self.config, self.run, self.model, self.ema = config, run, model, ema
-        self.conditions = conditions
+        self.conditions, self.at_once = conditions, at_once
         self.rows, self.columns = config.sample_grid
 
     def before_train(self, runner: Any) -> None:
@@ -113,4 +121,4 @@ class SampleHook(Hook):
         seeds = image_seeds(0, range(len(wanted)))
         averaged = self.ema is not None and self.config.average_counts(step)
         with self.ema.swapped_in() if self.ema is not None and averaged else nullcontext():
-            return torch.cat(list(sample_batches(self.model, wanted, guidance, seeds, len(wanted))))
+            return torch.cat(list(sample_batches(self.model, wanted, guidance, seeds, self.at_once(self.model))))

@@ -18,7 +18,6 @@ from gftzoo.engine.checkpoints.saving import CheckpointHook
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.place import Place, choose_place
-from gftzoo.engine.parallel.ranks import process_group
 from gftzoo.engine.parallel.sharding import parallelize
 from gftzoo.engine.record.folder import plain_failures, prepared_folder, removed_if_not_built
 from gftzoo.engine.record.progress import ProgressHook
@@ -28,6 +27,7 @@ from gftzoo.engine.record.trackers import refuse_missing
 from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_lost_base
 from gftzoo.engine.run.fitting import fitted
 from gftzoo.engine.run.job import Job
+from gftzoo.engine.run.room import images_at_once
 from gftzoo.engine.run.zoo_runner import ZooRunner
 from gftzoo.engine.step.batches import dataloader
 from gftzoo.engine.step.ema import EMA
@@ -36,7 +36,7 @@ from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.group import rank_and_world
+from gftzoo.group import process_group, rank_and_world
 from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
 from gftzoo.weights import read_card
@@ -59,6 +59,7 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
     if resume_from is not None:
         refuse_lost_base(job, resume_from)
     model = adapted(initial_model(job), job).to(place.device)
+    model.half = place.half  # of its pictures; what it trains in is the optimizer's matter
     model.provenance["objective"] = job.config.objective
     job.source.check_model(model)
     if resume_from is not None and job.objective.copies:
@@ -98,7 +99,7 @@ def train(wanted: Job | TrainConfig, run: Path, resume: bool = False, accept_cha
     if not isinstance(wanted, Job | TrainConfig):
         raise UsageError(f"what is to be trained is {shown(wanted)}; it is what `engine.resolve` or `plan` gives.")
     job = Job(wanted) if isinstance(wanted, TrainConfig) else wanted
-    with process_group(job.config), plain_failures(run):
+    with process_group(job.config.device), plain_failures(run):
         train_in_group(job, run, resume, accept_changes)
     return run
 
@@ -169,7 +170,8 @@ def _hooks(job: Job, run: Path, progress: ProgressHook, origin: Origin, model: M
     # A sampler calls parts of the network, which only whole weights allow.
     sharded = torch.distributed.is_initialized() and config.parallel == "fsdp"
     if model.tokenizer is not None and not sharded:
-        hooks.append(SampleHook(config, run, model, ema, grid_conditions(model, job.source)))
+        conditions = grid_conditions(model, job.source)
+        hooks.append(SampleHook(config, run, model, ema, conditions, images_at_once))
     return hooks
 
 

@@ -81,6 +81,24 @@ def trace_frozen(model: Model, half: torch.dtype | None = None) -> Frozen | None
     return None
 
 
+def trace_sampling(model: Model, half: torch.dtype | None = None) -> float | None:
+    """The most bytes that one image's pass needs at once without gradients; None if it cannot be traced.
+
+    Args:
+        model: its network is on the meta device.
+        half: autocast's dtype, if there is autocast.
+    """
+    for device, rows in (("meta", 2), ("cpu", 8)):
+        held = Held()
+        try:
+            with torch.no_grad(), LikeADevice(half, Kept()), held:
+                _forward_flops(model, torch.device(device), rows)
+        except Exception:  # noqa: S112  # shapes that follow from values fail in many ways
+            continue
+        return held.peak / rows
+    return None
+
+
 def _forward_flops(model: Model, device: torch.device, rows: int, backward: bool = False) -> float:
     latents = torch.zeros_like(example_latents(model.card, rows), device=device)
     problem = model.family.draw_problem(model, latents, SampleGenerator(list(range(rows)), device)).to("meta")

@@ -47,7 +47,7 @@ class AutoregressiveFamily(
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=self.network_options, sampler=self.sampler_options)
+        return FamilyOptions(network=self.network_options, sampler=self.sampler_options, compiles="steps")
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:

@@ -78,7 +78,7 @@ class RQFamily(AutoregressiveFamily[ResidualProblem]):
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=RQOptions, sampler=PartSettings, reads_tokenizer=True)
+        return FamilyOptions(network=RQOptions, sampler=PartSettings, reads_tokenizer=True, compiles="steps")
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:

@@ -31,7 +31,9 @@ class DiffusionFamily(ClassConditions):
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=NetworkOptions, sampler=samplers.DiffusionSampler, exports=("diffusers",))
+        return FamilyOptions(
+            network=NetworkOptions, sampler=samplers.DiffusionSampler, exports=("diffusers",), compiles="network"
+        )
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:

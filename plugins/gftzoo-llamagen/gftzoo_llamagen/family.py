@@ -47,7 +47,7 @@ class LlamaGenFamily(ClassConditions, CodePrediction[CodeProblem], OfficialWeigh
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=NetworkOptions, sampler=sampler.SamplerOptions)
+        return FamilyOptions(network=NetworkOptions, sampler=sampler.SamplerOptions, compiles="steps")
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from gftzoo_llamagen.network import CodeDecoder, Transformer
@@ -158,21 +160,16 @@ def test_text_sampling_does_not_depend_on_the_batch() -> None:
 @pytest.mark.parametrize("slope", [{}, {"temperature_input": "affine", "temperature_blocks": 1}])
 @pytest.mark.parametrize(("temperature", "guidance"), GUIDED[1:])
 def test_the_compiled_step_is_one_graph_and_the_same(
-    slope: dict[str, object], temperature: bool, guidance: Guidance, monkeypatch
+    slope: dict[str, object], temperature: bool, guidance: Guidance
 ) -> None:
-    model, compile_ = random_model(temperature, network=tiny_card(ARCH).network | slope), torch.compile
+    model = random_model(temperature, network=tiny_card(ARCH).network | slope)
     torch._dynamo.reset()
-    graphs = CompileCounter()
-
-    def counting(function, fullgraph: bool, mode: str | None):
-        assert fullgraph and mode is None
-        return compile_(function, fullgraph=True, backend=graphs)
-
+    graphs: Any = CompileCounter()
     plain = model.sample_latents([3, 1], guidance, [5, 6])
-    monkeypatch.setattr(torch, "compile", counting)
-    assert torch.equal(model.sample_latents([3, 1], guidance, [5, 6], compile=True), plain)
+    model.compile(backend=graphs)
+    assert torch.equal(model.sample_latents([3, 1], guidance, [5, 6]), plain)
     assert graphs.frame_count == 1  # one graph for all positions
-    model.sample_latents([2, 7], guidance, [7, 8], compile=True)
+    model.sample_latents([2, 7], guidance, [7, 8])
     assert graphs.frame_count == 1  # and for the next batch
 
 

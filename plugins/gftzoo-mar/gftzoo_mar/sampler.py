@@ -18,6 +18,7 @@ from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import Steered
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.compiling import compiled
 from gftzoo.layers.temperature import each, plain
 from gftzoo_mar.network import MAR, unpatchify
 from gftzoo_mar.schedule import Schedule, Spacing, sampling_schedule
@@ -43,11 +44,22 @@ class HeadSampler:
         guidance: how the predicted noise is steered.
         settings: steps, temperature and variance.
         learned_variance: whether the head's variance output was trained.
+        compiler: torch.compile's backend, or None.
     """
 
-    def __init__(self, network: MAR, guidance: Guidance, settings: SamplerOptions, learned_variance: bool) -> None:
+    def __init__(
+        self,
+        network: MAR,
+        guidance: Guidance,
+        settings: SamplerOptions,
+        learned_variance: bool,
+        compiler: str | None = None,
+    ) -> None:
         device = network.mask_token.device
         self.net, self.guidance, self.settings = network.diffloss.net, guidance, settings
+        self.denoise = self.net.denoise
+        if compiler is not None:
+            self.denoise = compiled(self.net.denoise, device.type == "cuda", compiler)
         self.learned_variance = learned_variance
         self.schedule: Schedule = sampling_schedule(settings.head_steps, settings.head_spacing, device)
         self.time_KH = self.net.embed_time(self.schedule.timestep_K)  # the same for every token and iteration
@@ -58,7 +70,7 @@ class HeadSampler:
         condition_GMH = self.net.embed_condition(z_GMW, None if beta_G is None else beta_G[:, None])
         x_BMC, scaled_BNMC = noise_BNMC[:, 0], self.settings.head_temperature * noise_BNMC
         for row, k in enumerate(reversed(range(self.settings.head_steps)), start=1):
-            out_GMX = self.net.denoise(self.guidance.repeat(x_BMC), self.time_KH[k] + condition_GMH)
+            out_GMX = self.denoise(self.guidance.repeat(x_BMC), self.time_KH[k] + condition_GMH)
             out_GMX = each(out_GMX, Tensor.float)
             eps_BMC = self.guidance.combine(each(out_GMX, lambda out: out[..., :channels]), progress)
             # The variance is the conditional pass's: guidance is for the noise only.
@@ -87,7 +99,7 @@ def sample(
     official linear ramp, which ends at (L - 1) / L).
     """
     network: MAR = model.network
-    head = HeadSampler(network, guidance, settings, learned_variance(model))
+    head = HeadSampler(network, guidance, settings, learned_variance(model), model.compiler)
     steered = Steered(model, condition, guidance)
     tokens, batch = network.tokens, len(condition)
     order_BL = generator.permutation(tokens)

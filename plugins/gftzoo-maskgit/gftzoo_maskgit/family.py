@@ -52,7 +52,7 @@ class MaskGITFamily(ClassConditions, CodePrediction[MaskedProblem], MatrixDecay)
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=NetworkOptions, sampler=sampler.SamplerOptions)
+        return FamilyOptions(network=NetworkOptions, sampler=sampler.SamplerOptions, compiles="network")
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:

@@ -42,7 +42,13 @@ class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=SDNetwork, sampler=sampler.SDSampler, exports=("diffusers",))
+        return FamilyOptions(
+            network=SDNetwork,
+            sampler=sampler.SDSampler,
+            exports=("diffusers",),
+            compiles="network",
+            channels_last=True,
+        )
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:

@@ -83,5 +83,6 @@ class VARFamily(ClassConditions, CodePrediction[ScaleProblem], OfficialWeights, 
 
     @hookimpl
     def predict(self, model: Model, problem: ScaleProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        model.network.report_attention(masked=True)
         logits_BLV: Prediction = model.network(problem.inputs_BTE, condition, beta)
         return logits_BLV

@@ -14,23 +14,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
 
+from gftzoo.layers.compiling import hold_still
 from gftzoo.layers.transformer import DropPath, Mlp
 
 LOG_MAX_SCALE = math.log(100)
 
 
 class Cache:
-    """Keys and values (B, H, M, D) of one block's tokens so far."""
+    """Keys and values (B, H, L, D) of one block's tokens, written in place, scale after scale.
 
-    def __init__(self) -> None:
-        self.kept: tuple[Tensor, Tensor] | None = None
+    Args:
+        shape: (B, H, L, D) with all scales' tokens.
+        like: of the device; keys and values are of its type, or of autocast's.
+    """
 
-    def extend(self, k_BHLD: Tensor, v_BHLD: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds a scale's keys and values and returns all."""
-        if self.kept is not None:
-            k_BHLD, v_BHLD = torch.cat([self.kept[0], k_BHLD], 2), torch.cat([self.kept[1], v_BHLD], 2)
-        self.kept = (k_BHLD, v_BHLD)
-        return self.kept
+    def __init__(self, shape: tuple[int, int, int, int], like: Tensor) -> None:
+        kind = like.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+        self.k_BHLD, self.v_BHLD = (torch.empty(shape, device=like.device, dtype=dtype) for _ in range(2))
+        if like.is_cuda:
+            hold_still(self.k_BHLD, self.v_BHLD)
+
+    def extend(self, k_BHND: Tensor, v_BHND: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Writes a scale's keys and values and returns all up to them."""
+        self.k_BHLD[:, :, rows], self.v_BHLD[:, :, rows] = k_BHND, v_BHND
+        return self.k_BHLD[:, :, : rows.stop], self.v_BHLD[:, :, : rows.stop]
 
 
 class Attention(nn.Module):
@@ -49,7 +57,7 @@ class Attention(nn.Module):
         self.register_buffer("zero_k_bias", torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BLC: Tensor, mask_11LL: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x_BLC: Tensor, mask_11LL: Tensor | None, cache: Cache | None, rows: slice) -> Tensor:
         bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
         qkv_BLC = self.mat_qkv(x_BLC) + bias
         q, k, v = qkv_BLC.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -57,7 +65,7 @@ class Attention(nn.Module):
             q = (F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp_max(LOG_MAX_SCALE).exp()).to(v.dtype)
             k = F.normalize(k, dim=-1).to(v.dtype)
         if cache is not None:
-            k, v = cache.extend(k, v)
+            k, v = cache.extend(k, v, rows)
         mask = None if mask_11LL is None else mask_11LL.to(q.dtype)
         y_BHLD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.softmax_scale)
         return self.proj(y_BHLD.transpose(1, 2).flatten(2))
@@ -95,10 +103,12 @@ class Block(nn.Module):
         else:
             self.ada_lin = modulation(width, 6)
 
-    def forward(self, x_BLC: Tensor, condition: Tensor, mask_11LL: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(
+        self, x_BLC: Tensor, condition: Tensor, mask_11LL: Tensor | None, cache: Cache | None, rows: slice
+    ) -> Tensor:
         own = condition + self.ada_gss if self.shared else self.ada_lin(condition)[:, None].unflatten(-1, (6, -1))
         gamma1, gamma2, scale1, scale2, shift1, shift2 = own.unbind(2)  # the gates come first, unlike in DiT
-        y_BLC = self.attn(self.ln_wo_grad(x_BLC) * (1 + scale1) + shift1, mask_11LL, cache)
+        y_BLC = self.attn(self.ln_wo_grad(x_BLC) * (1 + scale1) + shift1, mask_11LL, cache, rows)
         x_BLC = x_BLC + self.drop_path(y_BLC * gamma1)
         y_BLC = self.ffn(self.ln_wo_grad(x_BLC) * (1 + scale2) + shift2)
         return x_BLC + self.drop_path(y_BLC * gamma2)

@@ -139,9 +139,11 @@ class VAR(nn.Module):
         x_BLC = torch.cat([self.first_token(condition_BC), self.word_embed(inputs_BTE)], dim=1)
         return self._run(x_BLC, condition_BC, slice(None), self.attn_bias_for_masking, None)
 
-    def new_caches(self) -> list[Cache]:
-        """Empty keys and values, for `step`."""
-        return [Cache() for _ in self.blocks]
+    def new_caches(self, rows: int) -> list[Cache]:
+        """Empty keys and values of a batch, for `step`."""
+        heads = self.options.heads
+        shape = rows, heads, self.ends[-1], self.options.width // heads
+        return [Cache(shape, self.head.weight) for _ in self.blocks]
 
     def step(self, scale: int, inputs_BNE: Tensor | None, condition_BC: Tensor, caches: list[Cache]) -> Prediction:
         """Logits (B, N, V), float32, of one scale, after those before have gone through the same caches.
@@ -163,27 +165,25 @@ class VAR(nn.Module):
     def _run(
         self, x_BLC: Tensor, condition_BC: Tensor, rows: slice, mask_11LL: Tensor | None, caches: list[Cache] | None
     ) -> Prediction:
-        if not torch.compiler.is_compiling():
-            self._report_attention(x_BLC, mask_11LL is not None)
         x_BLC = x_BLC + self.lvl_embed(self.lvl_1L[:, rows]) + self.pos_1LC[:, rows]
         steering = condition_BC
         if self.shared_ada_lin is not None:
             steering = self.shared_ada_lin(condition_BC)[:, None].unflatten(-1, (6, -1))
         for index, block in enumerate(self.blocks):
-            x_BLC = block(x_BLC, steering, mask_11LL, None if caches is None else caches[index])
+            x_BLC = block(x_BLC, steering, mask_11LL, None if caches is None else caches[index], rows)
         x_BLC, condition_BC = x_BLC.float(), condition_BC.float()
         features_BLC = self.head_nm(x_BLC, condition_BC)
         return each(with_slope(self.slope, self.head(features_BLC), x_BLC, features_BLC, condition_BC), Tensor.float)
 
-    def _report_attention(self, x_BLC: Tensor, masked: bool) -> None:
-        """Logs, once for each kind of pass, which kernel computes attention."""
+    def report_attention(self, masked: bool) -> None:
+        """Logs, once for each kind of pass, which kernel computes attention here and now; before the pass."""
         kind = "all scales, masked" if masked else "a scale at a time"
         kind += "" if torch.is_grad_enabled() else ", no gradient"
-        if kind in self.backends or x_BLC.is_meta:
+        device = self.head.weight.device
+        if kind in self.backends or device.type == "meta":
             return
-        device = x_BLC.device
         halved = torch.is_autocast_enabled(device.type)
-        dtype = torch.get_autocast_dtype(device.type) if halved else x_BLC.dtype
+        dtype = torch.get_autocast_dtype(device.type) if halved else self.head.weight.dtype
         width = self.options.width // self.options.heads
         self.backends[kind] = attention_backend(width, device, dtype, masked)
         LOGGER.info(f"attention ({kind}; {device.type}, {dtype}): {self.backends[kind]}")

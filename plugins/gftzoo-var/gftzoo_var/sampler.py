@@ -18,6 +18,8 @@ from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import CodeSampling, Steered, ramp
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.categorical import draw
+from gftzoo.layers.compiling import compiled
+from gftzoo.precision import exact
 from gftzoo_var.network import VAR
 from gftzoo_var.tokenizer import MultiScaleVQ
 
@@ -38,20 +40,24 @@ def sample(
     network: VAR = model.network
     quantizer = cast(MultiScaleVQ, model.require_tokenizer()).quantize
     steered = Steered(model, condition, guidance)
-    f_BEhh, caches = quantizer.blank(len(condition)), network.new_caches()
+    f_BEhh, caches = quantizer.blank(len(condition)), network.new_caches(len(steered.condition_G))
+    network.report_attention(masked=False)
+    step = compiled(network.step, True) if steered.replays else network.step
     inputs_GNE: Tensor | None = None
     found: list[Tensor] = []
     for progress, scale in ramp(range(len(quantizer.scales))):
         steering_GC = network.condition(steered.condition_G, steered.beta(progress))
-        logits_BNV = settings.likely(guidance.combine(network.step(scale, inputs_GNE, steering_GC, caches), progress))
+        logits_BNV = settings.likely(guidance.combine(step(scale, inputs_GNE, steering_GC, caches), progress))
         found.append(draw(logits_BNV, generator.uniform(logits_BNV.shape[1])))
         vectors_BNE = quantizer.embedding(found[-1])
         if settings.more_smooth:
             noise_BNV = generator.uniform(*logits_BNV.shape[1:])
-            vectors_BNE = soft_codes(logits_BNV, progress, noise_BNV) @ quantizer.embedding.weight
-        f_BEhh = f_BEhh + quantizer.contribution(vectors_BNE, scale)
-        if scale + 1 < len(quantizer.scales):
-            inputs_GNE = guidance.repeat(quantizer.tokens(f_BEhh, scale + 1))
+            with exact(f_BEhh.device):
+                vectors_BNE = soft_codes(logits_BNV, progress, noise_BNV) @ quantizer.embedding.weight
+        with exact(f_BEhh.device):  # in half precision what the last scales add would be lost
+            f_BEhh = f_BEhh + quantizer.contribution(vectors_BNE, scale)
+            if scale + 1 < len(quantizer.scales):
+                inputs_GNE = guidance.repeat(quantizer.tokens(f_BEhh, scale + 1))
     return f_BEhh if settings.more_smooth else torch.cat(found, dim=1)
 
 

@@ -49,7 +49,7 @@ def empty_network(card: ModelCard) -> nn.Module:
 def test_scale_by_scale_equals_one_masked_pass(options: dict[str, bool]) -> None:
     network = random_network(**options)
     inputs, label, beta = torch.randn(2, 20, 4), torch.tensor([0, 2]), torch.tensor([0.3, 0.9])
-    caches, condition = network.new_caches(), network.condition(label, beta)
+    caches, condition = network.new_caches(len(label)), network.condition(label, beta)
     steps = [network.step(0, None, condition, caches)]
     steps += [network.step(k, part, condition, caches) for k, part in enumerate(inputs.split([4, 16], 1), start=1)]
     torch.testing.assert_close(torch.cat(steps, 1), network(inputs, label, beta), atol=1e-5, rtol=0)
@@ -78,17 +78,16 @@ def test_paths_drop_in_training_only() -> None:
 def test_the_attention_kernel_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gftzoo.family")
     network = random_network()
-    arguments = (torch.randn(2, 20, 4), torch.tensor([0, 2]), torch.ones(2))
     for _ in range(2):
-        network(*arguments)
+        network.report_attention(masked=True)
         with torch.no_grad():
-            network(*arguments)
+            network.report_attention(masked=True)
     assert list(network.backends) == ["all scales, masked", "all scales, masked, no gradient"]
     assert len(caplog.messages) == 2
     assert network.backends["all scales, masked"] in {"flash attention", "efficient attention", "math"}
     with sdpa_kernel(SDPBackend.MATH):
         other = random_network()
-        other(*arguments)
+        other.report_attention(masked=True)
     assert other.backends["all scales, masked"] == "math"
 
 
