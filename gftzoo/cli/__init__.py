@@ -30,6 +30,7 @@ BUILT_IN = {
     "cache": "cache",
     "import": "import_",
     "export": "export",
+    "push": "push",
 }
 
 

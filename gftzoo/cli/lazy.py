@@ -8,12 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gftzoo.hub.address import address_of
 from gftzoo.zoo import get_card
 
 
 def check_name(model: str | None) -> None:
-    """UsageError for a model that is neither a folder nor a name, before anything is imported that takes its time."""
-    if model is not None and not Path(model).is_dir():
+    """UsageError for a model that is no folder, name or address, before anything is imported that takes its time."""
+    if model is not None and address_of(model) is None and not Path(model).is_dir():
         get_card(model)
 
 

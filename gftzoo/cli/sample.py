@@ -19,6 +19,7 @@ from gftzoo.engine.parallel.place import choose_device
 from gftzoo.engine.run.room import images_at_once
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.group import all_gather_object
+from gftzoo.hub import address_of
 from gftzoo.loading import load
 from gftzoo.model import Model
 from gftzoo.printing import plain
@@ -48,7 +49,7 @@ def draw(model: str, out: Path, options: dict[str, Any]) -> None:
 
 def load_for_sampling(model: str, options: dict[str, Any]) -> Model:
     """The model on its device; fresh weights are refused, since their images mean nothing."""
-    if not Path(model).is_dir():
+    if address_of(model) is None and not Path(model).is_dir():
         card = get_card(model)
         if options["weights"] is None and options["adapter"] is None:
             names = " or ".join(f"--weights {name}" for name in card.checkpoints) or "--weights PATH"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from gftzoo.arguments import choice, path
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError
+from gftzoo.hub import address_of, local_copy
 from gftzoo.loading.adapted import is_adapter, load_with_adapter, read_adapter
 from gftzoo.loading.files import import_model, load_folder, locate
 from gftzoo.model import Model
@@ -29,9 +31,10 @@ def load(
     """A model ready to sample.
 
     Args:
-        source: a model's name, or a folder written by `Model.save` or a training run (its newest complete checkpoint).
-        weights: only for a name: a checkpoint of the card (`base`, `gft`), a local file or folder, or None for fresh
-            weights.
+        source: a model's name, a folder written by `Model.save` or a training run (its newest complete checkpoint), or
+            `hub:OWNER/NAME[/FOLDER][@REVISION]`, a model that was pushed to the hub; its commit is in the provenance.
+        weights: only for a name: a checkpoint of the card (`base`, `gft`), a local file or folder, `hub:OWNER/NAME`, or
+            None for fresh weights.
         entry: `raw` or `ema` where there are both; EMA by default, and the choice is in `model.provenance["entry"]`.
         tokenizer_path: a local folder or file with the tokenizer's weights, where the hub is not reached.
         tokenizer: False leaves it out, for what needs the network alone.
@@ -44,6 +47,13 @@ def load(
     for name, value in {"source": source, "weights": weights or "", "adapter": adapter or ""}.items():
         path(name, value)
     choice("entry", entry, get_args(Entry))
+    address = address_of(source)
+    if address is not None:
+        if weights is not None:
+            raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
+        copy = local_copy(address)
+        model = load(copy.folder, entry=entry, tokenizer_path=tokenizer_path, tokenizer=tokenizer, adapter=adapter)
+        return replace(model, provenance={**model.provenance, **copy.provenance})
     folder = Path(source)
     if adapter is not None or (folder.is_dir() and is_adapter(folder)):
         model = load_with_adapter(source, weights, adapter, entry)
@@ -75,6 +85,8 @@ def card_of(
     adapter: str | Path | None = None,
 ) -> ModelCard:
     """The card of the model that `load` makes of the same arguments; its weights are not read."""
+    address = address_of(source)
+    source = source if address is None else local_copy(address).folder
     folder = Path(source)
     if adapter is not None or (folder.is_dir() and is_adapter(folder)):
         return read_adapter(adapter or source, entry).card

@@ -11,6 +11,7 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
+from gftzoo.hub import address_of
 from gftzoo.loading.files import Located, import_model, locate
 from gftzoo.model import Model
 from gftzoo.weights import Entry, load_weights, model_folder, own_weights, read_card, read_tensors
@@ -108,7 +109,7 @@ def find_base(adapter: Adapter, card: ModelCard, where: str, family: Family) -> 
         known = {**get_card(card.name).checkpoints, **card.checkpoints}
     except UsageError:
         known = dict(card.checkpoints)
-    if weights not in known and not Path(weights).exists():
+    if weights not in known and address_of(weights) is None and not Path(weights).exists():
         raise GftzooError(
             f"the base {weights!r} of {where} is gone (hash {adapter.base.sha256[:12]}); put it back, or sample with "
             f"another copy of it: `gftzoo sample {card.name} --weights PATH --adapter {where}`."

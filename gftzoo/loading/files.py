@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
 from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
+from gftzoo.hub import address_of, local_copy
 from gftzoo.layers.temperature import with_idle_slope
 from gftzoo.model import Model
 from gftzoo.weights.fetching import fetch
@@ -32,6 +33,7 @@ class Located:
         family: of the card.
         entry: what the file holds where it does not say so itself; None if that is not known.
         objective: what the weights were trained for, where it is known.
+        origin: what the provenance says besides, of weights from the hub.
     """
 
     path: Path
@@ -39,10 +41,11 @@ class Located:
     family: Family
     entry: Entry | None = None
     objective: str | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 def locate(card: ModelCard, weights: str | Path, entry: Entry | None = None, family: Family | None = None) -> Located:
-    """A named checkpoint (fetched if need be), a file or a folder, and the card that fits it.
+    """A named checkpoint or one of the hub (fetched if need be), a file or a folder, and the card that fits it.
 
     `family` is the card's, where it is at hand.
 
@@ -52,6 +55,10 @@ def locate(card: ModelCard, weights: str | Path, entry: Entry | None = None, fam
     Raises UsageError for a name that the card has not, no such file, or an entry that is not there.
     """
     family = family or load_family(card.family)
+    address = address_of(weights)
+    if address is not None:
+        copy = local_copy(address)
+        return replace(locate(card, copy.folder, entry, family), origin=copy.provenance)
     if str(weights) in card.checkpoints:
         published = card.checkpoints[str(weights)]
         refuse_other_entry(card, str(weights), entry)
@@ -77,11 +84,11 @@ def locate(card: ModelCard, weights: str | Path, entry: Entry | None = None, fam
 
 def refuse_unknown(card: ModelCard, weights: str | Path) -> None:
     """UsageError for weights that are neither a checkpoint of the card nor a file or folder; nothing is fetched."""
-    if str(weights) not in card.checkpoints and not Path(weights).exists():
+    if address_of(weights) is None and str(weights) not in card.checkpoints and not Path(weights).exists():
         names = ", ".join(card.checkpoints) or "none"
         raise UsageError(
             f"{card.name} has no checkpoint {str(weights)!r} and there is no such file; it has: {names}; "
-            "--weights PATH takes a file or folder."
+            "--weights takes a file, a folder or hub:OWNER/NAME, too."
         )
 
 
@@ -147,6 +154,7 @@ def import_model(
     provenance |= {"weights": path.name, "sha256": fingerprint(path), "entry": kind, "container": found.container}
     if located and located.objective:
         provenance["objective"] = located.objective
+    provenance |= located.origin if located else {}
     return Model(card, network, tokenizer, family, provenance)
 
 

@@ -14,6 +14,7 @@ from gftzoo.engine.run.job import Job
 from gftzoo.errors import UsageError
 from gftzoo.families.family import Family
 from gftzoo.gft import GFTOptions
+from gftzoo.hub import address_of
 from gftzoo.layers.temperature import TemperatureOptions
 from gftzoo.loading.adapted import find_base, is_adapter, refuse_other_base
 from gftzoo.loading.files import locate
@@ -134,7 +135,7 @@ def record(model: Model, config: TrainConfig, objective: Objective) -> Adapter:
     assert config.train != "all" and config.weights is not None
     options = objective.options
     drawn = (options.beta_min, options.beta_max) if isinstance(options, GFTOptions) else None
-    named = config.weights in model.card.checkpoints
+    named = config.weights in model.card.checkpoints or address_of(config.weights) is not None
     base = Base(
         weights=config.weights if named else str(Path(config.weights).resolve()),
         entry=config.entry,

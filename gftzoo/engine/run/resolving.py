@@ -20,6 +20,7 @@ from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError, nearest
 from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
+from gftzoo.hub import address_of, local_copy
 from gftzoo.loading.files import refuse_unknown
 from gftzoo.objectives import find_objective, refuse_unfit
 from gftzoo.weights import Entry, own_weights
@@ -118,6 +119,11 @@ def _start(card: ModelCard, wanted: Wanted, init: str | None, entry: Entry | Non
             "name weights with --weights PATH."
         )
     refuse_unknown(card, start)  # before anything is made
+    address = address_of(start)
+    if address is not None:
+        copy = local_copy(address)
+        own_weights(copy.folder, entry)
+        return copy.pinned  # what is pushed there later is not these weights
     return str(own_weights(Path(start), entry) or start)  # a run's newest file may change, not this
 
 
