@@ -31,6 +31,7 @@ from gftzoo.evaluate.sweep import MOST_VALUES
 from gftzoo.families import finding
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
+from gftzoo.hub import address_of
 from gftzoo.layers import lora_options
 from gftzoo.plugins import discovery
 from gftzoo.plugins.discovery import GROUPS
@@ -221,7 +222,7 @@ def check_gftzoo(name: str, arguments: list[str]) -> None:
     weights = given.get("weights")
     if weights and cards and "/" not in weights and "." not in weights:
         assert weights in cards[0].checkpoints, f"{cards[0].name} has no checkpoint {weights!r}"
-    elif weights and cards:  # a file of the reader's, which has to be there
+    elif weights and cards and address_of(weights) is None:  # a file of the reader's, which has to be there
         Path(weights).parent.mkdir(parents=True, exist_ok=True)
         Path(weights).touch()
     if name == "train" and cards:
@@ -236,7 +237,8 @@ def check_training(given: dict[str, Any]) -> None:
 
     kind, has_path, _ = (given["data"] or "digits").partition(":")
     assert kind in sources.kinds(), f"there is no data {kind!r}"
-    if given["weights"] and not set("/.").isdisjoint(given["weights"]):  # a file or run of the reader's
+    fetched = address_of(given["weights"]) is not None  # from the hub, which is not asked here
+    if given["weights"] and not fetched and not set("/.").isdisjoint(given["weights"]):  # a file or run of the reader's
         Path(given["weights"]).parent.mkdir(parents=True, exist_ok=True)
         Path(given["weights"]).touch()
     config = engine.resolve(
@@ -244,7 +246,7 @@ def check_training(given: dict[str, Any]) -> None:
         objective=given["objective"] or "gft",
         data=None if has_path else given["data"],
         recipe=given["recipe"],
-        weights=given["weights"],
+        weights=None if fetched else given["weights"],
         options=engine.parse_options(given["options"]),
     )
     config.card.network_options(load_family(config.card.family).options().network)

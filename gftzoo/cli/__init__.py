@@ -31,6 +31,7 @@ BUILT_IN = {
     "import": "import_",
     "export": "export",
     "push": "push",
+    "demo": "demo",
 }
 
 

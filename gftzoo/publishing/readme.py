@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import huggingface_hub  # which imports what is slow when it is asked for
 import yaml
@@ -88,7 +89,9 @@ def readme(
 def header(story: Story, scores: Sequence[ScoreRecord], licence: str) -> str:
     """The metadata that the hub indexes, YAML."""
     known = licence.lower() if licence.lower() in LICENCES else "other"
-    name = {"license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")} if known == "other" else {}
+    name: dict[str, Any] = (
+        {"license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")} if known == "other" else {}
+    )
     data = huggingface_hub.ModelCardData(
         license=known,
         library_name="gftzoo",
