@@ -48,12 +48,24 @@ def load(
         path(name, value)
     choice("entry", entry, get_args(Entry))
     address = address_of(source)
-    if address is not None:
-        if weights is not None:
-            raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
-        copy = local_copy(address)
-        model = load(copy.folder, entry=entry, tokenizer_path=tokenizer_path, tokenizer=tokenizer, adapter=adapter)
-        return replace(model, provenance={**model.provenance, **copy.provenance})
+    if address is None:
+        return _load(source, weights, entry, tokenizer_path, tokenizer, adapter)
+    if weights is not None:
+        raise UsageError(f"{str(source)!r} has its own weights; leave out --weights {str(weights)!r}.")
+    copy = local_copy(address)
+    model = _load(copy.folder, None, entry, tokenizer_path, tokenizer, adapter)
+    return replace(model, provenance={**model.provenance, **copy.provenance})
+
+
+def _load(
+    source: str | Path,
+    weights: str | Path | None,
+    entry: Entry | None,
+    tokenizer_path: str | None,
+    tokenizer: bool,
+    adapter: str | Path | None,
+) -> Model:
+    """`load` of what is on this machine, or in the catalogue."""
     folder = Path(source)
     if adapter is not None or (folder.is_dir() and is_adapter(folder)):
         model = load_with_adapter(source, weights, adapter, entry)
