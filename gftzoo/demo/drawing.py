@@ -12,7 +12,8 @@ import torch
 from PIL.Image import Image
 
 from gftzoo import pictures
-from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.captions import asked, steered
+from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
 from gftzoo.model import Model
 from gftzoo.printing import plain
@@ -22,6 +23,7 @@ LARGEST_SEED = 2**32 - 1
 LONGEST_PROMPT = 500  # characters
 CFG_TIMED = 1.5  # the scale does not change how long it takes
 BATCH = 64
+COLUMNS = 4  # of a sheet
 
 
 @dataclass(frozen=True)
@@ -190,18 +192,13 @@ def _timed(model: Model, guidance: Guidance, wish: Wish) -> Drawn:
     batches = sample_batches(model, wish.conditions, guidance, seeds, BATCH, **wish.settings)
     images_BCHW = torch.cat([images.cpu() for images in batches])
     seconds = time.perf_counter() - start
-    columns = min(len(seeds), 8)
-    return Drawn(pictures.grid(images_BCHW, columns), seconds, guidance.passes, len(seeds))
+    below = [asked(model.card, condition) for condition in wish.conditions]
+    return Drawn(pictures.grid(images_BCHW, COLUMNS, below), seconds, guidance.passes, len(seeds))
 
 
 def label(shown: Shown, strength: float) -> str:
     """`beta 0.5`, `CFG 1.5`, or what is folded into the weights."""
-    guidance = shown.guidance(strength)
-    if isinstance(guidance, Temperature):
-        return f"beta {guidance.value:g}"
-    if isinstance(guidance, ClassifierFree):
-        return f"CFG {guidance.scale:g}"
-    return f"beta {shown.model.baked_beta:g} folded in" if shown.fixed else "unguided"
+    return f"beta {shown.model.baked_beta:g} folded in" if shown.fixed else steered(shown.guidance(strength))
 
 
 def by_name(models: Mapping[str, Model]) -> dict[str, Shown]:

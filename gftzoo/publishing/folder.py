@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from PIL import Image
 
 from gftzoo.adapters import merged
 from gftzoo.catalogue.cards import Schedule
@@ -95,7 +96,8 @@ def write_sheet(about: Publication, path: Path) -> bool:
     """Writes a sheet of samples: the run's own strip, or one that is drawn; False where neither can be had."""
     for name in STRIPS:
         if (about.source / name).is_file():
-            shutil.copyfile(about.source / name, path)
+            with Image.open(about.source / name) as picture:
+                picture.convert("RGB").save(path)  # the picture alone, and not what its file says
             return True
     model = about.model
     if model.card.condition == "text" or model.tokenizer is None:

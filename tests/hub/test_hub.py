@@ -16,6 +16,7 @@ import yaml
 from command import call
 from hub_stand_in import TOKEN, USER, Repository, StandIn, hub_stand_in
 from nano import nano_model
+from PIL import Image
 
 import gftzoo
 from gftzoo.cli.evaluate import is_images
@@ -122,7 +123,8 @@ def test_a_run_starts_from_the_hub_and_keeps_the_commit(hub: StandIn, folder: Pa
     assert not [each for each in hub.asked[before:] if each.startswith("POST")]
     text = (out / "README.md").read_text(encoding="utf-8")
     assert f"base_model: {REPO}" in text and "## Recipe" in text and "objective: gft" not in text.split("---\n")[1]
-    assert (out / "samples.png").read_bytes() == (run / "samples" / "beta-strip.png").read_bytes()
+    with Image.open(out / "samples.png") as sheet, Image.open(run / "samples" / "beta-strip.png") as strip:
+        assert sheet.tobytes() == strip.tobytes() and not sheet.text
 
 
 def test_a_second_push_leaves_no_weights_of_the_first(hub: StandIn, folder: Path, tmp_path: Path) -> None:
