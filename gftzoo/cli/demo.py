@@ -28,7 +28,7 @@ def demo(
     if len(set(models)) < len(models):
         raise UsageError("a model is named twice; both sheets can show one model, so name each once.")
     loaded = {
-        label: load_for_sampling(name, {**options, "adapter": None})
+        label: load_for_sampling(name, {**options, "adapter": None, "compile": False})
         for name, label in zip(models, unused_labels(models), strict=True)
     }
     shown, limits = by_name(loaded), Limits(most_images, most_steps)

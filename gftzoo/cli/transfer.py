@@ -41,9 +41,9 @@ def export_model(
     """
     refuse_existing(out)
     # What gftzoo reads again takes its tokenizer from the card; the pipelines of others hold it.
-    loaded = load_for_sampling(
-        model, {**options, "device": "cpu", "tokenizer": form not in ("safetensors", "official")}
-    )
+    kept = form not in ("safetensors", "official")
+    computing = {"device": "cpu", "precision": "fp32", "compile": False}
+    loaded = load_for_sampling(model, {**options, **computing, "tokenizer": kept})
     if beta is not None:
         loaded = loaded.bake(beta, schedule)
     elif schedule is not None:

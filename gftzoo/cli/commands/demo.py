@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gftzoo.cli.lazy import does
+from gftzoo.cli.options import PRECISION
 
 
 @click.command("demo")
@@ -13,6 +14,7 @@ from gftzoo.cli.lazy import does
 @click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
 @click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, ...")
+@PRECISION
 @click.option("--host", default="127.0.0.1", help="0.0.0.0 lets others of your network in.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Default the first free one from 7860.")
 @click.option("--password", envvar="GFTZOO_DEMO_PASSWORD", help="Of the user gftzoo; better in GFTZOO_DEMO_PASSWORD.")
