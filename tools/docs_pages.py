@@ -6,7 +6,6 @@ A page asks for one with `<!-- generated: NAME ARGUMENT -->`; the names are the 
 from __future__ import annotations
 
 import ast
-import inspect
 import logging
 import posixpath
 import re
@@ -15,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 from docs_parts import documentation, fields, signature, table
 
 import gftzoo
@@ -30,7 +28,7 @@ from gftzoo.catalogue.cards import (
     TokenizerSpec,
 )
 from gftzoo.catalogue.registry import zoo_registry
-from gftzoo.cli import BUILT_IN, built_in, listing
+from gftzoo.cli import listing
 from gftzoo.contract.hookspecs import GenerativeFamily
 from gftzoo.families.finding import REQUIRED_HOOKS
 from gftzoo.plugins.discovery import GROUPS
@@ -120,47 +118,8 @@ def card_fields() -> str:
     return "\n\n".join(fields(schema) for schema in (*schemas, LearningRate, Score))
 
 
-# ---- the command line and the Python API
-
-
-def commands() -> str:
-    """Every command with its arguments and options."""
-    return "\n\n".join(command(name, built_in(name)) for name in BUILT_IN)
-
-
-def command(name: str, found: click.Command) -> str:
-    """One command."""
-    context = click.Context(found, info_name=f"gftzoo {name}")
-    records = [p.get_help_record(context) for p in found.params if isinstance(p, click.Option)]
-    rows = [[f"`{words}`", text] for words, text in filter(None, records)]
-    usage = found.get_usage(context).removeprefix("Usage: ")
-    text = inspect.cleandoc(found.help or "")
-    return (
-        f"## gftzoo {name}\n\n```text\n{' '.join(usage.split())}\n```\n\n{text}\n\n{table(['option', 'meaning'], rows)}"
-    )
-
-
-def api() -> str:
-    """The public names of `gftzoo`, and what a model can do."""
-    parts = [api_entry(f"gftzoo.{name}", getattr(gftzoo, name)) for name in gftzoo.__all__ if name[0] != "_"]
-    model = gftzoo.Model
-    members = {name: member for name, member in vars(model).items() if name[0] != "_" and inspect.getdoc(member)}
-    return "\n\n".join(parts + [api_entry(f"Model.{name}", getattr(model, name)) for name in members])
-
-
-def api_entry(name: str, member: Any) -> str:
-    """A function with its signature, or a class with its docstring."""
-    if name == "gftzoo.hookimpl":  # pluggy's marker
-        return f"## {name}\n\nMarks a method as a hook of a [family](contract.md) or a [wrapper](wrappers.md)."
-    shown = inspect.isfunction(member) or inspect.ismethod(member)
-    head = f"```text\n{signature(name, member)}\n```\n\n" if shown else ""
-    return f"## {name}\n\n{head}{documentation(member)}"
-
-
 GENERATORS: dict[str, Callable[..., str]] = {
-    "api": api,
     "card-fields": card_fields,
-    "commands": commands,
     "groups": groups,
     "hook": hook,
     "hooks": hook_table,
@@ -177,7 +136,10 @@ def generate(markdown: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Adds the families, and pages that the navigation does not name; leaves out pages that are not written yet."""
+    """Adds the version, edit links, the families and pages that the navigation does not name; what is not written yet
+    is left out."""
+    config.copyright = f"gftzoo {gftzoo.__version__}, Apache-2.0"
+    config.edit_uri = "edit/main/docs/" if config.repo_url else None
     docs = Path(config.docs_dir)
     named = str(config.nav)
     others = [path.name for path in sorted(docs.glob("*.md")) if f"'{path.name}'" not in named]
