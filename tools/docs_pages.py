@@ -136,10 +136,8 @@ def generate(markdown: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Adds the version, edit links, the families and pages that the navigation does not name; what is not written yet
-    is left out."""
+    """Adds the version, the families, and pages that the navigation does not name; leaves out unwritten ones."""
     config.copyright = f"gftzoo {gftzoo.__version__}, Apache-2.0"
-    config.edit_uri = "edit/main/docs/" if config.repo_url else None
     docs = Path(config.docs_dir)
     named = str(config.nav)
     others = [path.name for path in sorted(docs.glob("*.md")) if f"'{path.name}'" not in named]
@@ -186,8 +184,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
-    """Fills in what is generated and mends links that lead out of the site."""
+    """Fills in what is generated, mends links that lead out of the site, and says where the page is edited."""
     source = family_pages().get(page.file.src_uri, Path(config.docs_dir, page.file.src_uri))
+    if repository := config.extra["repository"]:
+        page.edit_url = f"{repository}/edit/main/{source.relative_to(ROOT).as_posix()}"
 
     def mended(match: re.Match[str]) -> str:
         target = (source.parent / match["target"]).resolve()
