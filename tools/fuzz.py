@@ -25,6 +25,7 @@ TARGETS = {
     "state": "fuzzing.runs:StateTarget",
     "safetensors": "fuzzing.weights:SafetensorsTarget",
     "torch": "fuzzing.weights:TorchTarget",
+    "flax": "fuzzing.flax:FlaxTarget",
     "card": "fuzzing.weights:CardTarget",
     "manifest": "fuzzing.caches:CacheTarget",
     "npz": "fuzzing.arrays:NpzTarget",
