@@ -16,13 +16,13 @@ from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.temperature import Prediction, each, start_slope, with_slope
 from gftzoo_maskgit.layers import (
     Head,
-    MaskedNetwork,
     build_beta_embedding,
     build_slope,
     prenorm_block,
     start_idle,
 )
 from gftzoo_maskgit.options import NetworkOptions
+from gftzoo_maskgit.table import TableNetwork
 
 EPS = 1e-6
 
@@ -59,7 +59,7 @@ class MLMLayer(Head):
         self.bias = nn.Parameter(torch.zeros(1, 1, rows)) if tied else None
 
 
-class MAGE(MaskedNetwork):
+class MAGE(TableNetwork):
     """Logits of all codes given those that are not masked, and the class.
 
     Args:
@@ -70,13 +70,10 @@ class MAGE(MaskedNetwork):
     positions = "token_emb.position_embeddings.weight"
 
     def __init__(self, options: NetworkOptions, card: ModelCard) -> None:
-        super().__init__()
-        assert card.tokenizer.codebook is not None
-        self.options, self.codebook, self.classes = options, card.tokenizer.codebook, card.classes
-        self.codes = card.grid**2
-        width, inner, rows = options.width, options.decoder_width, self.codebook + card.classes + 1
+        super().__init__(options, card)
+        width, inner = options.width, options.decoder_width
         ratio, dropout = options.mlp_ratio, options.dropout
-        self.token_emb = TokenEmbedding(rows, 1 + self.codes, options)
+        self.token_emb = TokenEmbedding(self.rows, 1 + self.codes, options)
         self.null_class = nn.Parameter(torch.zeros(1, width))
         shape = (width, options.heads, ratio, dropout, EPS)
         self.blocks = nn.ModuleList(prenorm_block(*shape) for _ in range(options.depth))
@@ -86,9 +83,8 @@ class MAGE(MaskedNetwork):
         shape = (inner, options.decoder_heads, ratio, dropout, EPS)
         self.decoder_blocks = nn.ModuleList(prenorm_block(*shape) for _ in range(options.decoder_depth))
         self.decoder_norm = nn.LayerNorm(inner, eps=EPS)
-        self.mlm_layer = MLMLayer(inner, width, rows, options.tied)
+        self.mlm_layer = MLMLayer(inner, width, self.rows, options.tied)
         self.output = None if options.tied else nn.Linear(width, self.codebook)
-        self.readout = None if options.tied else "output"
         self.beta_embed = build_beta_embedding(options, card.temperature)
         self.slope = build_slope(options, card.temperature, inner, width, self.codebook)
         self.initialise()
@@ -102,11 +98,9 @@ class MAGE(MaskedNetwork):
         start_idle(self.beta_embed)
         start_slope(self)
 
-    def embed_class(self, class_B: Tensor) -> Tensor:
-        """The class token (B, 1, D), without its position; index `classes` is the null class."""
-        row_B = class_B.clamp(max=self.classes - 1) + self.codebook
-        row_B1D = self.token_emb.word_embeddings(row_B)[:, None]
-        return torch.where((class_B == self.classes)[:, None, None], self.null_class, row_B1D)
+    @property
+    def table(self) -> nn.Embedding:
+        return self.token_emb.word_embeddings
 
     def encode(
         self,
@@ -117,9 +111,8 @@ class MAGE(MaskedNetwork):
         left_out_BN: Tensor | None = None,
     ) -> Tensor:
         """What is shown, encoded (B, K, D), the class token first and codes in their order."""
-        ids_BN = codes_BN.masked_fill(masked_BN, len(self.token_emb.word_embeddings.weight) - 1)
-        embedding = self.token_emb
-        x_BKD = embedding.normalise(self.with_beta(embedding(self.embed_class(class_B), ids_BN), beta_B))
+        embedding, rows_BN = self.token_emb, self.rows_of(codes_BN, masked_BN)
+        x_BKD = embedding.normalise(self.with_beta(embedding(self.embed_class(class_B), rows_BN), beta_B))
         if left_out_BN is not None:
             x_BKD = gather(x_BKD, shown_positions(left_out_BN))
         for block in self.blocks:
@@ -161,13 +154,10 @@ class MAGE(MaskedNetwork):
         features_BND = self.mlm_layer(h_BNW)
         return each(with_slope(self.slope, self.read_out(features_BND), h_BNW, features_BND), Tensor.float)
 
-    def read_out(self, features_XD: Tensor) -> Tensor:
-        """Logits (X, V) of features; the table of codes gets no gradient from reading them, as published."""
-        if self.output is not None:
-            return self.output(features_XD)
+    def tied_readout(self) -> tuple[Tensor, Tensor]:
+        """The table gets no gradient from reading logits, as published."""
         assert self.mlm_layer.bias is not None
-        table_VD = self.token_emb.word_embeddings.weight[: self.codebook].detach()
-        return F.linear(features_XD, table_VD, self.mlm_layer.bias[0, 0, : self.codebook])
+        return self.table.weight[: self.codebook].detach(), self.mlm_layer.bias[0, 0, : self.codebook]
 
     def repeated(self) -> list[nn.Module]:
         return [*self.blocks, *self.decoder_blocks]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.temperature import Prediction, each, start_slope, with_slope
@@ -16,7 +15,6 @@ from gftzoo_maskgit.layers import (
     BERT_EPS,
     TANH_GELU,
     Head,
-    MaskedNetwork,
     PostNormBlock,
     build_beta_embedding,
     build_slope,
@@ -24,13 +22,11 @@ from gftzoo_maskgit.layers import (
     start_idle,
 )
 from gftzoo_maskgit.options import NetworkOptions
+from gftzoo_maskgit.table import TableNetwork
 
 
-class MaskGIT(MaskedNetwork):
+class MaskGIT(TableNetwork):
     """Logits of all codes given those that are not masked, and the class.
-
-    One table holds the codes, the classes and, last, the mask; the null class has a row of its own beside it, so that
-    the table is the official one. Logits are read with the table's first V rows (`tied`).
 
     Args:
         options: sizes.
@@ -40,21 +36,17 @@ class MaskGIT(MaskedNetwork):
     positions = "position_embeddings"
 
     def __init__(self, options: NetworkOptions, card: ModelCard) -> None:
-        super().__init__()
-        assert card.tokenizer.codebook is not None
-        self.options, self.codebook, self.classes = options, card.tokenizer.codebook, card.classes
-        self.codes = card.grid**2
-        width, rows = options.width, self.codebook + card.classes + 1
-        self.word_embeddings = nn.Embedding(rows, width)
+        super().__init__(options, card)
+        width = options.width
+        self.word_embeddings = nn.Embedding(self.rows, width)
         self.null_class = nn.Parameter(torch.zeros(1, width))
         self.position_embeddings = nn.Parameter(torch.zeros(1 + self.codes, width))
         self.embeddings_ln = nn.LayerNorm(width, eps=BERT_EPS)
         self.dropout = nn.Dropout(options.dropout)
         self.layers = nn.ModuleList(PostNormBlock(options, TANH_GELU) for _ in range(options.depth))
         self.head = Head(width, width, TANH_GELU(), BERT_EPS)
-        self.bias = nn.Parameter(torch.zeros(rows)) if options.tied else None
+        self.bias = nn.Parameter(torch.zeros(self.rows)) if options.tied else None
         self.output = None if options.tied else nn.Linear(width, self.codebook)
-        self.readout = None if options.tied else "output"
         self.beta_embed = build_beta_embedding(options, card.temperature)
         self.slope = build_slope(options, card.temperature, width, width, self.codebook)
         self.initialise()
@@ -65,17 +57,14 @@ class MaskGIT(MaskedNetwork):
         start_idle(self.beta_embed)
         start_slope(self)
 
-    def embed_class(self, class_B: Tensor) -> Tensor:
-        """The class token (B, 1, D), without its position; index `classes` is the null class."""
-        row_B = class_B.clamp(max=self.classes - 1) + self.codebook
-        return torch.where(
-            (class_B == self.classes)[:, None, None], self.null_class, self.word_embeddings(row_B)[:, None]
-        )
+    @property
+    def table(self) -> nn.Embedding:
+        return self.word_embeddings
 
     def hidden(self, codes_BN: Tensor, masked_BN: Tensor, class_B: Tensor, beta_B: Tensor | None = None) -> Tensor:
         """The last hidden state (B, L, D), the class token first."""
-        ids_BN = codes_BN.masked_fill(masked_BN, len(self.word_embeddings.weight) - 1)
-        x_BLD = torch.cat([self.embed_class(class_B), self.word_embeddings(ids_BN)], 1) + self.position_embeddings
+        image_BND = self.word_embeddings(self.rows_of(codes_BN, masked_BN))
+        x_BLD = torch.cat([self.embed_class(class_B), image_BND], 1) + self.position_embeddings
         x_BLD = self.dropout(self.embeddings_ln(self.with_beta(x_BLD, beta_B)))
         for layer in self.layers:
             x_BLD = layer(x_BLD)
@@ -102,12 +91,9 @@ class MaskGIT(MaskedNetwork):
         features_BND = self.head(h_BND)
         return each(with_slope(self.slope, self.read_out(features_BND), h_BND, features_BND), Tensor.float)
 
-    def read_out(self, features_XD: Tensor) -> Tensor:
-        """Logits (X, V) of features."""
-        if self.output is not None:
-            return self.output(features_XD)
+    def tied_readout(self) -> tuple[Tensor, Tensor]:
         assert self.bias is not None
-        return F.linear(features_XD, self.word_embeddings.weight[: self.codebook], self.bias[: self.codebook])
+        return self.word_embeddings.weight[: self.codebook], self.bias[: self.codebook]
 
     def repeated(self) -> list[nn.Module]:
         return list(self.layers)
