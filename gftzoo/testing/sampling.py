@@ -8,12 +8,20 @@ import torch
 
 from gftzoo.contract.guidance import ClassifierFree, Temperature, Unguided
 from gftzoo.loading import load
+from gftzoo.model import Model
 from gftzoo.testing.compare import expect, other, same
 from gftzoo.testing.contract import promises
 from gftzoo.testing.subject import BATCH, SHUFFLED, Subject, disturb, isolated, no_global_randomness
 
 FAR = 0.1  # deviation of noise on parameters that makes a network of its own
 DRAWS = 2e-3  # rounding grows over the steps; another draw, or a flipped code, is far outside
+
+
+def far(subject: Subject, *, temperature: bool) -> Model:
+    """A network whose inputs have large effects: where samples are codes, a difference must be drawn to be seen."""
+    model = subject.copy(temperature=temperature)
+    disturb(model, FAR)
+    return model
 
 
 @promises("temperature_sampler", "They have the shape and dtype of what the tokenizer encodes to.")
@@ -61,8 +69,7 @@ def samples_independent_of_batch(subject: Subject) -> str:
 @promises("temperature_sampler", "The network is given `guidance.beta`.")
 def temperature_steers(subject: Subject) -> str:
     """Another temperature gives other samples."""
-    model = subject.copy(temperature=True)
-    disturb(model, FAR)  # where samples are codes, a difference must be large enough to be drawn
+    model = far(subject, temperature=True)
     warm, cold = (subject.sample(model, Temperature(value)) for value in (1.0, 0.2))
     return other(cold, warm, "samples at beta 0.2 and 1")
 
@@ -70,7 +77,7 @@ def temperature_steers(subject: Subject) -> str:
 @promises("temperature_sampler", "CFG at scale 1 is no guidance,")
 def cfg_at_one_is_unguided(subject: Subject) -> str:
     """CFG at scale 1 draws what no guidance draws, and at scale 4 something else."""
-    model = subject.model(temperature=False)
+    model = far(subject, temperature=False)
     unguided = subject.sample(model, Unguided())
     other(subject.sample(model, ClassifierFree(4.0)), unguided, "samples with CFG at scale 4 and unguided")
     return same(subject.sample(model, ClassifierFree(1.0)), unguided, "samples with CFG at scale 1 and unguided", DRAWS)
@@ -88,7 +95,7 @@ def cfg_at_zero_is_unconditional(subject: Subject) -> str:
 @promises("temperature_sampler", "Row i depends on its condition,")
 def conditions_steer(subject: Subject) -> str:
     """Another condition gives another sample."""
-    model = subject.model(temperature=True)
+    model = far(subject, temperature=True)
     own = subject.sample(model, Temperature(0.6))
     null = subject.sample(model, Temperature(0.6), null=True)
     return other(null, own, "samples with their conditions and with the null condition")

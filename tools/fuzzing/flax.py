@@ -13,7 +13,7 @@ from fuzzing.target import SilentChangeError, Target
 from gftzoo.loading.files import import_model
 from gftzoo.zoo import get_card
 
-WIDTH, HEADS, CODES, ROWS = 16, 2, 64, 28  # rows: 17 grey levels, 10 classes and the mask
+WIDTH, HEADS, CODES, ROWS = 16, 2, 64, 27  # rows: 16 grey levels, 10 classes and the mask
 
 
 class FlaxTarget(Target):

@@ -30,7 +30,7 @@ class SamplerOptions(Frozen):
         4.5, ge=0, description="of the noise on how confident a code is; it falls to nothing over the steps"
     )
     temperature: float = Field(1.0, gt=0, description="of the softmax over codes; beta, GFT's, is another")
-    schedule: Schedule = Field("cosine", description="from the share of the steps done to the share still masked")
+    mask_schedule: Schedule = Field("cosine", description="from the share of the steps done to the share still masked")
     guidance_power: float | None = Field(
         None,
         gt=0,
@@ -113,7 +113,7 @@ def decode(
             done = (step + 1) / settings.steps
             chosen_BM = logits_BMV.log_softmax(-1).gather(-1, codes_BM[..., None]).squeeze(-1)
             confidence_BM = chosen_BM + settings.choice_temperature * (1 - done) * draws.gumbel()
-            left_B = still_masked(done, settings.schedule, total_B, masked_BM, double)
+            left_B = still_masked(done, settings.mask_schedule, total_B, masked_BM, double)
             masked_BM = smallest(confidence_BM.masked_fill(~masked_BM, math.inf), left_B)
     return codes_BM
 

@@ -85,7 +85,7 @@ def test_every_drawn_code(name: str, run: str, tmp_path) -> None:
         steps=official["num_steps"],
         choice_temperature=official["randomize_temperature"],
         temperature=official["softmax_temperature"],
-        schedule=official["mask_schedule_strategy"],
+        mask_schedule=official["mask_schedule_strategy"],
         guidance_power=official.get("scale_pow"),
     )
     draws = Recorded(golden.inputs[f"{run}/exponential"], golden.inputs[f"{run}/gumbel"], True)

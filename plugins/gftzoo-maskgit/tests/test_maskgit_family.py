@@ -10,6 +10,7 @@ from torch import nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import Temperature, Unguided
+from gftzoo.engine import resolve
 from gftzoo.errors import UsageError
 from gftzoo.families.finding import load_family
 from gftzoo.layers.lora import LoraOptions, target_layers
@@ -39,15 +40,19 @@ SHARP = {"temperature": 0.2}  # so that a network without training draws what it
 def small_card(kind: str, **network: Any) -> ModelCard:
     """A card of that kind with few numbers, on 16 grey levels: 4 bits a code."""
     card = CARDS["maskgit-nano"]
-    tokenizer = card.tokenizer.model_copy(update={"id": "grey-16", "codebook": 16})
     size = {"width": 32, "depth": 2, "heads": 2, "dropout": 0, "beta_scale": 10, "init": 0.15}
-    card = card.change(tokenizer=tokenizer, network={**size, **KINDS[kind], **network}, sampler=SHARP)
+    card = card.change(network={**size, **KINDS[kind], **network}, sampler=SHARP)
     return card.change(parameters=count(card), parameters_gft=count(card.change(temperature=True)))
 
 
 def empty_network(card: ModelCard) -> nn.Module:
     with torch.device("meta"):
         return load_family("maskgit").build_network(card)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_card_runs_on_the_embedded_digits(name: str) -> None:
+    assert count(resolve(name).card) > 0
 
 
 def count(card: ModelCard) -> int:
@@ -125,7 +130,7 @@ def test_visible_codes_are_read_and_masked_ones_are_not() -> None:
     [
         ({"heads": 5}, "width 64 is no multiple of 5 heads"),
         ({"kind": "mage", "decoder_heads": 7}, r"decoder_width 512 is no multiple of 7 heads.*network\.decoder_heads"),
-        ({"kind": "maskbit"}, "17 codes; use one with 2"),
+        ({"kind": "maskbit", "splits": 3}, r"into 3 equal part\(s\), .* 16 codes; use one with 2"),
         ({"mask": "half"}, "mask = 'half' is not valid"),
     ],
 )
