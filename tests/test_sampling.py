@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from nano import nano_conditions, nano_model
 
 from gftzoo.errors import UsageError
+from gftzoo.families.finding import load_family
+from gftzoo.model import Model
+from gftzoo.zoo import catalogue
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> None:
@@ -53,3 +58,10 @@ def test_an_unknown_setting_or_class_is_one_sentence() -> None:
         model.sample([0], step=3)
     with pytest.raises(UsageError, match="no class 10; valid are 0 to 9"):
         model.sample([10])
+
+
+@pytest.mark.parametrize("family", catalogue().families)
+def test_every_setting_of_a_sampler_can_be_given(family: str) -> None:
+    """None has the name of an argument that `sample` keeps for itself."""
+    own = inspect.signature(Model.sample).parameters
+    assert not own.keys() & load_family(family).options().sampler.model_fields.keys()

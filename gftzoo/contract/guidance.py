@@ -34,6 +34,12 @@ RAMPS: Mapping[Schedule, Callable[[float], float]] = {
 BY_TIME: tuple[Schedule, ...] = ("power-cosine",)
 
 
+def refuse_unknown(schedule: str) -> None:
+    """UsageError for a ramp that there is not."""
+    if schedule not in RAMPS:
+        raise UsageError(f"schedule {schedule!r} is no ramp of the guidance; there are {', '.join(RAMPS)}.")
+
+
 class Guidance(ABC):
     """What a sampler asks of its guidance."""
 
@@ -76,13 +82,14 @@ class Temperature(Guidance):
 
     A `schedule` mirrors a ramp of the guidance: beta(progress) = 1 / (1 + (1/value - 1) * ramp(progress)), where
     `linear` is the progress itself. An embedded temperature enters with `beta`, an affine one at the read-out, in
-    `combine`.
+    `combine`. Raises UsageError for a value out of range or an unknown schedule.
     """
 
     value: float
     schedule: Schedule = "constant"
 
     def __post_init__(self) -> None:
+        refuse_unknown(self.schedule)
         if not 0.0 < self.value <= 1.0:
             raise UsageError(
                 f"beta must lie in (0, 1] and is {self.value:g}; 1 is the plain conditional model, "
@@ -105,7 +112,7 @@ class ClassifierFree(Guidance):
     """CFG: u + w (c - u), the conditional and the null pass in one batch; w = 1 is unguided.
 
     A `schedule` ramps the guidance, w(progress) = 1 + (w - 1) * ramp(progress): `linear` by the progress itself (VAR
-    and MAR), `power-cosine` as MDT does.
+    and MAR), `power-cosine` as MDT does. Raises UsageError for a scale below 0 or an unknown schedule.
     """
 
     passes: ClassVar[int] = 2
@@ -113,6 +120,7 @@ class ClassifierFree(Guidance):
     schedule: Schedule = "constant"
 
     def __post_init__(self) -> None:
+        refuse_unknown(self.schedule)
         if not 0.0 <= self.scale < float("inf"):
             raise UsageError(f"the CFG scale must be a number >= 0 and is {self.scale:g}; 1 is off (try --cfg 1.5).")
 

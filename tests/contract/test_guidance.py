@@ -48,3 +48,9 @@ def test_a_temperature_outside_its_range_is_refused(value: float) -> None:
 def test_a_scale_that_is_no_scale_is_refused(value: float) -> None:
     with pytest.raises(UsageError, match="CFG scale"):
         ClassifierFree(value)
+
+
+@pytest.mark.parametrize("guidance", [Temperature, ClassifierFree])
+def test_a_ramp_that_there_is_not_is_refused(guidance: type[Temperature | ClassifierFree]) -> None:
+    with pytest.raises(UsageError, match="'log' is no ramp of the guidance; there are constant, linear, power-cosine"):
+        guidance(0.5, "log")  # type: ignore[arg-type]
