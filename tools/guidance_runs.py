@@ -43,6 +43,8 @@ class Job:
     work: Path
     finetune: list[str] | None = None
     finetune_steps: int | None = None
+    scales: Sequence[float] = SCALES
+    betas: Sequence[float] = BETAS
 
 
 def trained(job: Job, objective: str, seed: int, base: Path | None = None) -> tuple[Model, Path]:
@@ -80,14 +82,16 @@ def decisive(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"card": config.card.model_copy(update=other)})
 
 
-def guidances(objective: str, schedules: Sequence[str]) -> list[Guidance]:
+def guidances(
+    objective: str, schedules: Sequence[str], scales: Sequence[float] = SCALES, betas: Sequence[float] = BETAS
+) -> list[Guidance]:
     """Every row of an objective, weakest guidance first."""
     if objective == "conditional":
-        guided = [ClassifierFree(scale, schedule) for schedule in schedules for scale in SCALES]  # type: ignore[arg-type]
+        guided = [ClassifierFree(scale, schedule) for schedule in schedules for scale in scales]  # type: ignore[arg-type]
         return [Unguided(), *guided]
     if objective.startswith("cca"):  # its strength is fixed when it is trained
         return [Unguided()]
-    strengths = [beta for beta in BETAS if beta < 1]
+    strengths = [beta for beta in betas if beta < 1]
     return [Temperature(1.0), *(Temperature(b, schedule) for schedule in schedules for b in strengths)]  # type: ignore[arg-type]
 
 
@@ -128,7 +132,7 @@ def scored(job: Job, evaluator: Evaluator, model: Model, objective: str, seed: i
     """The records of a model, one a guidance."""
     records: list[ScoreRecord] = []
     settings = dict(pair.split("=", 1) for pair in job.sampler)
-    for guidance in guidances(objective, job.schedules):
+    for guidance in guidances(objective, job.schedules, job.scales, job.betas):
         folder = job.work / f"records-{job.model}-{objective}-seed{seed}"
         done = sweep(
             evaluator, model, [guidance], folder,

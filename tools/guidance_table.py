@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from benchmark import medians
 from guidance_claims import claims, curve, table
-from guidance_runs import BATCH, FINE_TUNED, Job, axis_of, collect, collect_fine_tuned, guidances
+from guidance_runs import BATCH, BETAS, FINE_TUNED, SCALES, Job, axis_of, collect, collect_fine_tuned, guidances
 
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.errors import GftzooError
@@ -42,6 +42,8 @@ def read_arguments() -> Job:
     parser.add_argument("--steps", type=int, help="training steps of each run; default: the recipe's")
     parser.add_argument("--images", type=int, default=1500, help="images per row")
     parser.add_argument("--schedules", nargs="+", default=["constant"], choices=["constant", "linear"])
+    parser.add_argument("--scales", type=float, nargs="+", default=SCALES, help="of CFG, beside no guidance")
+    parser.add_argument("--betas", type=float, nargs="+", default=BETAS, help="of GFT, 1 among them")
     parser.add_argument("-o", dest="options", action="append", default=[], help="key=value, as in gftzoo train")
     parser.add_argument("-s", dest="sampler", action="append", default=[], help="key=value, setting of the sampler")
     parser.add_argument("--out", type=Path, help="folder of the results; default docs/results/MODEL")
@@ -118,7 +120,8 @@ def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft:
     settings = dict(pair.split("=", 1) for pair in job.sampler)
     for model, name in ((plain, "strip-cfg.png"), (gft, "strip.png")):
         objective = "gft" if model.card.temperature else "conditional"
-        save(strip(model, guidances(objective, job.schedules[:1]), shown, **settings), job.out / name)
+        rows = guidances(objective, job.schedules[:1], job.scales, job.betas)
+        save(strip(model, rows, shown, **settings), job.out / name)
 
 
 def main() -> int:

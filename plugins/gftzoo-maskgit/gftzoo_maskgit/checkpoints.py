@@ -117,11 +117,14 @@ def from_mage(card: ModelCard, tensors: Mapping[str, Tensor]) -> Tensors:
     """
     found = {key: tensor for key, tensor in tensors.items() if not MAGE_UNUSED.fullmatch(key)}
     name = "token_emb.word_embeddings.weight"
-    if name in found and found[name].ndim == 2 and "null_class" not in found:
-        table, first = found[name].clone(), card.tokenizer.codebook or 0
-        found["null_class"] = table[first + MAGE_FAKE_CLASS : first + MAGE_FAKE_CLASS + 1].clone()
-        table[first:-1] = found["null_class"]
-        found[name] = table
+    table = found.get(name)
+    if table is None or table.ndim != 2 or "null_class" in found:
+        return found
+    classes = _class_rows(table, card)
+    if len(classes) > MAGE_FAKE_CLASS:  # else it is of another tokenizer, which loading will say
+        found["null_class"] = classes[MAGE_FAKE_CLASS : MAGE_FAKE_CLASS + 1].clone()
+        found[name] = table.clone()
+        _class_rows(found[name], card)[:] = found["null_class"]
     return found
 
 
