@@ -8,12 +8,14 @@ from gftzoo_maskgit.family import MaskedProblem
 from gftzoo_maskgit.masking import draw_mage, mage_share
 from gftzoo_maskgit.sampler import SamplerOptions, decode
 from golden import Golden, near
-from maskgit_golden import Masks, Recorded, assert_gradients, gradient_norms, mage_model, read_golden
+from maskgit_golden import Masks, Recorded, assert_gradients, gradient_norms, mage_card, mage_model, read_golden
 from torch import Tensor
 from torch.nn import functional as F
 
 from gftzoo.contract.guidance import Unguided
 from gftzoo.contract.pieces import Steered
+from gftzoo.errors import GftzooError
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
 
 TABLE = "token_emb.word_embeddings.weight"
@@ -94,3 +96,10 @@ def test_classes_start_at_the_constant_class_token_and_the_null_is_no_class(gold
     classes = network.embed_class(torch.tensor([76, model.card.classes]))
     classes[0].sum().backward()
     assert network.null_class.grad.abs().max() == 0  # class 76 does not train the null class
+
+
+def test_weights_of_another_table_are_refused_in_words(golden: Golden, tmp_path) -> None:
+    weights = {**golden.weights, TABLE: torch.ones(golden.config["n_embed"] + 7, 24)}
+    torch.save({"model": weights}, tmp_path / "mage.pth")
+    with pytest.raises(GftzooError, match="does not fit this model"):
+        import_model(mage_card(golden.config), tmp_path / "mage.pth")
