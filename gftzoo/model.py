@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
@@ -14,7 +15,7 @@ from gftzoo.adapters import merged
 from gftzoo.arguments import choice, path, real, shown, text, whole
 from gftzoo.baking import bake
 from gftzoo.catalogue.cards import ModelCard, Schedule
-from gftzoo.compiling import channels_last, compile_steps
+from gftzoo.compiling import Lowered, channels_last, compile_steps
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
@@ -59,6 +60,7 @@ class Model:
 
     def __post_init__(self) -> None:
         self._versions = self._count_versions()
+        self._lowered: Lowered | None = None
 
     def _count_versions(self) -> int:
         """The changes in place that autograd has counted of all parameters; moves to other devices are none."""
@@ -119,6 +121,7 @@ class Model:
             raise UsageError(
                 f"device {shown(device)} is not available here; valid are cpu, cuda, cuda:1, ..."
             ) from error
+        self._lowered = None
         self.network.to(device)
         if self.tokenizer is not None:
             self.tokenizer.to(device)
@@ -183,6 +186,14 @@ class Model:
             )
         return Unguided() if cfg is None or cfg == 1.0 else ClassifierFree(cfg, schedule or self.card.cfg_schedule)
 
+    def _weights_of_graphs(self) -> AbstractContextManager[None]:
+        """Compiled steps in lower precision read weights that are in it."""
+        if self.compiler is None or self.half is None:
+            return nullcontext()
+        if self._lowered is None or self._lowered.half != self.half:
+            self._lowered = Lowered(self.network, self.half)
+        return self._lowered.in_place()
+
     @torch.no_grad()
     def sample_latents(
         self, conditions: Sequence[int | str], guidance: Guidance, seeds: Sequence[int], **settings: Any
@@ -194,7 +205,7 @@ class Model:
             chosen = self.family.sampler_settings(self.card, **settings)
             generator = SampleGenerator(seeds, self.device)
             condition = self.encode_condition(conditions)
-            with computing_in(self.half, self.device):
+            with computing_in(self.half, self.device), self._weights_of_graphs():
                 return self.family.temperature_sampler(self, condition, guidance, chosen, generator)
         finally:
             self.network.train(was_training)

@@ -9,10 +9,17 @@ import torch
 from nano import NANO, nano_conditions, nano_latents, nano_model
 from torch._dynamo.testing import CompileCounter
 
+from gftzoo.compiling import Lowered
 from gftzoo.contract.guidance import Temperature
+from gftzoo.contract.tokenizer import Tokenizer
+from gftzoo.data import open_source
+from gftzoo.data.encoding import EncodingModel, encode
+from gftzoo.data.planning import plan_cache
+from gftzoo.errors import UsageError
+from gftzoo.evaluate.subjects import subject_of
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
-from gftzoo.sampling import image_seeds
+from gftzoo.sampling import image_seeds, sample_batches
 
 SHORT = {
     "dit": {"steps": 2}, "mdt": {"steps": 2}, "sit": {"steps": 2}, "uvit": {"steps": 2}, "sd": {"steps": 2},
@@ -70,4 +77,63 @@ def test_bf16_draws_nearly_the_same(name: str) -> None:
         assert 0 < (half - plain).norm() < 0.1 * plain.norm()
     else:
         assert (half == plain).float().mean() > 0.8
+    with Lowered(model.network, torch.bfloat16).in_place():  # as compiled steps have it
+        assert torch.equal(latents(model, name), half)
     assert torch.equal(latents(model.to("cpu", "fp32"), name), plain)
+
+
+class Told(Tokenizer):
+    """Says in its images whether autocast was on, and in what."""
+
+    def encode(self, images: torch.Tensor, generator: SampleGenerator | None = None) -> torch.Tensor:
+        return self.decode(images)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        kinds = [None, torch.bfloat16, torch.float16]
+        on = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        return latents[:, :1] * 0 + kinds.index(on) / 2
+
+
+@pytest.mark.parametrize(("precision", "tokenizer"), [("fp32", 0), ("bf16", 0.5), ("fp16", 0), ("auto", 0)])
+def test_a_tokenizer_never_computes_in_fp16(precision: Any, tokenizer: float) -> None:
+    """Stable Diffusion's VAE leaves its range; auto is fp32 on a CPU."""
+    model = nano_model("dit-nano", temperature=True).to("cpu", precision)
+    model.tokenizer = Told(model.card.tokenizer)
+    assert model.decode(torch.zeros(1, 1, 8, 8)).unique().tolist() == [(tokenizer + 1) / 2]
+    encoding = EncodingModel(model.card, model.tokenizer, model.family, torch.device("cpu"), precision)
+    views = torch.zeros(1, 1, 1, 8, 8, dtype=torch.uint8)
+    assert encode(encoding, views)[1].unique().tolist() == [tokenizer]
+
+
+def test_a_cache_and_a_score_say_their_precision() -> None:
+    model = nano_model("dit-nano", temperature=True)
+    found = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        encoding = EncodingModel(model.card, model.require_tokenizer(), model.family, torch.device("cpu"), precision)
+        found[precision] = plan_cache(encoding, open_source("digits", "train"))
+    assert found["bf16"].difference(found["fp32"]) == "precision 'bf16' and not 'fp32'"
+    assert found["fp16"] == found["fp32"]
+    subject = subject_of(model.to("cpu", "bf16"), Temperature(0.5), {}, 0)
+    assert (subject.precision, subject.compiled, subject.dtype) == ("bf16", False, "float32")
+
+
+def test_compiled_batches_have_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nano_model("dit-nano", temperature=True)
+    plain = torch.cat(list(sample_batches(model, [1, 2, 3], Temperature(0.5), [5, 6, 7], 2, steps=1)))
+    sizes: list[int] = []
+    draw = model.sample_latents
+
+    def counted(conditions: Any, *arguments: Any, **settings: Any) -> torch.Tensor:
+        sizes.append(len(conditions))
+        return draw(conditions, *arguments, **settings)
+
+    monkeypatch.setattr(model, "sample_latents", counted)
+    model.compiler = "eager"  # as if
+    padded = torch.cat(list(sample_batches(model, [1, 2, 3], Temperature(0.5), [5, 6, 7], 2, steps=1)))
+    assert sizes == [2, 2] and torch.allclose(padded, plain, atol=1e-6)
+
+
+def test_compilation_without_a_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gftzoo.compiling.shutil.which", lambda _: None)
+    with pytest.raises(UsageError, match=r"needs a C\+\+ compiler.*CXX.*leave out --compile"):
+        nano_model("dit-nano", temperature=True).compile()
