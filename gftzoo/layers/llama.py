@@ -9,12 +9,38 @@ from __future__ import annotations
 from functools import cache
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.errors import UsageError
 from gftzoo.layers.decoding import Past, attend
+from gftzoo.layers.sequence import CodeNetworkOptions
 
 ROPE_BASE = 10_000.0
+
+
+class LlamaOptions(CodeNetworkOptions):
+    """Options of a network of these blocks; its own inherit them."""
+
+    heads: int = Field(gt=0, description="attention heads; their width must be a multiple of 4")
+    hidden_multiple: int = Field(256, gt=0, description="the feed-forward width 8/3 width is rounded up to this")
+    token_dropout: float = Field(0.1, ge=0, lt=1, description="on the embedded condition and codes")
+    residual_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of attention")
+    ffn_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of the feed-forward")
+
+    @property
+    def hidden(self) -> int:
+        """Width of the feed-forward: two thirds of 4 width, rounded up to the multiple."""
+        return -(-int(2 * 4 * self.width / 3) // self.hidden_multiple) * self.hidden_multiple
+
+    def check(self, model: str) -> None:
+        """UsageError for heads that the rotary embedding cannot turn; `model` is the name to be shown."""
+        if self.width % (4 * self.heads):
+            raise UsageError(
+                f"{model}: width {self.width} over {self.heads} heads gives a head width that is no multiple of 4; "
+                "change -o network.width or -o network.heads."
+            )
 
 
 class RMSNorm(nn.Module):
@@ -92,12 +118,12 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each normalised before and added after."""
 
-    def __init__(self, width: int, heads: int, hidden: int, residual_dropout: float, ffn_dropout: float) -> None:
+    def __init__(self, options: LlamaOptions) -> None:
         super().__init__()
-        self.attention = Attention(width, heads, residual_dropout)
-        self.feed_forward = FeedForward(width, hidden, ffn_dropout)
-        self.attention_norm = RMSNorm(width)
-        self.ffn_norm = RMSNorm(width)
+        self.attention = Attention(options.width, options.heads, options.residual_dropout)
+        self.feed_forward = FeedForward(options.width, options.hidden, options.ffn_dropout)
+        self.attention_norm = RMSNorm(options.width)
+        self.ffn_norm = RMSNorm(options.width)
 
     def forward(
         self,

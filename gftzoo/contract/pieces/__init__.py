@@ -6,9 +6,11 @@ rules, `official` weights of others in and the temperature folded out. A hook of
 piece's.
 """
 
+from gftzoo.contract.pieces.codes import AllCodes as AllCodes
 from gftzoo.contract.pieces.codes import CodePrediction as CodePrediction
 from gftzoo.contract.pieces.codes import CodeProblem as CodeProblem
 from gftzoo.contract.pieces.codes import CodeSampling as CodeSampling
+from gftzoo.contract.pieces.codes import refuse_continuous as refuse_continuous
 from gftzoo.contract.pieces.conditions import ClassConditions as ClassConditions
 from gftzoo.contract.pieces.declared import MatrixDecay as MatrixDecay
 from gftzoo.contract.pieces.declared import OwnTokenizers as OwnTokenizers

@@ -12,11 +12,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from gftzoo.catalogue.cards import Frozen
+from gftzoo.catalogue.cards import Frozen, ModelCard
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.problem import Problem
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
 from gftzoo.layers import categorical
+from gftzoo.layers.temperature import Prediction
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,28 @@ class CodePrediction(Generic[Posed]):
     def log_likelihood(self, model: Model, prediction: Tensor, problem: Posed) -> Tensor:
         nats_BN = F.cross_entropy(prediction.transpose(1, 2), problem.codes, reduction="none")
         return -(nats_BN if problem.asked is None else nats_BN * problem.asked).sum(1)
+
+
+class AllCodes(CodePrediction[CodeProblem]):
+    """All codes of an image, asked of a network of `(codes, condition, beta)`."""
+
+    @hookimpl
+    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
+        return CodeProblem(latents.long().flatten(1))
+
+    @hookimpl
+    def predict(self, model: Model, problem: CodeProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
+        logits_BNV: Prediction = model.network(problem.codes, condition, beta)
+        return logits_BNV
+
+
+def refuse_continuous(card: ModelCard, suggested: str) -> None:
+    """UsageError for a tokenizer without codes; `suggested` is the name of one that has some."""
+    if card.tokenizer.codebook is None:
+        raise UsageError(
+            f"{card.name} predicts codes and tokenizer {card.tokenizer.id!r} has no codebook; "
+            f"use one that has, e.g. -o tokenizer=pixel-code-17 or -o tokenizer={suggested}."
+        )
 
 
 class CodeSampling(Frozen):

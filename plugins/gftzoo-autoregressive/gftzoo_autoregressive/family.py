@@ -18,11 +18,13 @@ from gftzoo.contract.pieces import (
     MatrixDecay,
     OfficialWeights,
     OwnTokenizers,
+    refuse_continuous,
 )
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.temperature import Prediction, TemperatureOptions
+from gftzoo.layers.sequence import CodeNetworkOptions
+from gftzoo.layers.temperature import Prediction
 
 Posed = TypeVar("Posed", bound=CodeProblem)
 
@@ -33,13 +35,13 @@ class AutoregressiveFamily(
     """A network that predicts each code of an image from the class and the codes before it.
 
     Attributes:
-        network_options: schema of `card.network`; it has a `width` and `heads`.
+        network_options: schema of `card.network`.
         sampler_options: schema of the sampler's settings.
         network_class: built of network options and card.
         suggested: a tokenizer with a codebook, for the sentence that refuses another.
     """
 
-    network_options: ClassVar[type[TemperatureOptions]]
+    network_options: ClassVar[type[CodeNetworkOptions]]
     sampler_options: ClassVar[type]
     network_class: ClassVar[type[nn.Module]]
     suggested: ClassVar[str]
@@ -52,11 +54,7 @@ class AutoregressiveFamily(
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
         options: Any = card.network_options(self.network_options)
-        if card.tokenizer.codebook is None:
-            raise UsageError(
-                f"{card.name} predicts codes and tokenizer {card.tokenizer.id!r} has no codebook; "
-                f"use one that has, e.g. -o tokenizer=pixel-code-17 or -o tokenizer={self.suggested}."
-            )
+        refuse_continuous(card, self.suggested)
         if options.width % options.heads:
             raise UsageError(
                 f"{card.name}: width {options.width} does not divide into {options.heads} heads; "

@@ -9,7 +9,6 @@ code that is not its authors'.
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import partial
 
 import torch
 from pydantic import Field
@@ -17,29 +16,15 @@ from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.decoding import Decoder
-from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import (
-    Prediction,
-    ResidualMLP,
-    ScaledTemperatureOptions,
-    Slope,
-    each,
-    start_slope,
-    with_slope,
-    zero_layer,
-)
+from gftzoo.layers.sequence import CodeNetworkOptions, normal_weights, start_plain, with_beta
+from gftzoo.layers.temperature import Prediction, each, with_slope
 from gftzoo_autoregressive.layers import Block
 from gftzoo_autoregressive.shifted import ShiftedBlock
 
-INIT_STD = 0.02
 
+class GPTOptions(CodeNetworkOptions):
+    """Options of the network."""
 
-class GPTOptions(ScaledTemperatureOptions):
-    """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
-
-    depth: int = Field(gt=0, description="transformer blocks")
-    width: int = Field(gt=0, description="width of the residual stream")
-    heads: int = Field(gt=0, description="attention heads")
     dropout: float = Field(0.0, ge=0, lt=1, description="of embeddings, projections and feed-forwards")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights")
     keep: float = Field(
@@ -63,13 +48,8 @@ class CodeGPT(nn.Module):
         self.drop = nn.Dropout(options.dropout)
         self.blocks = nn.ModuleList(self.build_block(index) for index in range(options.depth))
         self.head = nn.Linear(width, self.codebook, bias=False)
-        self.beta_embed: SinusoidEmbedding | None = None
-        if card.temperature and options.embeds:
-            self.beta_embed = SinusoidEmbedding(width, options.beta_scale)
-        self.slope: Slope | None = None
-        if card.temperature and options.affine:
-            block, norm = partial(ResidualMLP, width), partial(nn.LayerNorm, width)
-            self.slope = options.build_slope(width, self.codebook, block, norm, bias=False)
+        temperature = options.build_temperature(card.temperature, width, self.codebook, nn.LayerNorm)
+        self.beta_embed, self.slope = temperature
 
     @abstractmethod
     def build_block(self, index: int) -> nn.Module:
@@ -93,21 +73,12 @@ class CodeGPT(nn.Module):
 
     def initialise(self) -> None:
         """Normal weights, positions zero; what the temperature adds starts at zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=INIT_STD)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        if self.beta_embed is not None:
-            zero_layer(self.beta_embed.layers[-1])
-        start_slope(self)
+        normal_weights(self)
+        start_plain(self.beta_embed, self.slope)
 
     def embed_condition(self, condition_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """What stands before the codes (B, 1, D); the temperature is added to it, or nothing where it is None."""
-        class_B1D = self.embed_class(condition_B)
-        if beta_B is not None and self.beta_embed is not None:
-            class_B1D = class_B1D + self.beta_embed(beta_B).unsqueeze(1)
-        return class_B1D
+        return with_beta(self.embed_class(condition_B), self.beta_embed, beta_B)
 
     def forward(self, codes_BN: Tensor, condition_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
         """Logits (B, N, V), float32, of all codes.
@@ -192,9 +163,9 @@ class GPTDecoder(Decoder):
     """Codes row by row, behind the class."""
 
     def __init__(self, network: CodeGPT, condition_B: Tensor) -> None:
-        heads, width = network.options.heads, network.options.width
-        shape = len(condition_B), heads, width // heads
-        super().__init__(network.options.depth, shape, network.codes, 1, network.head.weight)
+        options = network.options
+        shape = len(condition_B), options.heads, options.head_width
+        super().__init__(options.depth, shape, network.codes, 1, network.head.weight)
         self.network, self.condition_B = network, condition_B
         self.memory = network.memory(self.caches[0].k_BHSK)
 

@@ -7,49 +7,26 @@ State-dict keys are the official ones.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.decoding import DepthDecoder
-from gftzoo.layers.llama import Block, ClassEmbedding, RMSNorm, rotations
-from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import (
-    Affine,
-    Prediction,
-    ResidualMLP,
-    ScaledTemperatureOptions,
-    Slope,
-    start_slope,
-    zero_layer,
-)
+from gftzoo.layers.llama import Block, ClassEmbedding, LlamaOptions, RMSNorm, rotations
+from gftzoo.layers.sequence import normal_weights, start_plain, with_beta
+from gftzoo.layers.temperature import Affine, Prediction
 
-INIT_STD = 0.02
 PARTS = 2
 
 
-class MagvitOptions(ScaledTemperatureOptions):
-    """Options of the network; grid and classes follow from tokenizer, resolution and data."""
+class MagvitOptions(LlamaOptions):
+    """Options of the network; `depth` is that of the blocks over the positions."""
 
-    depth: int = Field(gt=0, description="blocks over the positions")
     part_depth: int = Field(gt=0, description="blocks over the parts of a position")
-    width: int = Field(gt=0, description="width of the residual stream")
-    heads: int = Field(gt=0, description="attention heads; their width must be a multiple of 4")
-    hidden_multiple: int = Field(256, gt=0, description="the feed-forward width 8/3 width is rounded up to this")
     parts: tuple[int, int] = Field(
         (64, 4096), description="values of the parts of a code, the low part first; their product is the codebook"
     )
-    token_dropout: float = Field(0.1, ge=0, lt=1, description="on the embedded class and codes")
-    residual_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of attention")
-    ffn_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of the feed-forward")
-
-    @property
-    def hidden(self) -> int:
-        """Width of the feed-forward: two thirds of 4 width, rounded up to the multiple."""
-        return -(-int(2 * 4 * self.width / 3) // self.hidden_multiple) * self.hidden_multiple
 
 
 class MagvitTransformer(nn.Module):
@@ -67,37 +44,19 @@ class MagvitTransformer(nn.Module):
         self.pre_emb, self.post_emb = nn.Embedding(low, width), nn.Embedding(high, width)
         self.class_emb = ClassEmbedding(card.classes, width)
         self.token_drop = nn.Dropout(options.token_dropout)
-        shape = width, options.heads, options.hidden, options.residual_dropout, options.ffn_dropout
-        self.spatial_blocks = nn.ModuleList(Block(*shape) for _ in range(options.depth))
-        self.factorized_blocks = nn.ModuleList(Block(*shape) for _ in range(options.part_depth))
+        self.spatial_blocks = nn.ModuleList(Block(options) for _ in range(options.depth))
+        self.factorized_blocks = nn.ModuleList(Block(options) for _ in range(options.part_depth))
         self.norm = RMSNorm(width)
         self.head = nn.ModuleList(nn.Linear(width, values, bias=False) for values in options.parts)
-        self.beta_embed: SinusoidEmbedding | None = None
-        if card.temperature and options.embeds:
-            self.beta_embed = SinusoidEmbedding(width, options.beta_scale)
-        self.slope: Slope | None = None
-        if card.temperature and options.affine:
-            block, norm = partial(ResidualMLP, width), partial(RMSNorm, width)
-            self.slope = options.build_slope(width, low + high, block, norm, bias=False)
+        self.beta_embed, self.slope = options.build_temperature(card.temperature, width, low + high, RMSNorm)
         self.initialise()
 
     def initialise(self) -> None:
         """Normal weights; the heads start at zero, and so does what the temperature adds."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=INIT_STD)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+        normal_weights(self)
         for head in self.head:
             nn.init.zeros_(head.get_parameter("weight"))
-        if self.beta_embed is not None:
-            zero_layer(self.beta_embed.layers[-1])
-        start_slope(self)
-
-    @property
-    def head_width(self) -> int:
-        """Width of an attention head."""
-        return self.options.width // self.options.heads
+        start_plain(self.beta_embed, self.slope)
 
     def split(self, codes_X: Tensor) -> tuple[Tensor, Tensor]:
         """Low and high parts of codes."""
@@ -110,14 +69,11 @@ class MagvitTransformer(nn.Module):
 
     def rotations(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the class and of every code; parts have those of the class and the first code."""
-        return rotations(self.grid, self.head_width, 1, device)
+        return rotations(self.grid, self.options.head_width, 1, device)
 
     def embed_condition(self, condition_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """What stands before the codes (B, 1, D); the temperature is added to it, or nothing where it is None."""
-        class_B1D = self.class_emb(condition_B)
-        if beta_B is not None and self.beta_embed is not None:
-            class_B1D = class_B1D + self.beta_embed(beta_B).unsqueeze(1)
-        return class_B1D
+        return with_beta(self.class_emb(condition_B), self.beta_embed, beta_B)
 
     def forward(self, codes_BN: Tensor, condition_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
         """Logits (B, N, V), float32, of all codes: those of the low part, then those of the high part.
@@ -158,7 +114,7 @@ class MagvitDecoder(DepthDecoder):
 
     def __init__(self, network: MagvitTransformer, condition_B: Tensor) -> None:
         options = network.options
-        shape = len(condition_B), options.heads, network.head_width
+        shape = len(condition_B), options.heads, options.head_width
         super().__init__((options.depth, options.part_depth), shape, network.codes, PARTS, network.norm.weight)
         self.network, self.condition_B = network, condition_B
         self.cos_LP, self.sin_LP = network.rotations(condition_B.device)

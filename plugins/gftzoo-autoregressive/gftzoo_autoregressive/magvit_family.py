@@ -13,12 +13,11 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
-from gftzoo.contract.pieces import CodeProblem, PartSettings, Steered, decode, hook, refuse_ramp
-from gftzoo.contract.problem import Problem
+from gftzoo.contract.pieces import AllCodes, CodeProblem, PartSettings, Steered, decode, hook, refuse_ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.folding import fold, fold_slope
-from gftzoo.layers.temperature import Prediction, without_slope
+from gftzoo.layers.temperature import without_slope
 from gftzoo_autoregressive.family import AutoregressiveFamily
 from gftzoo_autoregressive.magvit import PARTS, MagvitDecoder, MagvitOptions, MagvitTransformer
 
@@ -39,7 +38,7 @@ def sample(
     return network.join(decode(decoder, steered, settings, uniform, progress).unflatten(1, (-1, PARTS)))
 
 
-class OpenMagvitFamily(AutoregressiveFamily[CodeProblem]):
+class OpenMagvitFamily(AllCodes, AutoregressiveFamily[CodeProblem]):
     """Codes in two parts, of which the second is drawn given the first."""
 
     network_options, sampler_options, network_class = MagvitOptions, PartSettings, MagvitTransformer
@@ -55,20 +54,7 @@ class OpenMagvitFamily(AutoregressiveFamily[CodeProblem]):
                 f"{card.name} draws a code in parts of {low} and {high} values, {low * high} codes, and tokenizer "
                 f"{card.tokenizer.id!r} has {card.tokenizer.codebook}; change -o network.parts or -o tokenizer."
             )
-        if options.width % (4 * options.heads):
-            raise UsageError(
-                f"{card.name}: width {options.width} over {options.heads} heads gives a head width that is no multiple "
-                "of 4; change -o network.width or -o network.heads."
-            )
-
-    @hookimpl
-    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
-        return CodeProblem(latents.long().flatten(1))
-
-    @hookimpl
-    def predict(self, model: Model, problem: CodeProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
-        logits_BNV: Prediction = model.network(problem.codes, condition, beta)
-        return logits_BNV
+        options.check(card.name)
 
     @hookimpl
     def loss_term(self, model: Model, prediction: Tensor, problem: CodeProblem) -> Tensor:

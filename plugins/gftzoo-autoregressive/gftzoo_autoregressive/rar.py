@@ -7,38 +7,23 @@ keys are the official ones.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.decoding import Decoder, Past, attend
-from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import (
-    Prediction,
-    ResidualMLP,
-    ScaledTemperatureOptions,
-    Slope,
-    each,
-    start_slope,
-    with_slope,
-    zero_layer,
-)
+from gftzoo.layers.sequence import INIT_STD, CodeNetworkOptions, start_plain, with_beta
+from gftzoo.layers.temperature import Prediction, each, with_slope, zero_layer
 from gftzoo.layers.transformer import Mlp
 
-INIT_STD = 0.02
 PREFIX = 2  # the start token and the class
 SPARE_POSITIONS, SPARE_STEPS = 1024, 100  # rows of the official tables beyond the codes; the first two are the prefix's
 
 
-class RAROptions(ScaledTemperatureOptions):
-    """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
+class RAROptions(CodeNetworkOptions):
+    """Options of the network."""
 
-    depth: int = Field(gt=0, description="transformer blocks")
-    width: int = Field(gt=0, description="width of the residual stream")
-    heads: int = Field(gt=0, description="attention heads")
     hidden: int = Field(gt=0, description="width of the feed-forward")
     dropout: float = Field(0.1, ge=0, lt=1, description="of attention weights, projections and feed-forwards")
     random_until: int = Field(
@@ -128,14 +113,8 @@ class RAR(nn.Module):
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.depth))
         self.adaln_before_head = FinalNorm(width)
         self.lm_head = nn.Linear(width, self.codebook)
-        self.beta_embed: SinusoidEmbedding | None = None
-        if card.temperature and options.embeds:
-            self.beta_embed = SinusoidEmbedding(width, options.beta_scale)
-        self.slope: Slope | None = None
-        if card.temperature and options.affine:
-            self.slope = options.build_slope(
-                width, self.codebook, partial(ResidualMLP, width), partial(FinalNorm, width), bias=True
-            )
+        temperature = options.build_temperature(card.temperature, width, self.codebook, FinalNorm, bias=True)
+        self.beta_embed, self.slope = temperature
         self.initialise()
 
     def initialise(self) -> None:
@@ -148,16 +127,12 @@ class RAR(nn.Module):
         for module in self.modules():
             if isinstance(module, Block | FinalNorm):
                 zero_layer(module.adaLN_modulation[1])
-        if self.beta_embed is not None:
-            zero_layer(self.beta_embed.layers[-1])
-        start_slope(self)
+        start_plain(self.beta_embed, self.slope)
 
     def embed_class(self, condition_B: Tensor, beta_B: Tensor | None) -> tuple[Tensor, Tensor]:
         """The class token (B, 1, D), and what every position is modulated by before its own place is added."""
         class_B1D = self.embeddings(condition_B + self.first_class).unsqueeze(1)
-        if beta_B is None or self.beta_embed is None:
-            return class_B1D, class_B1D
-        return class_B1D, class_B1D + self.beta_embed(beta_B).unsqueeze(1)
+        return class_B1D, with_beta(class_B1D, self.beta_embed, beta_B)
 
     def prefix(self, class_B1D: Tensor) -> Tensor:
         """The positions before the codes (B, 2, D), without the one that comes next."""
@@ -197,9 +172,9 @@ class RARDecoder(Decoder):
     """Codes in raster order. Each position has its own temperature; those of the past stay in keys and values."""
 
     def __init__(self, network: RAR, condition_B: Tensor) -> None:
-        heads, width = network.options.heads, network.options.width
-        shape = len(condition_B), heads, width // heads
-        super().__init__(network.options.depth, shape, PREFIX + network.codes, PREFIX, network.cls_token)
+        options = network.options
+        shape = len(condition_B), options.heads, options.head_width
+        super().__init__(options.depth, shape, PREFIX + network.codes, PREFIX, network.cls_token)
         self.network, self.condition_B = network, condition_B
 
     def prefill(self, beta_B: Tensor | None) -> Prediction:

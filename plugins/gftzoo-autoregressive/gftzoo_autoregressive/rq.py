@@ -7,7 +7,6 @@ kakaobrain/rq-vae-transformer, models/rqtransformer/transformers.py. State-dict 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -16,29 +15,15 @@ from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.decoding import DepthDecoder
-from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import (
-    Prediction,
-    ResidualMLP,
-    ScaledTemperatureOptions,
-    Slope,
-    each,
-    start_slope,
-    with_slope,
-    zero_layer,
-)
+from gftzoo.layers.sequence import INIT_STD, CodeNetworkOptions, start_plain, with_beta
+from gftzoo.layers.temperature import Prediction, each, with_slope
 from gftzoo_autoregressive.layers import Block
 
-INIT_STD = 0.02  # of positions; all else starts as torch has it
 
+class RQOptions(CodeNetworkOptions):
+    """Options of the network; `depth` is that of the body."""
 
-class RQOptions(ScaledTemperatureOptions):
-    """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
-
-    depth: int = Field(gt=0, description="blocks over the positions")
     part_depth: int = Field(gt=0, description="blocks over the codes of a position")
-    width: int = Field(gt=0, description="width of the residual stream")
-    heads: int = Field(gt=0, description="attention heads")
     dropout: float = Field(0.1, ge=0, lt=1, description="of projections and feed-forwards")
     codes_from: Literal["tokenizer", "table"] = Field(
         "tokenizer", description="codes enter by the tokenizer's vectors, as released, or by a table of the network"
@@ -105,22 +90,13 @@ class RQTransformer(nn.Module):
         self.body_transformer = BlockStack(options.depth, options)
         self.head_transformer = BlockStack(options.part_depth, options)
         self.classifier = Classifier(options, self.parts, codebook)
-        self.beta_embed: SinusoidEmbedding | None = None
-        if card.temperature and options.embeds:
-            self.beta_embed = SinusoidEmbedding(width, options.beta_scale)
-            zero_layer(self.beta_embed.layers[-1])
-        self.slope: Slope | None = None
-        if card.temperature and options.affine:
-            block, norm = partial(ResidualMLP, width), partial(nn.LayerNorm, width)
-            self.slope = options.build_slope(width, codebook, block, norm, bias=True)
-            start_slope(self)
+        temperature = options.build_temperature(card.temperature, width, codebook, nn.LayerNorm, bias=True)
+        self.beta_embed, self.slope = temperature
+        start_plain(*temperature)
 
     def embed_condition(self, condition_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """What stands before the positions (B, 1, D); the temperature is added to it, or nothing where it is None."""
-        class_B1D = self.cond_emb(condition_B).unsqueeze(1) + self.pos_emb_cond
-        if beta_B is not None and self.beta_embed is not None:
-            class_B1D = class_B1D + self.beta_embed(beta_B).unsqueeze(1)
-        return class_B1D
+        return with_beta(self.cond_emb(condition_B).unsqueeze(1) + self.pos_emb_cond, self.beta_embed, beta_B)
 
     def embed_positions(self, given_XPE: Tensor) -> Tensor:
         """A position (X, D) of all its codes, whose vectors, or whose indices (X, P), are given.
@@ -175,7 +151,7 @@ class RQDecoder(DepthDecoder):
 
     def __init__(self, network: RQTransformer, condition_B: Tensor, codebook_VE: Tensor | None) -> None:
         options = network.options
-        shape = len(condition_B), options.heads, options.width // options.heads
+        shape = len(condition_B), options.heads, options.head_width
         layers = options.depth, options.part_depth
         super().__init__(layers, shape, network.positions, network.parts, network.pos_emb_d)
         self.network, self.condition_B, self.codebook_VE = network, condition_B, codebook_VE

@@ -17,18 +17,15 @@ from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions, decay_groups
 from gftzoo.contract.pieces import (
+    AllCodes,
     ClassConditions,
-    CodePrediction,
-    CodeProblem,
     MatrixDecay,
     OfficialWeights,
     OwnTokenizers,
     hook,
+    refuse_continuous,
 )
-from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
-from gftzoo.generator import SampleGenerator
-from gftzoo.layers.temperature import Prediction
 from gftzoo_llamagen import sampler
 from gftzoo_llamagen.captions import encode_captions
 from gftzoo_llamagen.conditions import CaptionEmbedding
@@ -36,7 +33,7 @@ from gftzoo_llamagen.network import NetworkOptions, Transformer
 from gftzoo_llamagen.tokenizer import VQ
 
 
-class LlamaGenFamily(ClassConditions, CodePrediction[CodeProblem], OfficialWeights, MatrixDecay, OwnTokenizers):
+class LlamaGenFamily(ClassConditions, AllCodes, OfficialWeights, MatrixDecay, OwnTokenizers):
     """Autoregression over the codes of an image."""
 
     class_table = "cls_embedding.embedding_table.weight"
@@ -52,26 +49,9 @@ class LlamaGenFamily(ClassConditions, CodePrediction[CodeProblem], OfficialWeigh
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
         options = card.network_options(NetworkOptions)
-        if card.tokenizer.codebook is None:
-            raise UsageError(
-                f"{card.name} predicts codes and tokenizer {card.tokenizer.id!r} has no codebook; "
-                "use one that has, e.g. -o tokenizer=pixel-code-17 or -o tokenizer=vq-16."
-            )
-        if options.width % (4 * options.heads):
-            raise UsageError(
-                f"{card.name}: width {options.width} over {options.heads} heads gives a head width that is no multiple "
-                "of 4; change -o network.width or -o network.heads."
-            )
+        refuse_continuous(card, "vq-16")
+        options.check(card.name)
         return Transformer(options, card)
-
-    @hookimpl
-    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
-        return CodeProblem(latents.long().flatten(1))
-
-    @hookimpl
-    def predict(self, model: Model, problem: CodeProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
-        logits_BNV: Prediction = model.network(problem.codes, condition, beta)
-        return logits_BNV
 
     @hookimpl
     def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:

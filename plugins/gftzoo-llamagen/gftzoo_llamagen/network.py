@@ -6,7 +6,6 @@ cache. "Autoregressive Model Beats Diffusion" (arXiv 2406.06525); state-dict key
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -15,42 +14,20 @@ from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.decoding import Decoder
-from gftzoo.layers.llama import Block, ClassEmbedding, RMSNorm, rotations
-from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import (
-    Prediction,
-    ResidualMLP,
-    ScaledTemperatureOptions,
-    Slope,
-    each,
-    start_slope,
-    with_slope,
-)
+from gftzoo.layers.llama import Block, ClassEmbedding, LlamaOptions, RMSNorm, rotations
+from gftzoo.layers.sequence import normal_weights, start_plain, with_beta
+from gftzoo.layers.temperature import Prediction, each, with_slope
 from gftzoo_llamagen.conditions import CaptionEmbedding, present
 
-INIT_STD = 0.02
 
+class NetworkOptions(LlamaOptions):
+    """Options of the network."""
 
-class NetworkOptions(ScaledTemperatureOptions):
-    """Options of the network; codebook, grid and classes follow from tokenizer, resolution and data."""
-
-    depth: int = Field(gt=0, description="transformer blocks")
-    width: int = Field(gt=0, description="width of the residual stream")
-    heads: int = Field(gt=0, description="attention heads; their width must be a multiple of 4")
-    hidden_multiple: int = Field(256, gt=0, description="the feed-forward width 8/3 width is rounded up to this")
-    token_dropout: float = Field(0.1, ge=0, lt=1, description="on the embedded condition and codes")
-    residual_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of attention")
-    ffn_dropout: float = Field(0.1, ge=0, lt=1, description="on the output of the feed-forward")
     caption_tokens: int = Field(120, gt=0, description="tokens of a caption, for a model conditioned on text")
     caption_features: int = Field(2048, gt=0, description="width of the text encoder's features")
     text_encoder: str = Field("google/flan-t5-xl", description="T5 encoder of captions: a hub repository or a folder")
     beta_precision: Literal["fp32", "bf16"] = Field("fp32", description="in which the sinusoid of beta is computed")
     decay: Literal["matrices", "all-but-norms"] = Field("matrices", description="which parameters decay")
-
-    @property
-    def hidden(self) -> int:
-        """Width of the feed-forward: two thirds of 4 width, rounded up to the multiple."""
-        return -(-int(2 * 4 * self.width / 3) // self.hidden_multiple) * self.hidden_multiple
 
 
 class Transformer(nn.Module):
@@ -75,49 +52,30 @@ class Transformer(nn.Module):
             self.cls_embedding = ClassEmbedding(card.classes, width)
         self.tok_embeddings = nn.Embedding(card.tokenizer.codebook, width)
         self.tok_dropout = nn.Dropout(options.token_dropout)
-        shape = (width, options.heads, options.hidden, options.residual_dropout, options.ffn_dropout)
-        self.layers = nn.ModuleList(Block(*shape) for _ in range(options.depth))
+        self.layers = nn.ModuleList(Block(options) for _ in range(options.depth))
         self.norm = RMSNorm(width)
         self.output = nn.Linear(width, card.tokenizer.codebook, bias=False)
-        self.t_embedder: SinusoidEmbedding | None = None
-        if card.temperature and options.embeds:
-            # The released code computes the sinusoid in the type of its weights unless it is compiled; in bfloat16 that
-            # is another function, on which the released 3B model was trained.
-            precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.beta_precision]
-            self.t_embedder = SinusoidEmbedding(width, options.beta_scale, precision)
-        self.slope: Slope | None = None
-        if card.temperature and options.affine:
-            block, norm = partial(ResidualMLP, width), partial(RMSNorm, width)
-            self.slope = options.build_slope(width, card.tokenizer.codebook, block, norm, bias=False)
+        # The released code computes the sinusoid in the type of its weights unless it is compiled; in bfloat16 that is
+        # another function, on which the released 3B model was trained.
+        precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.beta_precision]
+        self.t_embedder, self.slope = options.build_temperature(
+            card.temperature, width, card.tokenizer.codebook, RMSNorm, precision=precision
+        )
         self.initialise()
 
     def initialise(self) -> None:
         """Normal weights; the output starts at zero, and so does what the temperature adds."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=INIT_STD)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+        normal_weights(self)
         nn.init.zeros_(self.output.weight)
-        if self.t_embedder is not None:
-            nn.init.zeros_(self.t_embedder.layers[-1].weight)
-        start_slope(self)
-
-    @property
-    def head_width(self) -> int:
-        """Width of an attention head."""
-        return self.options.width // self.options.heads
+        start_plain(self.t_embedder, self.slope)
 
     def rotations(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every position."""
-        return rotations(self.grid, self.head_width, self.prefix, device)
+        return rotations(self.grid, self.options.head_width, self.prefix, device)
 
     def embed_condition(self, condition: Tensor, beta_B: Tensor | None) -> Tensor:
         """The condition's tokens (B, T, D); the temperature is added to each, or nothing where it is None."""
-        tokens_BTD = self.cls_embedding(condition)
-        if beta_B is not None and self.t_embedder is not None:
-            tokens_BTD = tokens_BTD + self.t_embedder(beta_B).unsqueeze(1)
-        return tokens_BTD
+        return with_beta(self.cls_embedding(condition), self.t_embedder, beta_B)
 
     def attendable(self, condition: Tensor, length: int) -> Tensor | None:
         """Which positions may be attended to at all (B, length): all but a caption's padding; None for all."""
@@ -154,7 +112,7 @@ class CodeDecoder(Decoder):
     """Codes row by row, behind the condition."""
 
     def __init__(self, network: Transformer, condition: Tensor) -> None:
-        shape = len(condition), network.options.heads, network.head_width
+        shape = len(condition), network.options.heads, network.options.head_width
         positions = network.prefix + network.codes
         super().__init__(len(network.layers), shape, positions, network.prefix, network.output.weight)
         self.network, self.condition = network, condition

@@ -47,7 +47,7 @@ def test_official_sizes(name: str) -> None:
         warm = family.build_network(card.change(temperature=True))
     assert sum(p.numel() for p in network.parameters()) == plain == card.parameters
     assert sum(p.numel() for p in warm.parameters()) == gft == card.parameters_gft
-    assert (network.options.hidden, network.head_width) == (hidden, head)
+    assert (network.options.hidden, network.options.head_width) == (hidden, head)
     assert len(network.state_dict()) == tensors and len(warm.state_dict()) == tensors + 4
 
 
