@@ -69,11 +69,15 @@ def token_sum(model: Model, problem: Problem, label: int, row: int) -> Tensor:
     codes = next(v for k, v in vars(problem).items() if k.startswith("codes"))[row]
     asked = getattr(problem, "asked", None)
     counted = range(len(codes)) if asked is None else asked[row].nonzero().flatten().tolist()
-    if model.card.name != "open-magvit2-nano":
-        return sum(logits[i].log_softmax(0)[int(codes[i])] for i in counted)  # type: ignore[return-value]
-    low = model.network.options.parts[0]  # a code is one value of each part, side by side in the logits
-    values = [(logits[i, :low], logits[i, low:], divmod(int(codes[i]), low)) for i in counted]
-    return sum(a.log_softmax(0)[rest] + b.log_softmax(0)[high] for a, b, (high, rest) in values)  # type: ignore[return-value]
+    # a code is one digit, or several of these bases, the lowest first, with their logits side by side
+    bases = getattr(model.network.options, "parts", (logits.shape[-1],))
+    total = logits.new_zeros(())
+    for i in counted:
+        rest = int(codes[i])
+        for part in logits[i].split(bases):
+            rest, digit = divmod(rest, len(part))
+            total = total + part.log_softmax(0)[digit]
+    return total
 
 
 @pytest.mark.parametrize("name", sorted(SUPPORTED["cca"]))
