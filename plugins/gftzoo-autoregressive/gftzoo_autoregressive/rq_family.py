@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
@@ -24,45 +25,68 @@ from gftzoo.contract.pieces import (
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers import categorical
 from gftzoo.layers.finetuning import append_null, fit_classes
 from gftzoo.layers.temperature import Prediction
 from gftzoo_autoregressive.family import AutoregressiveFamily
+from gftzoo_autoregressive.residuals import RQVAE, ResidualPatches, ResidualTokenizer
 from gftzoo_autoregressive.rq import RQDecoder, RQOptions, RQTransformer
-from gftzoo_autoregressive.tokenizers import RQVAE, ResidualPatches
 
 
 @dataclass(frozen=True)
 class ResidualProblem(CodeProblem):
-    """Predict the codes (B, N P), position by position, from `given`, their vectors (B, N, P, E) or indices."""
+    """Predict the codes (B, N P), position by position, from `given`, their vectors (B, N, P, E) or indices.
+
+    Where codes were drawn for the problem, the loss asks for the chances `soft` (B, N P, V) that they were drawn with.
+    """
 
     given: Tensor
+    soft: Tensor | None = field(default=None, kw_only=True)
 
 
 @torch.no_grad()
 def sample(
     model: Model, condition: Tensor, guidance: Guidance, settings: PartSettings, generator: SampleGenerator
 ) -> Tensor:
-    """Codes (B, N P), int64; UsageError for an embedded temperature that changes on the way."""
+    """Codes (B, N P), int64, or what the tokenizer makes of them.
+
+    UsageError for an embedded temperature that changes on the way.
+    """
     network: RQTransformer = model.network
     refuse_ramp(model, network.beta_embed is not None, guidance)
     settings.check(network.parts)
     steered = Steered(model, condition, guidance)
     decoder = RQDecoder(network, steered.condition_G, vectors_of(model))
     uniform = generator.uniform(network.positions * network.parts)
-    return decode(decoder, steered, settings, uniform, settings.progress(network.positions, network.parts))
+    codes_BM = decode(decoder, steered, settings, uniform, settings.progress(network.positions, network.parts))
+    return model.tokenizer.latents_of(codes_BM) if isinstance(model.tokenizer, ResidualTokenizer) else codes_BM
 
 
-def vectors_of(model: Model) -> Tensor | None:
-    """The tokenizer's code vectors (V, E), which the released networks read codes by; None for one with a table."""
-    if model.network.options.codes_from == "table":
-        return None
+def residual_tokenizer(model: Model) -> ResidualTokenizer:
+    """The tokenizer; UsageError if it has no vectors that add up."""
     tokenizer = model.require_tokenizer()
-    if not isinstance(tokenizer, RQVAE | ResidualPatches):
+    if not isinstance(tokenizer, ResidualTokenizer):
         raise UsageError(
             f"{model.card.name} reads codes by the vectors of its tokenizer, and tokenizer {tokenizer.spec.id!r} has "
             "none; use one of kind 'rq-vae' or 'residual-patches', or -o network.codes_from=table."
         )
-    return tokenizer.codebook.vectors
+    return tokenizer
+
+
+def vectors_of(model: Model) -> Tensor | None:
+    """The tokenizer's code vectors (V, E), which the released networks read codes by; None for one with a table."""
+    return None if model.network.options.codes_from == "table" else residual_tokenizer(model).codebook.vectors
+
+
+def softened(model: Model, vectors_BEhw: Tensor, generator: SampleGenerator) -> tuple[Tensor, Tensor]:
+    """Codes (B, N P) drawn for the vectors of images, and the chances (B, N P, V) that they were drawn with."""
+    tokenizer, z_BNE = residual_tokenizer(model), vectors_BEhw.flatten(2).mT
+    uniform_BNP = generator.uniform(z_BNE.shape[1], tokenizer.codebook.parts)
+    return tokenizer.codebook.soften(
+        z_BNE,
+        tokenizer.options.soft_temperature,
+        lambda part, logits_BNV: categorical.draw(logits_BNV, uniform_BNP[..., part]),
+    )
 
 
 class RQFamily(AutoregressiveFamily[ResidualProblem]):
@@ -82,21 +106,34 @@ class RQFamily(AutoregressiveFamily[ResidualProblem]):
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
-        codes_BM, network = latents.long().flatten(1), model.network
+        network, spec, soft = model.network, model.card.tokenizer, None
+        if latents.is_floating_point():
+            codes_BM, soft = softened(model, latents, generator)
+        else:
+            codes_BM = latents.long().flatten(1)
         codes_BNP = codes_BM.unflatten(1, (-1, network.parts))
         if network.options.codes_from == "table":
-            return ResidualProblem(codes_BM, given=codes_BNP)
+            return ResidualProblem(codes_BM, given=codes_BNP, soft=soft)
         if codes_BM.is_meta:  # an estimate of the cost reads shapes alone and brings no tokenizer
-            given = torch.empty(*codes_BNP.shape, model.card.tokenizer.channels, device="meta")
-            return ResidualProblem(codes_BM, given=given)
+            if spec.options.get("soft_temperature"):
+                soft = torch.empty(*codes_BM.shape, spec.codebook or 1, device="meta")
+            given = torch.empty(*codes_BNP.shape, spec.channels, device="meta")
+            return ResidualProblem(codes_BM, given=given, soft=soft)
         vectors_VE = vectors_of(model)
         assert vectors_VE is not None
-        return ResidualProblem(codes_BM, given=vectors_VE[codes_BNP])
+        return ResidualProblem(codes_BM, given=vectors_VE[codes_BNP], soft=soft)
 
     @hookimpl
     def predict(self, model: Model, problem: ResidualProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
         logits_BMV: Prediction = model.network(problem.given, condition, beta)
         return logits_BMV
+
+    @hookimpl
+    def loss_term(self, model: Model, prediction: Tensor, problem: ResidualProblem) -> Tensor:
+        """The cross-entropy, of codes or of the chances that they were drawn with, averaged over the codes."""
+        if problem.soft is None:
+            return super().loss_term(model, prediction, problem)
+        return F.cross_entropy(prediction.mT, problem.soft.mT, reduction="none").mean(1)
 
     @hookimpl
     def parameter_groups(self, network: Any, weight_decay: float) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,13 +10,17 @@ import torch
 from gftzoo_autoregressive.gpt import GPTDecoder
 from gftzoo_autoregressive.magvit import MagvitDecoder
 from gftzoo_autoregressive.rar import RARDecoder
+from gftzoo_autoregressive.residuals import RQVAE, ResidualPatches
 from gftzoo_autoregressive.rq import RQDecoder
 from gftzoo_autoregressive.rq_family import vectors_of
+from gftzoo_autoregressive.tokenizers import VQGAN
+from gftzoo_autoregressive.vit_tokenizer import ViTVQGAN
 from golden import near
 from nano import nano_latents, nano_model
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
+from gftzoo.catalogue.registry import zoo_registry
 from gftzoo.contract.guidance import Temperature
 from gftzoo.errors import UsageError
 from gftzoo.families.finding import load_family
@@ -77,11 +82,6 @@ def test_every_card_counts_its_parameters(family: str) -> None:
 
 @pytest.mark.parametrize(("family", "name"), TOKENIZERS)
 def test_sizes_of_tokenizers(family: str, name: str) -> None:
-    from gftzoo_autoregressive.tokenizers import RQVAE, VQGAN
-    from gftzoo_autoregressive.vit_tokenizer import ViTVQGAN
-
-    from gftzoo.catalogue.registry import zoo_registry
-
     spec = zoo_registry().tokenizers[name]
     with torch.device("meta"):
         tokenizer = {"vqgan": VQGAN, "vit-vqgan": ViTVQGAN, "rq-vae": RQVAE}[spec.kind](spec)
@@ -151,6 +151,31 @@ def test_settings_of_parts_are_one_for_each() -> None:
         model.sample_latents([1], Temperature(0.5), [0], part_top_k=[1, 2])
     greedy = model.sample_latents([1], Temperature(0.5), [0], top_k=1)
     assert torch.equal(greedy, model.sample_latents([1], Temperature(0.5), [1], part_top_k=[1, 1, 1]))
+
+
+def test_soft_targets_are_of_the_codes_that_are_shown() -> None:
+    """Drawn anew for every step; a hard problem, nearly, where the temperature is near zero."""
+    spec = zoo_registry().tokenizers["digits-residuals-soft"]
+    model = nano_model("rq-nano", temperature=True)
+    model.tokenizer = ResidualPatches.load(spec, None)
+    images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents, family = model.tokenizer.encode(images), model.family
+    assert latents.shape == (3, spec.channels, 4, 4)
+    first, second = (family.draw_problem(model, latents, SampleGenerator.for_samples("t", 0, [p] * 3)) for p in (0, 1))
+    assert not torch.equal(first.codes, second.codes)
+    assert torch.equal(first.given, model.tokenizer.codebook.vectors[first.codes.unflatten(1, (-1, 3))])
+    chance = first.soft.gather(2, first.codes.unsqueeze(-1))
+    assert near(first.soft.sum(-1), torch.ones(3, 48)) and (chance > 0).all()
+    cold = spec.model_copy(update={"options": {"soft_temperature": 1e-6}})
+    model.tokenizer = ResidualPatches.load(cold, None)
+    hard = family.draw_problem(model, latents, SampleGenerator(range(3)))
+    assert torch.equal(hard.codes, model.tokenizer.codebook.encode(latents.flatten(2).mT))
+    prediction = family.prediction(model, hard, torch.tensor([1, 2, 3]), torch.ones(3)).detach()
+    assert near(
+        family.loss_term(model, prediction, hard), family.loss_term(model, prediction, replace(hard, soft=None))
+    )
+    drawn = model.sample_latents([1, 2], Temperature(0.5), [0, 1])
+    assert drawn.shape == (2, *latents.shape[1:]) and model.tokenizer.decode(drawn).shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from gftzoo_autoregressive.tokenizers import RQVAE
+from gftzoo_autoregressive.residuals import RQVAE
 from golden import Golden, near
 from official import assert_gradients, drawn, official_model, read_golden, tiny_card
 
@@ -18,7 +19,7 @@ from gftzoo.model import Model
 RELEASED, TABLE = "rqtransformer", ("rqtransformer-tokemb", "rqtransformer-tokemb-small")
 
 
-def tokenizer_of(golden: Golden, weights: dict[str, torch.Tensor], folder: Path) -> RQVAE:
+def tokenizer_of(golden: Golden, weights: dict[str, torch.Tensor], folder: Path, **changed: float) -> RQVAE:
     ddconfig, hparams = golden.config["ddconfig"], golden.config["hparams"]
     options = {
         "width": ddconfig["ch"],
@@ -26,6 +27,7 @@ def tokenizer_of(golden: Golden, weights: dict[str, torch.Tensor], folder: Path)
         "blocks": ddconfig["num_res_blocks"],
         "z_channels": ddconfig["z_channels"],
         "attends": bool(ddconfig["attn_resolutions"]),
+        **changed,
     }
     spec = TokenizerSpec(
         id="tiny",
@@ -108,6 +110,40 @@ def test_drawn_codes(name: str, run: str, tmp_path) -> None:
     assert torch.equal(found, golden.outputs[f"{run}/codes"].flatten(1))
 
 
+def test_the_loss_of_soft_targets_and_its_gradients(tmp_path) -> None:
+    golden, model = model_of(RELEASED, tmp_path)
+    problem = model.family.draw_problem(model, golden.inputs["codes"].flatten(1), SampleGenerator(range(2)))
+    problem = replace(problem, soft=golden.inputs["soft_targets"].flatten(1, 3))
+    loss = model.family.loss_term(model, model.family.predict(model, problem, golden.inputs["cls"], None), problem)
+    loss.mean().backward()
+    assert near(loss.mean(), golden.outputs["loss_soft/loss"])
+    assert_gradients(model, golden, prefix="loss_soft/")
+
+
+@pytest.mark.parametrize("name", ["rqvae", "rqvae-small"])
+def test_soft_codes_of_rq_vae(name: str, tmp_path) -> None:
+    """Drawn for an image, and the chances they were drawn with; the nearest ones' are those without a draw."""
+    golden = read_golden(name)
+    tokenizer = tokenizer_of(golden, golden.weights, tmp_path, soft_temperature=golden.config["soft_temp"])
+    z_BNE = tokenizer.encode(golden.inputs["image"]).flatten(2).mT
+    assert near(z_BNE, golden.outputs["pre_quant"].flatten(1, 2))
+
+    def recorded(part: int, logits_BNV: torch.Tensor) -> torch.Tensor:
+        exponential_BNV = golden.inputs["soft_exponential"][part].view_as(logits_BNV)
+        return (logits_BNV.softmax(-1) / exponential_BNV).argmax(-1)
+
+    def likeliest(part: int, logits_BNV: torch.Tensor) -> torch.Tensor:
+        return logits_BNV.argmax(-1)
+
+    for draw, codes, chances in (
+        (recorded, "stochastic/codes", "stochastic/soft_codes"),
+        (likeliest, "codes", "soft_codes"),
+    ):
+        found = tokenizer.codebook.soften(z_BNE, golden.config["soft_temp"], draw)
+        assert torch.equal(found[0], golden.outputs[codes].flatten(1)), codes
+        assert near(found[1], golden.outputs[chances].flatten(1, 3)), chances
+
+
 @pytest.mark.parametrize("name", ["rqvae", "rqvae-small"])
 def test_codes_and_images_of_rq_vae(name: str, tmp_path) -> None:
     golden = read_golden(name)
@@ -119,5 +155,9 @@ def test_codes_and_images_of_rq_vae(name: str, tmp_path) -> None:
     assert near(tokenizer.codebook.look_up(codes).permute(0, 2, 3, 1), golden.outputs["quant"])
     assert near(tokenizer.decode(codes), golden.outputs["reconstruction"])
     assert near(tokenizer.decode(golden.inputs["codes"].flatten(1)), golden.outputs["decode_code"])
+    for first, quantised in enumerate(golden.outputs["partial_quant"], 1):
+        assert near(tokenizer.codebook.look_up(codes, first).permute(0, 2, 3, 1), quantised)
+        coarse = tokenizer.decode_partly(golden.inputs["codes"].flatten(1), first)
+        assert near(coarse, golden.outputs[f"decode_partial_add/{first - 1}"])
     vectors = tokenizer.codebook.vectors[golden.inputs["codes"]]
     assert near(vectors, golden.outputs["code_emb_with_depth"])
