@@ -10,18 +10,18 @@ tools/training_cost.py.
 from __future__ import annotations
 
 import argparse
-import csv
-import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from results_beta import beta_section, verdict
+from results_rows import Row, mean, read, spread
 
 from gftzoo.catalogue.registry import zoo_registry
 
 ROOT = Path(__file__).parents[1]
-Row = dict[str, str]
-PUBLISHED_RULE = ("U(0, 1)", "0.1")
 
 INTRODUCTION = """# Results
 
@@ -52,27 +52,6 @@ class Best:
     @property
     def distance(self) -> float:
         return mean(self.rows, "frechet")
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a CSV file; none if there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def mean(rows: Iterable[Row], column: str) -> float:
-    return statistics.fmean(float(row[column]) for row in rows)
-
-
-def spread(rows: Sequence[Row], column: str, scale: float = 1.0, digits: int = 2) -> str:
-    """Mean ± sample standard deviation; empty where a value is missing."""
-    if any(not row[column] for row in rows):
-        return ""
-    values = [scale * float(row[column]) for row in rows]
-    shown = f"{statistics.fmean(values):.{digits}f}"
-    return shown if len(values) < 2 else f"{shown} ± {statistics.stdev(values):.{digits}f}"
 
 
 def best(rows: Sequence[Row]) -> Best | None:
@@ -119,6 +98,46 @@ def guidance_section(folder: Path) -> str:
     if (folder / "curves.png").is_file():
         lines += ["", f"![guidance curves of {folder.name}](results/{folder.name}/curves.png)"]
     return "\n".join(lines)
+
+
+def sections(folders: Sequence[Path]) -> Iterator[str]:
+    """A table for each model, in order, and one for all whose families come from one package."""
+    families = zoo_registry().families.values()
+    counts = Counter(family.distribution for family in families)
+    package = {family.nano: family.distribution for family in families if counts[family.distribution] > 1}
+    grouped: dict[str, list[Path]] = {}
+    for folder in folders:
+        nano = next((nano for nano in package if folder.name.startswith(nano)), None)
+        grouped.setdefault(folder.name if nano is None else package[nano], []).append(folder)
+    for name in sorted(grouped):
+        yield package_section(name, grouped[name]) if name in counts else guidance_section(grouped[name][0])
+
+
+def package_section(package: str, folders: Sequence[Path]) -> str:
+    """One row for each model of a package: every way at its best strength, and what GFT's distance is of CFG's."""
+    measured = {folder.name: ways(folder) for folder in folders}
+    shown = [name for name, _, _ in WAYS if any(name in found for found in measured.values())]
+    first = next(iter(measured[folders[0].name].values())).rows[0]
+    lines = [
+        f"### {package}",
+        "",
+        f"{first['images']} images per row; features: {first['features']}; against {first['reference']}. Fréchet "
+        "distances, at the best strength.",
+        "",
+        f"| model | {' | '.join(shown)} | GFT / CFG |",
+        "|---" * (len(shown) + 2) + "|",
+    ]
+    for model, found in measured.items():
+        cells = [cell(found[name]) if name in found else "" for name in shown]
+        both = found.get("GFT, from scratch"), found.get("base + CFG")
+        ratio = f"{both[0].distance / both[1].distance:.2f}" if both[0] and both[1] else ""
+        lines.append(f"| {' | '.join([model, *cells, ratio])} |")
+    return "\n".join(lines)
+
+
+def cell(found: Best) -> str:
+    """Distance and strength."""
+    return " at ".join(filter(None, (spread(found.rows, "frechet"), found.strength)))
 
 
 SCORES = (("accuracy", 100.0, 1), ("precision", 1.0, 2), ("recall", 1.0, 2))
@@ -173,53 +192,6 @@ def cost_section(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def beta_section(folder: Path, rows: Sequence[Row]) -> str:
-    """The best distance under each rule for beta and the dropped conditions."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["draw"], row["p_drop"]), []).append(row)
-    lines = [
-        f"### {folder.name}",
-        "",
-        f"{rows[0]['steps']} steps, {len({r['seed'] for r in rows})} seeds, {rows[0]['images']} images per point.",
-        "",
-        "| beta in training | p_drop | best distance | at beta | distance at beta = 1 |",
-        "|---|---|---|---|---|",
-    ]
-    for (draw, p_drop), group in groups.items():
-        by_beta = {beta: [r for r in group if r["beta"] == beta] for beta in dict.fromkeys(r["beta"] for r in group)}
-        at = min(by_beta, key=lambda beta: mean(by_beta[beta], "frechet"))
-        plain = spread(by_beta["1.0"], "frechet") if "1.0" in by_beta else ""
-        lines.append(f"| {draw} | {p_drop} | {spread(by_beta[at], 'frechet')} | {float(at):g} | {plain} |")
-    if (folder / "beta.png").is_file():
-        lines += ["", f"![rules for beta, {folder.name}](results/{folder.name}/beta.png)"]
-    return "\n".join(lines)
-
-
-def best_distance(rows: Sequence[Row]) -> float:
-    """The mean distance over seeds at the sampling temperature that is best for it."""
-    return min(mean([r for r in rows if r["beta"] == beta], "frechet") for beta in {r["beta"] for r in rows})
-
-
-def verdict(studies: Sequence[tuple[Path, Sequence[Row]]]) -> str:
-    """Rules that every study has: their best distance over the published rule's, and which of them gain everywhere."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for _, rows in studies:
-        published = best_distance([r for r in rows if (r["draw"], r["p_drop"]) == PUBLISHED_RULE])
-        for rule in dict.fromkeys((r["draw"], r["p_drop"]) for r in rows):
-            own = best_distance([r for r in rows if (r["draw"], r["p_drop"]) == rule])
-            found.setdefault(rule, []).append(own / published)
-    everywhere = {rule: ratios for rule, ratios in found.items() if len(ratios) == len(studies)}
-    names = [folder.name for folder, _ in studies]
-    lines = ["Best distance of a rule over that of the published one; below 1 is better:", ""]
-    lines += [f"| beta in training | p_drop | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
-    for (draw, p_drop), ratios in everywhere.items():
-        lines.append(f"| {draw} | {p_drop} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
-    gains = [draw for (draw, _), ratios in everywhere.items() if max(ratios) < 1]
-    lines += ["", f"Rules that gain in every model: {'; '.join(gains) or 'none'}."]
-    return "\n".join(lines)
-
-
 def missing(results: Path, folders: Sequence[Path]) -> list[str]:
     """What the page lacks, in sentences."""
     sentences = []
@@ -247,7 +219,7 @@ def page(results: Path) -> str:
     """The whole page."""
     folders = sorted(path.parent for path in results.glob("*/table.csv"))
     parts = [INTRODUCTION, "## Guidance-free training and classifier-free guidance"]
-    parts += [guidance_section(folder) for folder in folders]
+    parts += sections(folders)
     costs = read(results / "training-cost.csv")
     parts += [cost_section(costs)] if costs else []
     studies = [(path.parent, rows) for path in sorted(results.glob("*/beta.csv")) if (rows := read(path))]
