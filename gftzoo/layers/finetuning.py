@@ -29,17 +29,17 @@ def fit_classes(
     return fitted
 
 
-def append_null(tensors: Mapping[str, Tensor], rows: int, table: str, classes: int) -> dict[str, Tensor]:
+def append_null(tensors: Mapping[str, Tensor], table: str, rows: int, classes: int) -> dict[str, Tensor]:
     """The tensors with a null condition behind a table that has none: the mean of its first rows, the classes.
 
     Args:
         tensors: a state dict.
-        rows: of the table with a null condition; a table that has them stays.
-        table: its key.
-        classes: how many they are in the file.
+        table: key of the table.
+        rows: of a table without a null condition; one of others stays.
+        classes: how many they are.
     """
     fitted = dict(tensors)
-    if table in fitted and len(fitted[table]) != rows:
+    if table in fitted and len(fitted[table]) == rows:
         null_1D = fitted[table][:classes].float().mean(0, keepdim=True).type_as(fitted[table])
         fitted[table] = torch.cat([fitted[table], null_1D])
     return fitted

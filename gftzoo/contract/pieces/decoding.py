@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -19,6 +20,8 @@ from gftzoo.contract.pieces.sampling import Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.layers.decoding import Decoder
 from gftzoo.layers.temperature import plain
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class DecodingSettings(CodeSampling):
@@ -37,10 +40,16 @@ class DecodingSettings(CodeSampling):
 class PartSettings(DecodingSettings):
     """Settings of a sampler whose positions have several codes, for each of which they may be others."""
 
-    part_temperature: tuple[float, ...] = Field((), description="temperature of each code of a position; [] is one")
-    part_top_k: tuple[int, ...] = Field((), description="top_k of each code of a position; [] is one for all")
-    part_top_p: tuple[float, ...] = Field((), description="top_p of each code of a position; [] is one for all")
-    part_guidance: tuple[float, ...] = Field(
+    part_temperature: tuple[NonNegative, ...] = Field(
+        (), description="temperature of each code of a position; [] is one for all"
+    )
+    part_top_k: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="top_k of each code of a position; [] is one for all"
+    )
+    part_top_p: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="top_p of each code of a position; [] is one for all"
+    )
+    part_guidance: tuple[NonNegative, ...] = Field(
         (), description="strength of the guidance on each code of a position, with a linear schedule; [] is 1 for all"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from gftzoo.contract.pieces import (
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.finetuning import append_null
 from gftzoo.layers.sequence import CodeNetworkOptions
 from gftzoo.layers.temperature import Prediction
 
@@ -73,3 +75,22 @@ class AutoregressiveFamily(
     @hookimpl
     @abstractmethod
     def predict(self, model: Model, problem: Posed, condition: Tensor, beta: Tensor | None) -> Prediction: ...
+
+
+class AddedNull(OfficialWeights):
+    """Networks that have no null class in their released form; it starts as the mean of the classes.
+
+    Attributes:
+        released_classes: ImageNet's. A table with so many rows ends with a class, any other one with a null class.
+    """
+
+    released_classes: ClassVar[int] = 1000
+
+    def fit_table(self, tensors: Mapping[str, Tensor], network: nn.Module, rows: int) -> dict[str, Tensor]:
+        if len(tensors.get(self.class_table, ())) == self.released_classes == rows:
+            raise UsageError(
+                f"weights with {rows} rows of classes are released ones, or gftzoo's of {rows - 1} and the null class, "
+                f"which cannot be told apart for {rows - 1} classes; use data with a class more or less."
+            )
+        tensors = append_null(tensors, self.class_table, self.released_classes, self.released_classes)
+        return super().fit_table(tensors, network, rows)

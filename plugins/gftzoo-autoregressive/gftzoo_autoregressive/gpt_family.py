@@ -17,10 +17,10 @@ from gftzoo.contract.pieces import CodeProblem, DecodingSettings, Steered, decod
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.finetuning import append_null, fit_classes
+from gftzoo.layers.finetuning import append_null
 from gftzoo.layers.folding import add, constant
 from gftzoo.layers.temperature import Prediction
-from gftzoo_autoregressive.family import AutoregressiveFamily
+from gftzoo_autoregressive.family import AddedNull, AutoregressiveFamily
 from gftzoo_autoregressive.gpt import CodeGPT, GPTDecoder, GPTOptions, MinGPT, ShiftGPT
 from gftzoo_autoregressive.tokenizers import VQGAN
 from gftzoo_autoregressive.vit_tokenizer import load_vit_vqgan
@@ -94,7 +94,7 @@ class VQGANFamily(GPTFamily):
     def fit_table(self, tensors: Mapping[str, Tensor], network: nn.Module, rows: int) -> dict[str, Tensor]:
         """Whatever the classes mean, their rows are codes' and stay."""
         assert isinstance(network, MinGPT)
-        return append_null(tensors, rows, self.class_table, network.classes)
+        return append_null(tensors, self.class_table, network.codebook, network.classes)
 
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
@@ -107,7 +107,7 @@ class VQGANFamily(GPTFamily):
         return tensors
 
 
-class ViTVQGANFamily(GPTFamily):
+class ViTVQGANFamily(AddedNull, GPTFamily):
     """A transformer over ViT-VQGAN's codes, as in its public code; the authors' own, VIM, is not published."""
 
     network_class = ShiftGPT
@@ -116,8 +116,3 @@ class ViTVQGANFamily(GPTFamily):
     class_table = "tok_emb_cond.weight"
     embeddings = {"beta_embed": ("pos_emb_cond",)}
     undecayed = ("tok_emb", "pos_emb", "time_mix")
-
-    def fit_table(self, tensors: Mapping[str, Tensor], network: nn.Module, rows: int) -> dict[str, Tensor]:
-        """The public code has no null class: it starts as the mean of the classes."""
-        classes = len(tensors.get(self.class_table, ()))
-        return fit_classes(append_null(tensors, rows, self.class_table, classes), rows, self.class_table)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,6 +35,13 @@ class SoftOptions(Frozen):
         ge=0,
         description="codes are drawn anew at every step, by the softmax of -distance^2 over this; 0 takes the nearest",
     )
+
+    @field_validator("soft_temperature")
+    @classmethod
+    def _divides(cls, value: float) -> float:
+        if 0 < value < 1e-6:
+            raise ValueError(f"{value} is too small to divide by; take 0, or 1e-6 and more")
+        return value
 
 
 class RQVAEOptions(CodebookOptions, SoftOptions):

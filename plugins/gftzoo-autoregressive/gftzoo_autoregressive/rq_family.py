@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +25,8 @@ from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers import categorical
-from gftzoo.layers.finetuning import append_null, fit_classes
 from gftzoo.layers.temperature import Prediction
-from gftzoo_autoregressive.family import AutoregressiveFamily
+from gftzoo_autoregressive.family import AddedNull, AutoregressiveFamily
 from gftzoo_autoregressive.residuals import RQVAE, ResidualPatches, ResidualTokenizer
 from gftzoo_autoregressive.rq import RQDecoder, RQOptions, RQTransformer
 
@@ -89,7 +87,7 @@ def softened(model: Model, vectors_BEhw: Tensor, generator: SampleGenerator) -> 
     )
 
 
-class RQFamily(AutoregressiveFamily[ResidualProblem]):
+class RQFamily(AddedNull, AutoregressiveFamily[ResidualProblem]):
     """Several codes a position, each of what the ones before it left over."""
 
     network_options, sampler_options, network_class = RQOptions, PartSettings, RQTransformer
@@ -144,8 +142,3 @@ class RQFamily(AutoregressiveFamily[ResidualProblem]):
     def blocks(self, network: Any) -> list[nn.Module]:
         """The head's, which sees every position, too."""
         return [*network.body_transformer.blocks, *network.head_transformer.blocks]
-
-    def fit_table(self, tensors: Mapping[str, Tensor], network: nn.Module, rows: int) -> dict[str, Tensor]:
-        """The official networks have no null class: it starts as the mean of the classes."""
-        classes = len(tensors.get(self.class_table, ()))
-        return fit_classes(append_null(tensors, rows, self.class_table, classes), rows, self.class_table)

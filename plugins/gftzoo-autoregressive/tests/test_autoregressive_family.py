@@ -149,6 +149,14 @@ def test_settings_of_parts_are_one_for_each() -> None:
     model = nano_model("rq-nano", temperature=True)
     with pytest.raises(UsageError, match="has 2 value"):
         model.sample_latents([1], Temperature(0.5), [0], part_top_k=[1, 2])
+    for name, values in (
+        ("temperature", [-1, 1, 1]),
+        ("top_k", [-1, 1, 1]),
+        ("top_p", [0, 1, 1]),
+        ("guidance", [-3, 1, 1]),
+    ):
+        with pytest.raises(UsageError, match=f"part_{name}"):
+            model.sample_latents([1], Temperature(0.5, "linear"), [0], **{f"part_{name}": values})
     greedy = model.sample_latents([1], Temperature(0.5), [0], top_k=1)
     assert torch.equal(greedy, model.sample_latents([1], Temperature(0.5), [1], part_top_k=[1, 1, 1]))
 
@@ -191,6 +199,24 @@ def test_cards_that_cannot_be_are_refused(name: str, change: dict[str, Any], wor
     network = {**card.network, **change.pop("network", {})}
     with pytest.raises(UsageError, match=words):
         load_family(card.family).build_network(card.change(network=network, **change))
+
+
+@pytest.mark.parametrize(("name", "key"), [("vit-vqgan-nano", "tok_emb_cond.weight"), ("rq-nano", "cond_emb.weight")])
+def test_an_added_null_class_is_known_as_one(name: str, key: str) -> None:
+    """Released tables end with a class, gftzoo's with the null class, which other classes then start at."""
+    family, card = load_family(get_card(name).family), get_card(name)
+
+    def rows(classes: int, found: int) -> Tensor:
+        table = torch.arange(float(found))[:, None].expand(-1, card.network["width"])
+        return family.import_weights(card.change(classes=classes), {key: table})[key][:, 0]
+
+    assert rows(10, 11).tolist() == list(range(11))
+    assert rows(11, 11).tolist() == rows(11, 5 + 6).tolist() == [10.0] * 12
+    released = rows(1000, 1000)
+    assert released[:-1].tolist() == list(range(1000)) and released[-1] == 499.5
+    assert rows(3, 1000).tolist() == [499.5] * 4
+    with pytest.raises(UsageError, match="cannot be told apart for 999 classes"):
+        rows(999, 1000)
 
 
 @pytest.mark.parametrize("name", NANO)
