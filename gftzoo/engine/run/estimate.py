@@ -35,9 +35,6 @@ class Cost:
     activation_bytes: float | None  # per micro-batch; None where it could not be traced
     flops_per_image: float | None  # forward and backward of the objective, counted as multiply + add
     trained: int = 0  # of the parameters
-    accumulate: int = 1  # micro-batches of a step
-    micro_batch: int = 1  # images of one, on one device
-    world: int = 1  # devices
 
     @property
     def step_bytes(self) -> float:
@@ -58,27 +55,10 @@ class Cost:
             room = available_bytes(device)
             raise GftzooError(
                 f"this run needs about {self.step_bytes / GIB:.1f} GiB ({self.state_bytes / GIB:.1f} for weights, "
-                f"gradients, optimizer and average, {(self.activation_bytes or 0) / GIB:.1f} for activations of "
-                f"{self.micro_batch} image(s)) and {room / GIB:.1f} GiB are free on {device}; {self._way_out(room)}"
+                f"gradients, optimizer and average, {(self.activation_bytes or 0) / GIB:.1f} for activations) and "
+                f"{room / GIB:.1f} GiB are free on {device}; try -o accumulate=N, -o ema_decay=null, "
+                "-o activation_checkpointing=true, or a smaller model."
             )
-
-    def _way_out(self, room: float) -> str:
-        """What to add to the command, for so many bytes."""
-        left = room - self.state_bytes - LATER
-        fitting = int(left * self.micro_batch / self.activation_bytes) if self.activation_bytes else 0
-        if fitting < 1:
-            return (
-                "try -o train=lora from --weights, -o ema_decay=null, -o activation_checkpointing=true, or a smaller "
-                "model."
-            )
-        parts = next(
-            n for n in range(1, self.micro_batch + 1) if self.micro_batch % n == 0 and fitting * n >= self.micro_batch
-        )
-        images = self.micro_batch // parts
-        return (
-            f"add -o accumulate={self.accumulate * parts}, the same in passes of {images}, or try a smaller step, "
-            f"-o batch_size={images * self.world} -o accumulate=1, or -o activation_checkpointing=true."
-        )
 
 
 def available_bytes(device: torch.device) -> float:
@@ -142,8 +122,7 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     state += 4.0 * parameters * objective.copies  # every rank has the frozen ones whole
     micro = max(config.batch_size // (config.accumulate * world), 1)
     activations, flops = _passes(model, objective.forwards, place.half, config)
-    kept = None if activations is None else activations * micro
-    return Cost(parameters, state, kept, flops, trainable, config.accumulate, micro, world)
+    return Cost(parameters, state, None if activations is None else activations * micro, flops, trainable)
 
 
 def _passes(
