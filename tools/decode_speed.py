@@ -1,9 +1,11 @@
 """What drawing codes costs: GFT's one pass against CFG's two, and the cache against a loop without one.
 
     python tools/decode_speed.py llamagen-b --resolution 128 --batch 16
+    python tools/decode_speed.py rq-nano --cached-only
 
-Random weights; the ways are run in turn, several times, and the median of each is taken, of processor time (on a GPU,
-of the time on the clock). The codes of GFT with and without a cache are compared, so that both do the same work.
+The loop without a cache is LlamaGen's; other models need --cached-only. Random weights; the ways are run in turn, several
+times, and the median of each is taken, of processor time (on a GPU, of the time on the clock). The codes of GFT with and
+without a cache are compared, so that both do the same work.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ def network_of(name: str, resolution: int | None, temperature: bool, device: str
     card = get_card(name).change(temperature=temperature)
     torch.manual_seed(0)
     model = Model.fresh(card.change(resolution=resolution or card.resolution)).to(device)
-    torch.nn.init.normal_(model.network.output.weight, std=0.02)
+    for parameter in model.network.parameters():
+        if parameter.ndim > 1 and not parameter.any():  # read-outs start at zero, and would draw all codes alike
+            torch.nn.init.normal_(parameter, std=0.02)
+    if model.family.options().reads_tokenizer:
+        model.tokenizer = model.family.build_tokenizer(card.tokenizer, None).to(device)
     model.network.eval()
     return model
 
@@ -39,7 +45,7 @@ def classes(model: Model, batch: int) -> Tensor:
 
 @torch.no_grad()
 def cached(model: Model, guidance: Guidance, batch: int) -> Tensor:
-    generator, options = SampleGenerator(range(batch), model.device), SamplerOptions()
+    generator, options = SampleGenerator(range(batch), model.device), model.family.sampler_settings(model.card)
     return model.family.temperature_sampler(model, classes(model, batch), guidance, options, generator)
 
 
@@ -91,7 +97,7 @@ def main() -> None:
         "GFT": lambda: cached(gft, beta, batch),
         "CFG": lambda: cached(plain, scale, batch),
     }
-    print(f"{job.model}, {gft.network.codes} codes, batch {batch}, {job.device}, {job.threads} thread(s)")
+    print(f"{job.model}, {gft.card.grid**2} positions, batch {batch}, {job.device}, {job.threads} thread(s)")
     if not job.cached_only:
         same = torch.equal(cached(gft, beta, batch), without_cache(gft, beta, batch))
         print(f"codes with and without cache are {'the same' if same else 'NOT the same'}")
