@@ -3,9 +3,9 @@
     python tools/decode_speed.py llamagen-b --resolution 128 --batch 16
     python tools/decode_speed.py rq-nano --cached-only
 
-The loop without a cache is LlamaGen's; other models need --cached-only. Random weights; the ways are run in turn, several
-times, and the median of each is taken, of processor time (on a GPU, of the time on the clock). The codes of GFT with and
-without a cache are compared, so that both do the same work.
+The loop without a cache is LlamaGen's; other models need --cached-only. Random weights; the ways are run in turn,
+several times, and the median of each is taken, of processor time (on a GPU, of the time on the clock). The codes of GFT
+with and without a cache are compared, so that both do the same work.
 """
 
 from __future__ import annotations
