@@ -266,7 +266,8 @@ class Model:
 
         UsageError for what are no latents, or not as many conditions, or an objective that there is not.
         """
-        dimensions = 4 if self.card.tokenizer.codebook is None else 2
+        codes = self.card.tokenizer.codebook is not None  # a tokenizer with codes may still give vectors
+        dimensions = 2 if codes and not (isinstance(latents, Tensor) and latents.ndim == 4) else 4
         if not isinstance(latents, Tensor) or latents.ndim != dimensions:
             raise UsageError(
                 f"latents are {shown(latents)}; they are a tensor of {dimensions} dimensions, as the tokenizer encodes."

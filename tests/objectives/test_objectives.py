@@ -251,7 +251,7 @@ def test_wrong_options_and_unprepared_objectives_are_one_sentence(tmp_path: Path
     with pytest.raises(UsageError, match="cfg_min 6 is larger than cfg_max 5"):
         build_objective("distill", {"cfg_min": 6})
     with pytest.raises(UsageError, match="call prepare"):
-        nano_model("llamagen-nano", temperature=False).loss(torch.zeros(2, 8, 8, dtype=torch.int64), [1, 2], "cca")
+        nano_model("llamagen-nano", temperature=False).loss(torch.zeros(2, 64, dtype=torch.int64), [1, 2], "cca")
 
 
 def test_the_estimate_counts_passes_and_copies(tmp_path: Path) -> None:

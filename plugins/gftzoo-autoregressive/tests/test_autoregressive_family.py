@@ -182,6 +182,7 @@ def test_soft_targets_are_of_the_codes_that_are_shown() -> None:
     assert near(
         family.loss_term(model, prediction, hard), family.loss_term(model, prediction, replace(hard, soft=None))
     )
+    assert model.loss(latents, [1, 2, 3]).isfinite()
     drawn = model.sample_latents([1, 2], Temperature(0.5), [0, 1])
     assert drawn.shape == (2, *latents.shape[1:]) and model.tokenizer.decode(drawn).shape == (2, 1, 8, 8)
 
