@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from gftzoo.cli.completing import names
 from gftzoo.cli.lazy import does
 
 
 @click.command("import")
-@click.argument("model")
+@click.argument("model", shell_complete=names)
 @click.argument("weights")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
