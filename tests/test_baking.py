@@ -21,11 +21,12 @@ from gftzoo.model import Model
 
 BETAS = (1.0, 0.5, 0.33)
 KINDS = ("embedding", "affine", "both")
+CONVOLUTIONS = ("sd-nano", "adm-nano")  # read their slope out by one, which has no rank
 PLACES = [(name, kind, {}) for name in NANO for kind in KINDS]
 PLACES += [("dit-nano", "embedding", {"beta_embedding": where}) for where in ("linear", "3-layer")]
 PLACES += [("dit-nano", "both", {"learn_sigma": True})]
 PLACES += [("mar-nano", "both", options) for options in ({"beta_input": "both"}, {"gft_variance": "learned"})]
-PLACES += [(name, "affine", {"temperature_rank": 3}) for name in NANO if name != "sd-nano"]
+PLACES += [(name, "affine", {"temperature_rank": 3}) for name in NANO if name not in CONVOLUTIONS]
 
 
 def made(name: str, kind: str, **network: Any) -> Model:

@@ -56,7 +56,7 @@ def test_half_precision_and_checkpointing_keep_less_and_compute_the_same(name: s
     assert full and half and checkpointed
     assert half == trace_forward(model, torch.bfloat16)  # nothing depends on where memory happens to be
     assert full[0] == half[0] == checkpointed[0]
-    assert 0.5 < half[1] / full[1] < 0.8  # normalisations and the residual stream stay in fp32
+    assert 0.5 < half[1] / full[1] < 0.85  # normalisations and the residual stream stay in fp32
     assert checkpointed[1] < 0.7 * half[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -22,16 +23,11 @@ class NetworkOptions(ScaledTemperatureOptions, Choice):
 
     choose: ClassVar[Callable[[Mapping[str, Any]], type[NetworkOptions]]]  # set by the shelf
 
-    kind: str = Field("dit", description="the network: dit, uvit or mdt")
+    kind: str = Field("dit", description="the network: dit, uvit, mdt, adm or ldm")
     process: str = Field("linear", description=f"what noises the data: {', '.join(PROCESSES)}")
     loss_weight: Literal["one", "min-snr"] = Field(
         "one", description="of the squared error: one, or min(SNR, 5) / SNR (arXiv 2303.09556)"
     )
-    depth: int = Field(gt=0, description="transformer blocks")
-    width: int = Field(gt=0, description="hidden size, a multiple of 4 and of the heads")
-    heads: int = Field(gt=0, description="attention heads")
-    patch: int = Field(2, gt=0, description="side of a patch in latent pixels")
-    mlp_ratio: float = Field(4.0, gt=0, description="hidden size of the MLP over the width")
     beta_embedding: BetaEmbedding = Field(
         "linear", description="temperature input: a projection of its sinusoid, or an MLP of 2 or 3 layers"
     )
@@ -54,18 +50,20 @@ class NetworkOptions(ScaledTemperatureOptions, Choice):
             raise ValueError("it weights the error of a predicted noise, and process=flow predicts velocity")
         return weight
 
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        width = info.data.get("width", heads)
-        if width % heads or width % 4:
-            raise ValueError(f"the width, {width}, must be a multiple of the heads and of 4")
-        return heads
-
     @property
     def way(self) -> Process:
         """The process itself."""
         return PROCESSES[self.process]
+
+    @property
+    @abstractmethod
+    def side_multiple(self) -> int:
+        """What the side of a latent must be a multiple of."""
+
+    @property
+    @abstractmethod
+    def cut(self) -> str:
+        """Why, in words that follow `divide`."""
 
     @property
     def has_variance(self) -> bool:
@@ -76,3 +74,46 @@ class NetworkOptions(ScaledTemperatureOptions, Choice):
     def gft_trains_variance(self) -> bool:
         """Whether they are trained, or were and stay as they are, under GFT."""
         return False
+
+
+class LearnedVariance(NetworkOptions):
+    """Options of a network that may have channels for the variance of a reverse step, behind the others."""
+
+    learn_sigma: bool = Field(True, description="twice the output channels, the second half for the variance")
+    gft_variance: Literal["learned", "fixed"] = Field(
+        "fixed", description="under GFT: whether the variance channels are trained, or were and stay as they are"
+    )
+
+    @property
+    def has_variance(self) -> bool:
+        return self.learn_sigma and self.way.variances() is not None
+
+    @property
+    def gft_trains_variance(self) -> bool:
+        return self.gft_variance == "learned"
+
+
+class TransformerOptions(NetworkOptions):
+    """Options of a network on the patches of a latent."""
+
+    depth: int = Field(gt=0, description="transformer blocks")
+    width: int = Field(gt=0, description="hidden size, a multiple of 4 and of the heads")
+    heads: int = Field(gt=0, description="attention heads")
+    patch: int = Field(2, gt=0, description="side of a patch in latent pixels")
+    mlp_ratio: float = Field(4.0, gt=0, description="hidden size of the MLP over the width")
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("width", heads)
+        if width % heads or width % 4:
+            raise ValueError(f"the width, {width}, must be a multiple of the heads and of 4")
+        return heads
+
+    @property
+    def side_multiple(self) -> int:
+        return self.patch
+
+    @property
+    def cut(self) -> str:
+        return f"into patches of {self.patch}"

@@ -22,7 +22,17 @@ OFFICIAL = {  # model: parameters, tensors of the official state dict
     "mdt-s": (38_454_872, 188 - 13),  # without the indices of relative positions
     "mdt-xl": (742_263_904, 394 - 29),
 }
-SYSTEMS = [card.name for system in ("sit", "uvit", "mdt") for card in list_models(f"{system}-*", family="diffusion")]
+ADM = {  # without the null condition: parameters, tensors of the official state dict, attentions, width
+    "adm-64": (295_904_454, 541, 22, 192),
+    "adm-128": (421_529_606, 493, 16, 256),
+    "adm-256": (553_838_086, 567, 16, 256),
+    "adm-512": (558_997_638, 645, 16, 256),
+    "adm-64-to-256": (311_795_910, 567, 16, 192),
+    "adm-128-to-512": (308_835_270, 537, 11, 192),
+}
+SYSTEMS = [
+    card.name for system in ("sit", "uvit", "mdt", "adm") for card in list_models(f"{system}-*", family="diffusion")
+]
 
 
 def empty_network(card: ModelCard) -> nn.Module:
@@ -42,7 +52,16 @@ def test_parameters(name: str) -> None:
         assert tensors in (None, len(plain.state_dict()))
 
 
-@pytest.mark.parametrize("name", OFFICIAL)
+@pytest.mark.parametrize("name", ADM)
+def test_a_null_condition_is_all_that_adm_has_beyond_its_official_tensors(name: str) -> None:
+    parameters, tensors, attentions, width = ADM[name]
+    network = empty_network(get_card(name))
+    assert sum(p.numel() for p in network.parameters()) == parameters + 4 * width
+    # queries, keys and values are one layer in official files
+    assert len(network.state_dict()) == tensors + 4 * attentions
+
+
+@pytest.mark.parametrize("name", [*OFFICIAL, *ADM])
 def test_every_size_has_its_recipes(name: str) -> None:
     recipes = get_card(name).recipes
     assert recipes["gft"].objective == recipes["gft-finetune"].objective == "gft"

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
-from gftzoo.layers.folding import Tensors, fold, fold_projection, settle_rows
+from gftzoo.layers.folding import Tensors, fold, fold_projection
 from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SINUSOID, SinusoidEmbedding, sinusoid
 from gftzoo.layers.temperature import Prediction, Slope, each, start_slope, with_slope, zero_layer
@@ -25,27 +24,11 @@ from gftzoo.layers.transformer import PatchEmbed
 from gftzoo_diffusion.networks.adaln import DiTBlock, FinalLayer, FinalNorm, LabelEmbedder, TimestepEmbedder
 from gftzoo_diffusion.networks.kind import Kind
 from gftzoo_diffusion.networks.patches import sincos_positions, unpatchify
-from gftzoo_diffusion.options import BETA_LAYERS, NetworkOptions
-
-# Where a variance output lies between its bounds, from -1 to 1 (arXiv 2102.09672, eq. 15).
-BOUNDS = {"auto": 1.0, "fixed-large": 1.0, "fixed-small": -1.0}
+from gftzoo_diffusion.options import BETA_LAYERS, LearnedVariance, TransformerOptions
 
 
-class DiTNetwork(NetworkOptions):
+class DiTNetwork(LearnedVariance, TransformerOptions):
     """Hyperparameters of a DiT."""
-
-    learn_sigma: bool = Field(True, description="twice the output channels, the second half for the variance")
-    gft_variance: Literal["learned", "fixed"] = Field(
-        "fixed", description="under GFT: whether the variance channels are trained, or were and stay as they are"
-    )
-
-    @property
-    def has_variance(self) -> bool:
-        return self.learn_sigma and self.way.variances() is not None
-
-    @property
-    def gft_trains_variance(self) -> bool:
-        return self.gft_variance == "learned"
 
 
 class DiT(nn.Module):
@@ -156,21 +139,14 @@ class DiTKind(Kind):
 
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Tensors:
-        """GFT trains the noise alone.
-
-        A variance becomes the one that the sampler takes in its place, so that stock samplers that believe in it sample
-        as this one does.
-        """
+        """GFT trains the noise alone."""
         network: DiT = model.network
         spare = spare_rows(network, model.card.tokenizer.channels)
         tensors = fold(network, beta, self.embeddings, self.readout, ~spare)
         if hasattr(network.t_embedder, "cond_proj"):
             scaled = sinusoid(network.beta_scale * torch.tensor([beta]), 2 * SINUSOID)
             fold_projection(tensors, network.t_embedder.cond_proj, scaled, "t_embedder.mlp.0")
-        variance = getattr(model.family.sampler_settings(model.card), "variance", None)
-        if variance in BOUNDS and model.card.network_options(DiTNetwork).has_variance:
-            settle_rows(tensors, self.readout, spare, BOUNDS[variance])
-        return tensors
+        return self.settled(model, tensors, spare)
 
 
 def spare_rows(network: DiT, channels: int) -> Tensor:

@@ -13,11 +13,15 @@ from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import OfficialWeights
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.folding import Tensors, settle_rows
 from gftzoo.layers.temperature import Prediction
 from gftzoo_diffusion import training
 from gftzoo_diffusion.networks.starting import idle_temperature
 from gftzoo_diffusion.options import NetworkOptions
 from gftzoo_diffusion.training import DiffusionProblem
+
+# Where a variance output lies between its bounds, from -1 to 1 (arXiv 2102.09672, eq. 15).
+BOUNDS = {"auto": 1.0, "fixed-large": 1.0, "fixed-small": -1.0}
 
 
 class Kind(OfficialWeights):
@@ -36,10 +40,10 @@ class Kind(OfficialWeights):
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
         options = card.network_options(self.Options)
-        if card.grid % options.patch:
+        if card.grid % options.side_multiple:
             raise UsageError(
-                f"{card.name}: a latent of {card.grid}x{card.grid} does not divide into patches of {options.patch}; "
-                "change -o resolution or -o network.patch."
+                f"{card.name}: a latent of {card.grid}x{card.grid} does not divide {options.cut}; use a -o resolution "
+                f"that is a multiple of {options.side_multiple * card.tokenizer.downsample}."
             )
         return self.assemble(options, card.grid, card)
 
@@ -55,6 +59,17 @@ class Kind(OfficialWeights):
         shown_B = model.card.network_options(self.Options).way.shown(problem.t)
         found: Prediction = model.network(problem.x_t, shown_B, condition, beta)
         return found
+
+    def settled(self, model: Model, tensors: Tensors, spare: Tensor) -> Tensors:
+        """The tensors with outputs `spare` (out,) of the read-out, a variance that GFT left untrained, made constant.
+
+        A variance becomes the one that the sampler takes in its place, so that stock samplers that believe in it sample
+        as this one does.
+        """
+        variance = getattr(model.family.sampler_settings(model.card), "variance", None)
+        if variance in BOUNDS and model.card.network_options(self.Options).has_variance:
+            settle_rows(tensors, self.readout, spare, BOUNDS[variance])
+        return tensors
 
     def score(self, card: ModelCard, prediction: Tensor, problem: Any) -> Tensor:
         """The loss (B,)."""

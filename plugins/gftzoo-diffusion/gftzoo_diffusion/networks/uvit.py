@@ -22,13 +22,13 @@ from gftzoo.layers.temperature import Affine, Prediction, Slope, start_slope, wi
 from gftzoo.layers.transformer import Mlp, PatchEmbed
 from gftzoo_diffusion.networks.kind import Kind
 from gftzoo_diffusion.networks.patches import unpatchify
-from gftzoo_diffusion.options import BETA_LAYERS, NetworkOptions
+from gftzoo_diffusion.options import BETA_LAYERS, TransformerOptions
 
 LABEL, TIME = 0, 1  # the first two tokens
 EXTRA = 2
 
 
-class UViTNetwork(NetworkOptions):
+class UViTNetwork(TransformerOptions):
     """Hyperparameters of a U-ViT."""
 
     conv: bool = Field(True, description="a 3x3 convolution behind the patches, as the L models have it")

@@ -1,0 +1,132 @@
+"""ADM, the U-Net of guided diffusion (Dhariwal and Nichol, arXiv 2105.05233), with GFT's temperature input.
+
+The network itself is in `adm_unet.py`, since it takes diffusers. Official weights know no null condition: its row is
+the mean of the classes' rows. Suffixes: R rows of a class table, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.generator import SampleGenerator
+from gftzoo.layers.folding import Tensors, fold
+from gftzoo.layers.temperature import Prediction
+from gftzoo_diffusion.networks.unet import UNetKind, UNetOptions
+from gftzoo_diffusion.networks.unet_names import RESIDUAL, places, renamed
+from gftzoo_diffusion.options import LearnedVariance
+from gftzoo_diffusion.training import DiffusionProblem
+
+ATTENTION = {"norm": "group_norm", "proj_out": "to_out.0"}
+LABELS = "class_embedding.weight"
+
+
+class ADMNetwork(LearnedVariance, UNetOptions):
+    """Hyperparameters of an ADM."""
+
+    head_width: int = Field(64, gt=0, description="channels of an attention head")
+    heads: int | None = Field(None, gt=0, description="heads at every level, in place of head_width")
+    scale_shift: bool = Field(True, description="the time scales and shifts a norm, and is not added before it")
+    resample: Literal["residual", "conv"] = Field("residual", description="what changes the side: a block or a layer")
+    attention_order: Literal["heads", "parts"] = Field(
+        "heads", description="in official files: queries, keys and values of each head, or the heads of each"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="in the residual blocks")
+    low_resolution: int | None = Field(
+        None,
+        gt=0,
+        description="of an upsampler: side of the image that it enlarges, given beside the noisy one",
+    )
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        for channels in self.attending:
+            if channels % (self.heads or self.head_width):
+                raise ValueError(
+                    f"a level that attends has {channels} channels, no multiple of "
+                    + (f"heads {self.heads}" if self.heads else f"head_width {self.head_width}")
+                )
+        return self
+
+    @property
+    def attending(self) -> list[int]:
+        """Channels of the levels that attend, the middle among them."""
+        return [c for c, attends in zip(self.channels, self.attention, strict=True) if attends] + [self.channels[-1]]
+
+
+@dataclass(frozen=True)
+class UpsamplingProblem(DiffusionProblem):
+    """The problem of an upsampler, which is `given` the smaller image in the size of the larger, (B, C, h, w)."""
+
+    given: Tensor
+
+
+def enlarged(small_BChw: Tensor, side: int) -> Tensor:
+    """Images (B, C, side, side), by linear interpolation."""
+    return F.interpolate(small_BChw, side, mode="bilinear", align_corners=False)
+
+
+class ADMKind(UNetKind):
+    """ADM on the shelf."""
+
+    Options = ADMNetwork
+    class_table = LABELS
+
+    def assemble(self, options: Any, side: int, card: ModelCard) -> nn.Module:
+        from gftzoo_diffusion.networks.adm_unet import ADM  # takes diffusers
+
+        return ADM(options, side, card.tokenizer.channels, card.classes, card.temperature)
+
+    def from_official(self, options: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        found = renamed(
+            tensors, places(options.attention, options.layers, options.resample == "residual"), RESIDUAL | ATTENTION
+        )
+        for key in [key for key in found if ".qkv." in key]:
+            found |= split_qkv(key, found.pop(key), options)
+        found |= {key: v.flatten(1) for key, v in found.items() if key.endswith("to_out.0.weight")}  # of Conv1d
+        return found | {LABELS: with_mean(found[LABELS])} if LABELS in found else found
+
+    @hookimpl
+    def fold_temperature(self, model: Model, beta: float) -> Tensors:
+        channels, out = model.card.tokenizer.channels, model.network.conv_out.out_channels
+        spare = torch.arange(out) >= channels
+        return self.settled(model, fold(model.network, beta, self.embeddings, self.readout, ~spare), spare)
+
+    def pose(self, options: Any, latents: Tensor, generator: SampleGenerator) -> DiffusionProblem:
+        """An upsampler is given the image that it enlarges, averaged over squares."""
+        whole = super().pose(options, latents, generator)
+        if options.low_resolution is None:
+            return whole
+        small = F.interpolate(latents, options.low_resolution, mode="area")
+        return UpsamplingProblem(whole.x_t, whole.t, whole.target, latents, enlarged(small, latents.shape[-1]))
+
+    def predict(self, model: Model, problem: Any, condition: Tensor, beta: Tensor | None) -> Prediction:
+        if isinstance(problem, UpsamplingProblem):
+            problem = replace(problem, x_t=torch.cat([problem.x_t, problem.given], 1))
+        return super().predict(model, problem, condition, beta)
+
+
+def split_qkv(key: str, joined: Tensor, options: ADMNetwork) -> dict[str, Tensor]:
+    """Queries, keys and values of a joint layer (3C, ...), whose last dimension is a convolution's."""
+    joined = joined.squeeze(-1) if joined.ndim == 3 else joined
+    if options.attention_order == "heads":
+        channels = len(joined) // 3
+        heads = options.heads or channels // options.head_width
+        parts = [part.flatten(0, 1) for part in joined.unflatten(0, (heads, 3, -1)).unbind(1)]
+    else:
+        parts = list(joined.chunk(3))
+    return {key.replace("qkv", f"to_{name}"): part.contiguous() for name, part in zip("qkv", parts, strict=True)}
+
+
+def with_mean(table_RD: Tensor) -> Tensor:
+    """A class table with a null row behind it: the mean of the others, since what is added is a sum."""
+    return torch.cat([table_RD, table_RD.float().mean(0, keepdim=True).type_as(table_RD)])

@@ -1,0 +1,62 @@
+"""The pass through a U-Net of diffusers' blocks; imported where there is to be one, since diffusers takes seconds.
+
+Suffixes: B batch, C channels, H W latent sides, D width of the time's embedding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from gftzoo.layers.sinusoid import SinusoidEmbedding
+from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope
+from gftzoo_diffusion.networks.unet import UNetOptions
+from gftzoo_diffusion.options import BETA_LAYERS
+
+
+class ResidualConv(ResnetBlock2D):
+    """diffusers' residual block, without a time of its own: a block of the slope's."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__(in_channels=width, out_channels=width, temb_channels=None, groups=groups)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return super().forward(x_BCHW, None)
+
+
+def add_temperature(network: Any, options: UNetOptions, out: int, temperature: bool) -> None:
+    """Adds `beta_embedder`, whose vector joins that of the time, and `slope`, as the options have them."""
+    if temperature and options.embeds:
+        layers = BETA_LAYERS[options.beta_embedding]
+        network.beta_embedder = SinusoidEmbedding(4 * options.width, options.beta_scale, layers=layers)
+        nn.init.normal_(network.beta_embedder.layers[-1].weight, std=0.02)
+    network.slope = None
+    if temperature and options.affine:
+        first = options.channels[0]
+        blocks = (ResidualConv(first, options.norm_groups) for _ in range(options.temperature_blocks))
+        network.slope = Slope(nn.Conv2d(first, out, 3, padding=1), blocks)
+        start_slope(network)
+
+
+def run(network: Any, x_BCHW: Tensor, emb_BD: Tensor, context: Tensor | None = None) -> Prediction:
+    """What the blocks of a diffusers U-Net make of its input, with a slope beside it where there is one."""
+    told = {} if context is None else {"encoder_hidden_states": context}
+    hidden = network.conv_in(x_BCHW)
+    skips = (hidden,)
+    for block in network.down_blocks:
+        hidden, given = block(hidden, temb=emb_BD, **(told if attends(block) else {}))
+        skips += given
+    hidden = network.mid_block(hidden, emb_BD, **told)
+    for block in network.up_blocks:
+        count = len(block.resnets)
+        hidden = block(hidden, skips[-count:], emb_BD, **(told if attends(block) else {}))
+        skips = skips[:-count]
+    features = network.conv_act(network.conv_norm_out(hidden))
+    return with_slope(network.slope, network.conv_out(features), hidden, features)
+
+
+def attends(block: Any) -> bool:
+    """Whether a block of diffusers attends to a context."""
+    return bool(getattr(block, "has_cross_attention", False))
