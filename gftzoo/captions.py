@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gftzoo import __version__
 from gftzoo.adapters import tensors_sha256
-from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.contract.guidance import ByClassifier, ClassifierFree, Guidance, Temperature
 from gftzoo.precision import name_of
 from gftzoo.printing import plain
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def steered(guidance: Guidance) -> str:
-    """How a sampler is steered, in words: `beta 0.5`, `CFG 2, linear`, `unguided`."""
+    """How a sampler is steered, in words: `beta 0.5`, `CFG 2, linear`, `classifier 1`, `unguided`."""
+    if isinstance(guidance, ByClassifier):
+        return f"classifier {guidance.scale:g}"
     if not isinstance(guidance, Temperature | ClassifierFree):
         return "unguided"
     text = f"beta {guidance.value:g}" if isinstance(guidance, Temperature) else f"CFG {guidance.scale:g}"
@@ -57,4 +59,7 @@ def about_image(card: ModelCard, condition: int | str, guidance: Guidance, seed:
         chunks["beta"] = f"{guidance.value:g}"
     elif isinstance(guidance, ClassifierFree):
         chunks["cfg"] = f"{guidance.scale:g}"
+    elif isinstance(guidance, ByClassifier):
+        chunks["classifier_scale"] = f"{guidance.scale:g}"
+        chunks["classifier_sha256"] = tensors_sha256(guidance.classifier.state_dict())
     return {**chunks, "schedule": guidance.schedule, "seed": str(seed), "index": str(index)}

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from gftzoo import arguments
 from gftzoo.adapters import merged
-from gftzoo.arguments import choice, path, real, shown, text, whole
+from gftzoo.arguments import path, real, shown, text, whole
 from gftzoo.baking import bake
 from gftzoo.catalogue.cards import ModelCard, Schedule
 from gftzoo.compiling import Lowered, channels_last, compile_steps
-from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
+from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.errors import UsageError
 from gftzoo.families.family import Family
@@ -27,6 +27,7 @@ from gftzoo.pictures import to_pil
 from gftzoo.precision import Precision, choose_dtype, computing_in, of_tokenizer
 from gftzoo.printing import plain_lines
 from gftzoo.sampling import image_seeds, sample_batches
+from gftzoo.steering import steered_by, steered_by_classifier
 from gftzoo.weights.saving import save_model
 
 if TYPE_CHECKING:
@@ -156,35 +157,21 @@ class Model:
         return self.family.condition_drop(self, condition, everyone)
 
     def guidance(
-        self, beta: float | None = None, cfg: float | None = None, schedule: Schedule | None = None
+        self,
+        beta: float | None = None,
+        cfg: float | None = None,
+        schedule: Schedule | None = None,
+        classifier: str | Path | None = None,
+        classifier_scale: float | None = None,
     ) -> Guidance:
-        """The guidance this model understands: beta for one trained with GFT, cfg for a plain one.
+        """The guidance this model understands: beta for one trained with GFT, cfg for a plain one, or a classifier.
 
-        `schedule` None takes the card's. Raises UsageError for the other kind of guidance or a value out of range.
+        `schedule` None takes the card's, `classifier_scale` None is 1. Raises UsageError for another kind of guidance
+        or a value out of range, and GftzooError for a classifier that is damaged or none of this model's.
         """
-        beta = None if beta is None else real("beta", beta)
-        cfg = None if cfg is None else real("cfg", cfg)
-        choice("schedule", schedule, get_args(Schedule))
-        if beta is not None and cfg is not None:
-            raise UsageError("beta and cfg are two ways to steer a model; give one of them.")
-        if self.card.temperature:
-            if cfg is not None:
-                raise UsageError(
-                    f"{self.card.name} was trained with GFT and is steered by beta, not by CFG; "
-                    f"for a CFG scale of {cfg:g} use --beta {1 / max(cfg, 1):.3g}."
-                )
-            return Temperature(1.0 if beta is None else beta, schedule or self.card.gft_schedule)
-        if beta is not None and self.baked_beta is not None:
-            raise UsageError(
-                f"{self.card.name} has beta {self.baked_beta:g} folded into its weights and is "
-                "sampled without --beta; for another one fold the model that it was made from again."
-            )
-        if beta is not None:
-            raise UsageError(
-                f"{self.card.name} has plain conditional weights and no temperature input; use --cfg "
-                f"{1 / beta if beta > 0 else 2:.3g}, or train it with `gftzoo train {self.card.name} --gft`."
-            )
-        return Unguided() if cfg is None or cfg == 1.0 else ClassifierFree(cfg, schedule or self.card.cfg_schedule)
+        if classifier is not None or classifier_scale is not None:
+            return steered_by_classifier(self, classifier, classifier_scale, beta=beta, cfg=cfg, schedule=schedule)
+        return steered_by(self, beta, cfg, schedule)
 
     def _weights_of_graphs(self) -> AbstractContextManager[None]:
         """Compiled steps in lower precision read weights that are in it."""

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from gftzoo.cli.naming import named
+from gftzoo.cli.options import GUIDANCE
 from gftzoo.cli.ranks import say
 from gftzoo.cli.sample import batch_size, load_for_sampling, parse_settings
 from gftzoo.cli.sharing import over_ranks
@@ -26,7 +27,7 @@ from gftzoo.model import Model
 
 # Options of `evaluate` that say what a model draws.
 DRAWING = {
-    "beta", "cfg", "schedule", "weights", "adapter", "entry", "steps", "sampler", "settings", "seed", "batch_size",
+    *GUIDANCE, "weights", "adapter", "entry", "steps", "sampler", "settings", "seed", "batch_size",
     "tokenizer_path", "images", "precision", "compile",
 }  # fmt: skip
 
@@ -51,7 +52,7 @@ def scored(subject: str, options: dict[str, Any]) -> ScoreRecord:
             say(f"{subject}: {line}.", err=True)
         return evaluator_for(None, options).score_images(subject)
     model = load_for_sampling(subject, options)
-    guidance = model.guidance(options["beta"], options["cfg"], options["schedule"])
+    guidance = model.guidance(**{name: options[name] for name in GUIDANCE})
     evaluator = evaluator_for(model, options)
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
     with progress_bar("scoring", len(rank_positions(evaluator.protocol.images))) as advance:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from gftzoo.catalogue.cards import Schedule
 from gftzoo.cli import limits
 
 PRECISION = click.option(
@@ -16,6 +17,7 @@ PRECISION = click.option(
     default="auto",
     help="Of network and tokenizer; auto is bf16 on a GPU that has it, else fp32.",
 )
+GUIDANCE = ("beta", "cfg", "schedule", "classifier", "classifier_scale")  # the names of `guidance_options`
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,6 +25,24 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--background", help="Colour behind transparent pictures: a name or RRGGBB; white."),
         click.option("--allow-outside", is_flag=True, help="Read files that the data names outside its own folder."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def guidance_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how sampling is steered."""
+    options = [
+        click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1]."),
+        click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided."),
+        click.option(
+            "--schedule", type=click.Choice(get_args(Schedule)), help="Ramp of the guidance over the sampling."
+        ),
+        click.option(
+            "--classifier", type=click.Path(path_type=Path), help="A noisy classifier's file, of ADM's models."
+        ),
+        click.option("--classifier-scale", type=float, help="What its gradient is multiplied with; 1 without it."),
     ]
     for option in reversed(options):
         command = option(command)

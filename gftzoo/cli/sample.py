@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gftzoo.cli import limits
+from gftzoo.cli.options import GUIDANCE
 from gftzoo.cli.ranks import say
 from gftzoo.cli.sharing import over_ranks
 from gftzoo.cli.writing import Drawing, write_images
@@ -37,7 +38,7 @@ def draw(model: str, out: Path, options: dict[str, Any]) -> None:
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
     loaded = load_for_sampling(model, options)
     conditions = wanted_conditions(loaded, options)
-    guidance = loaded.guidance(options["beta"], options["cfg"], options["schedule"])
+    guidance = loaded.guidance(**{name: options[name] for name in GUIDANCE})
     drawing = Drawing(loaded, conditions, guidance, options["seed"], batch_size(loaded, guidance, options), settings)
     write_images(drawing, out, options["each"])
     shown = classes_meant(conditions, loaded.card.class_names) if options["classes"] is not None else ""

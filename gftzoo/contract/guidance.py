@@ -1,4 +1,5 @@
-"""How a sampler is steered: by temperature (GFT, one pass), by classifier-free guidance (two passes) or not at all.
+"""How a sampler is steered: by temperature (GFT, one pass), by classifier-free guidance (two passes), by a classifier's
+gradient, or not at all.
 
 A family writes its sampler once against `Guidance`; `progress` in [0, 1] says how far the sampler is and carries the
 ramps that VAR and MAR use. Suffixes: B images, G = passes * B rows of the network's batch.
@@ -10,10 +11,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import Schedule
 from gftzoo.errors import UsageError
@@ -61,6 +63,13 @@ class Guidance(ABC):
 
     def beta(self, batch: int, progress: float = 0.0, device: torch.device | str = "cpu") -> Tensor | None:
         """The temperature fed to the network, shape (batch,) float32; None for a network without that input."""
+        return None
+
+    def push(self, x_B: Tensor, t_B: Tensor, condition_B: Tensor) -> Tensor | None:
+        """What else pulls noisy samples (B, ...) to their conditions, as a gradient of log density; None for nothing.
+
+        Only guidance of families with the hook `build_classifier` gives one, and their samplers add it.
+        """
         return None
 
     @abstractmethod
@@ -128,3 +137,31 @@ class ClassifierFree(Guidance):
         ramp = RAMPS[self.schedule](progress)
         conditional_B, unconditional_B = plain(prediction_G).chunk(2)
         return unconditional_B + (1.0 + (self.scale - 1.0) * ramp) * (conditional_B - unconditional_B)
+
+
+@dataclass(frozen=True)
+class ByClassifier(Guidance):
+    """Classifier guidance (arXiv 2105.05233): plain predictions, and a push along the gradient of log p(class | x_t).
+
+    Every step costs a pass of the network, and one forth and back of `classifier`, a network of (x_t, t) that gives
+    logits (B, classes); `scale` 0 is unguided.
+    """
+
+    classifier: Any
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.scale < float("inf"):
+            raise UsageError(
+                f"the classifier's scale must be a number >= 0 and is {self.scale:g}; try --classifier-scale 1."
+            )
+
+    def push(self, x_B: Tensor, t_B: Tensor, condition_B: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x_B = x_B.detach().requires_grad_()
+            log_p_BK = F.log_softmax(self.classifier(x_B, t_B).float(), -1)
+            chosen_B = log_p_BK.gather(1, condition_B[:, None])
+            return self.scale * torch.autograd.grad(chosen_B.sum(), x_B)[0]
+
+    def combine(self, prediction_G: Prediction, progress: float = 0.0) -> Tensor:
+        return plain(prediction_G)

@@ -38,8 +38,8 @@ hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 class GenerativeFamily:
     """One family of generators. The first six hooks are required.
 
-    `log_likelihood` and `prediction_distance` open a family to more objectives where it has such a thing; all others
-    have defaults in `gftzoo.families.defaults`.
+    `log_likelihood` and `prediction_distance` open a family to more objectives where it has such a thing, and
+    `build_classifier` to another guidance; all others have defaults in `gftzoo.families.defaults`.
     """
 
     @hookspec(firstresult=True)
@@ -149,6 +149,14 @@ class GenerativeFamily:
         Keys and shapes are those of `build_network` without a temperature. A learned variance that GFT leaves untrained
         becomes the constant that the sampler takes instead. UsageError where no such network exists. Without it,
         `Model.bake` and `gftzoo export --beta` are refused.
+        """
+
+    @hookspec(firstresult=True)
+    def build_classifier(self, card: ModelCard, path: Path) -> nn.Module:
+        """The classifier of noisy samples in a file, that guides `card`: (x_t, t) to logits (B, `card.classes`).
+
+        The samplers of the family then add what `guidance.push` gives, and refuse it where they cannot. Without it,
+        classifier guidance is refused.
         """
 
     @hookspec(firstresult=True)

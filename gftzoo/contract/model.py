@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -49,7 +50,12 @@ class Model(Protocol):
         """The temperature that is folded into the weights of a plain network, if there is one."""
 
     def guidance(
-        self, beta: float | None = None, cfg: float | None = None, schedule: Schedule | None = None
+        self,
+        beta: float | None = None,
+        cfg: float | None = None,
+        schedule: Schedule | None = None,
+        classifier: str | Path | None = None,
+        classifier_scale: float | None = None,
     ) -> Guidance:
         """The guidance that the model understands; UsageError for another."""
 

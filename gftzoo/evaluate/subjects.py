@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gftzoo.adapters import tensors_sha256
 from gftzoo.catalogue.cards import Frozen
-from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.contract.guidance import ByClassifier, ClassifierFree, Guidance, Temperature
 from gftzoo.model import Model
 from gftzoo.precision import name_of
 
@@ -24,8 +24,9 @@ class Subject(Frozen):
     entry: str | None = Field(None, description="raw or ema")
     objective: str | None = None
     tokenizer: str | None = None
-    guidance: Literal["unguided", "beta", "cfg", "unknown"] = "unknown"
-    strength: float | None = Field(None, description="beta, or the CFG scale")
+    guidance: Literal["unguided", "beta", "cfg", "classifier", "unknown"] = "unknown"
+    strength: float | None = Field(None, description="beta, or the CFG's or the classifier's scale")
+    classifier_sha256: str | None = Field(None, description="hash over all tensors of the classifier that guided")
     schedule: str = "constant"
     sampler: dict[str, Any] = {}
     dtype: str | None = Field(None, description="of the weights")
@@ -66,6 +67,9 @@ def guidance_fields(guidance: Guidance) -> dict[str, Any]:
         return {"guidance": "beta", "strength": guidance.value, "schedule": guidance.schedule}
     if isinstance(guidance, ClassifierFree):
         return {"guidance": "cfg", "strength": guidance.scale, "schedule": guidance.schedule}
+    if isinstance(guidance, ByClassifier):
+        found = network_sha256(guidance.classifier)
+        return {"guidance": "classifier", "strength": guidance.scale, "classifier_sha256": found}
     return {"guidance": "unguided", "strength": None, "schedule": "constant"}
 
 

@@ -12,7 +12,7 @@ import torch
 
 from gftzoo.atomic import written_whole
 from gftzoo.captions import asked, steered
-from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
+from gftzoo.contract.guidance import ByClassifier, ClassifierFree, Guidance, Temperature
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.drawing import conditions_for
 from gftzoo.evaluate.evaluator import Evaluator
@@ -55,7 +55,9 @@ def parse_values(text: str) -> list[float]:
 
 
 def label(guidance: Guidance) -> str:
-    """A short name for rows and files: `unguided`, `beta=0.5`, `cfg=2`, `cfg=2-linear`."""
+    """A short name for rows and files: `unguided`, `beta=0.5`, `cfg=2`, `cfg=2-linear`, `classifier=1`."""
+    if isinstance(guidance, ByClassifier):
+        return f"classifier={guidance.scale:g}"
     if not isinstance(guidance, Temperature | ClassifierFree):
         return "unguided"
     text = f"beta={guidance.value:g}" if isinstance(guidance, Temperature) else f"cfg={guidance.scale:g}"

@@ -110,6 +110,9 @@ class Family:
         """Writes the model in a format of the family's own; None for another, see `gftzoo.exporting`."""
         return cast("Path | None", self._call("export", model=model, to=to, folder=folder))
 
+    def build_classifier(self, card: ModelCard, path: Path) -> nn.Module:
+        return cast(nn.Module, self._call("build_classifier", card=card, path=path))
+
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         groups = self._call("parameter_groups", network=network, weight_decay=weight_decay)
         return cast("list[dict[str, Any]]", groups)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from gftzoo.catalogue.cards import Schedule
 from gftzoo.cli.completing import names_and_runs
 from gftzoo.cli.lazy import does
-from gftzoo.cli.options import model_options, protocol_options
+from gftzoo.cli.options import guidance_options, model_options, protocol_options
 
 
 @click.command("evaluate")
 @click.argument("subject", shell_complete=names_and_runs)
-@click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
-@click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
-@click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Ramp of the guidance over the sampling.")
+@guidance_options
 @model_options
 @protocol_options
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the score record, a .json.")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from gftzoo.catalogue.cards import Schedule
 from gftzoo.cli import limits
 from gftzoo.cli.completing import names_and_runs
 from gftzoo.cli.lazy import does
-from gftzoo.cli.options import model_options
+from gftzoo.cli.options import guidance_options, model_options
 
 
 @click.command("sample")
 @click.argument("model", shell_complete=names_and_runs)
-@click.option("--beta", type=float, help="Sampling temperature of a GFT model, in (0, 1].")
-@click.option("--cfg", type=float, help="CFG scale of a plain model; 1 is unguided.")
-@click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Ramp of the guidance over the sampling.")
+@guidance_options
 @click.option(
     "--class",
     "classes",

@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
-from gftzoo.contract.pieces import ClassConditions, hook, squared_error
+from gftzoo.contract.pieces import ClassConditions, OwnTokenizers, squared_error
 from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Prediction
@@ -20,14 +21,15 @@ from gftzoo_diffusion import samplers
 from gftzoo_diffusion.export import export_pipeline
 from gftzoo_diffusion.networks import network_of
 from gftzoo_diffusion.options import NetworkOptions
+from gftzoo_diffusion.tokenizers import LatentVQ
 from gftzoo_diffusion.training import DiffusionProblem
 
 
-class DiffusionFamily(ClassConditions):
+class DiffusionFamily(ClassConditions, OwnTokenizers):
     """Diffusion and flow matching in a latent space."""
 
     contract_version = 2
-    temperature_sampler = hook(samplers.sample)
+    tokenizers = {"latent-vq": LatentVQ.load}
 
     @hookimpl
     def options(self) -> FamilyOptions:
@@ -58,6 +60,13 @@ class DiffusionFamily(ClassConditions):
         return squared_error(prediction, target[:, : problem.target.shape[1]])
 
     @hookimpl
+    def temperature_sampler(
+        self, model: Model, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
+    ) -> Tensor:
+        given = network_of(model.card).given(model, condition, guidance, settings, generator)
+        return samplers.sample(model, condition, guidance, settings, generator, given)
+
+    @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
         return export_pipeline(model, folder) if to == "diffusers" else None
 
@@ -68,6 +77,10 @@ class DiffusionFamily(ClassConditions):
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
         return network_of(model.card).fold_temperature(model, beta)
+
+    @hookimpl
+    def build_classifier(self, card: ModelCard, path: Path) -> nn.Module:
+        return network_of(card).build_classifier(card, path)
 
     @hookimpl
     def blocks(self, network: Any) -> list[nn.Module]:

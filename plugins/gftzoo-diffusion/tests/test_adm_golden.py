@@ -9,13 +9,17 @@ import pytest
 import torch
 from dit_golden import Recorded, feed_step_noise, problem_of, read_golden, recorded_norms
 from gftzoo_diffusion.networks.adm import ADMKind, ADMNetwork
+from gftzoo_diffusion.networks.upsampling import enlarged
 from gftzoo_diffusion.samplers import DiffusionSampler, sample
 from golden import Golden, near
 
 from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
 from gftzoo.contract.guidance import Unguided
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
+from gftzoo.tokenizers import Pixels
 
 
 def adm_card(arch: dict[str, Any], **changes: Any) -> ModelCard:
@@ -40,6 +44,7 @@ def adm_card(arch: dict[str, Any], **changes: Any) -> ModelCard:
         tokenizer=TokenizerSpec(id="tiny", kind="pixels", channels=3),
         classes=arch["num_classes"],
         network=network,
+        sampler={"sampler": "ddpm"},
     )
     return card.change(**changes)
 
@@ -60,6 +65,40 @@ def test_forward(name: str, tmp_path: Path) -> None:
     x, t, y = (golden.inputs[key] for key in "xty")
     assert near(network.embed(t, y), golden.outputs["emb"])
     assert near(network(x, t, y), golden.outputs["out"])
+
+
+def upsampler(card: ModelCard) -> ModelCard:
+    return card.change(network={**card.network, "low_resolution": 4})
+
+
+def test_upsampler(tmp_path: Path) -> None:
+    golden = read_golden("adm-superres")
+    path = tmp_path / "64_256_upsampler.pt"
+    torch.save(golden.weights, path)
+    network = import_model(upsampler(adm_card(golden.config["arch"])), path).network.eval()
+    x = torch.cat([golden.inputs["x"], enlarged(golden.inputs["low_res"], 8)], 1)
+    assert near(network(x, golden.inputs["t"], golden.inputs["y"]), golden.outputs["out"])
+
+
+def test_an_upsampler_learns_and_enlarges_images_of_half_the_side(tmp_path: Path) -> None:
+    golden = read_golden("adm-forward")
+    card = adm_card(golden.config["arch"])
+    big = Model.fresh(upsampler(card), Pixels(card.tokenizer))
+    problem = big.family.draw_problem(big, golden.inputs["x"], SampleGenerator([1, 2, 3]))
+    small = golden.inputs["x"].unflatten(2, (4, 2)).unflatten(4, (4, 2)).mean((3, 5))
+    torch.testing.assert_close(problem.given, enlarged(small, 8))
+    assert big.loss(golden.inputs["x"], [0, 1, 2]).requires_grad
+    with pytest.raises(UsageError, match="name the model that draws them"):
+        big.sample_latents([0], Unguided(), [1], steps=2)
+    Model.fresh(card.change(resolution=4), Pixels(card.tokenizer)).save(tmp_path / "base")
+    Model.fresh(card, Pixels(card.tokenizer)).save(tmp_path / "large")
+    settings = {"steps": 2, "base": str(tmp_path / "base")}
+    both = big.sample_latents([0, 1], big.guidance(), [1, 2], **settings)
+    assert torch.equal(both[1:], big.sample_latents([1], big.guidance(), [2], **settings))
+    with pytest.raises(UsageError, match="needs 4 pixels"):
+        big.sample_latents([0], big.guidance(), [1], steps=2, base=str(tmp_path / "large"))
+    with pytest.raises(UsageError, match="enlarges no images"):
+        Model.fresh(card).sample_latents([0], Unguided(), [1], **settings)
 
 
 def test_the_null_condition_is_the_mean_of_the_classes(tmp_path: Path) -> None:

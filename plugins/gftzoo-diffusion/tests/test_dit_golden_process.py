@@ -86,9 +86,8 @@ def step(golden: Golden, kind: str, monkeypatch: pytest.MonkeyPatch, **settings:
     rows = []
     for row, index in enumerate(golden.inputs[f"t_{kind}"].tolist()):
         feed_step_noise(monkeypatch, golden.inputs["step_noise"][row : row + 1].expand(1, 1, -1, -1, -1))
-        output = golden.inputs["model_output"][row : row + 1, : 8 if route.learned_variance else 4]
-        x_t = golden.inputs["x_t"][row : row + 1]
-        rows.append(route.scheduler.step(output, index, x_t, **route.arguments).prev_sample)
+        output, x_t = (golden.inputs[name][row : row + 1] for name in ("model_output", "x_t"))
+        rows.append(route.step(output, index, x_t))
     return torch.cat(rows)
 
 

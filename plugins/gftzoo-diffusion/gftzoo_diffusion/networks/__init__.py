@@ -10,11 +10,12 @@ from gftzoo.errors import UsageError, nearest
 from gftzoo_diffusion.networks.adm import ADMKind
 from gftzoo_diffusion.networks.dit import DiTKind
 from gftzoo_diffusion.networks.kind import Kind
+from gftzoo_diffusion.networks.ldm import LDMKind
 from gftzoo_diffusion.networks.mdt import MDTKind
 from gftzoo_diffusion.networks.uvit import UViTKind
 from gftzoo_diffusion.options import NetworkOptions
 
-NETWORKS: Final[Mapping[str, Kind]] = {"dit": DiTKind(), "uvit": UViTKind(), "mdt": MDTKind(), "adm": ADMKind()}
+NETWORKS: Final[Mapping[str, Kind]] = {"dit": DiTKind(), "uvit": UViTKind(), "mdt": MDTKind(), "adm": ADMKind(), "ldm": LDMKind()}
 
 
 def kind_of(settings: Mapping[str, Any]) -> Kind:

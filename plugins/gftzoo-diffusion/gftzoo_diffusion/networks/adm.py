@@ -7,20 +7,21 @@ the mean of the classes' rows. Suffixes: R rows of a class table, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.folding import Tensors, fold
 from gftzoo.layers.temperature import Prediction
+from gftzoo_diffusion.networks import upsampling
 from gftzoo_diffusion.networks.unet import UNetKind, UNetOptions
 from gftzoo_diffusion.networks.unet_names import RESIDUAL, places, renamed
 from gftzoo_diffusion.options import LearnedVariance
@@ -63,18 +64,6 @@ class ADMNetwork(LearnedVariance, UNetOptions):
         return [c for c, attends in zip(self.channels, self.attention, strict=True) if attends] + [self.channels[-1]]
 
 
-@dataclass(frozen=True)
-class UpsamplingProblem(DiffusionProblem):
-    """The problem of an upsampler, which is `given` the smaller image in the size of the larger, (B, C, h, w)."""
-
-    given: Tensor
-
-
-def enlarged(small_BChw: Tensor, side: int) -> Tensor:
-    """Images (B, C, side, side), by linear interpolation."""
-    return F.interpolate(small_BChw, side, mode="bilinear", align_corners=False)
-
-
 class ADMKind(UNetKind):
     """ADM on the shelf."""
 
@@ -86,14 +75,22 @@ class ADMKind(UNetKind):
 
         return ADM(options, side, card.tokenizer.channels, card.classes, card.temperature)
 
-    def from_official(self, options: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        found = renamed(
-            tensors, places(options.attention, options.layers, options.resample == "residual"), RESIDUAL | ATTENTION
-        )
-        for key in [key for key in found if ".qkv." in key]:
+    def from_official(
+        self, options: Any, tensors: Mapping[str, Tensor], ends: Mapping[str, str] | None = None
+    ) -> Mapping[str, Tensor]:
+        """A state dict under official names, under ours; `ends` are modules that only some files have."""
+        modules = places(options.attention, options.layers, options.resample == "residual") | dict(ends or {})
+        found = renamed(tensors, modules, RESIDUAL | ATTENTION)
+        for key in [key for key in found if key.split(".")[-2] == "qkv"]:
             found |= split_qkv(key, found.pop(key), options)
         found |= {key: v.flatten(1) for key, v in found.items() if key.endswith("to_out.0.weight")}  # of Conv1d
         return found | {LABELS: with_mean(found[LABELS])} if LABELS in found else found
+
+    def build_classifier(self, card: ModelCard, path: Path) -> nn.Module:
+        from gftzoo_diffusion.networks.adm_classifier import build_classifier  # takes diffusers
+
+        side = card.network_options(ADMNetwork).low_resolution
+        return build_classifier(card if side is None else card.change(resolution=side), path)
 
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Tensors:
@@ -102,17 +99,20 @@ class ADMKind(UNetKind):
         return self.settled(model, fold(model.network, beta, self.embeddings, self.readout, ~spare), spare)
 
     def pose(self, options: Any, latents: Tensor, generator: SampleGenerator) -> DiffusionProblem:
-        """An upsampler is given the image that it enlarges, averaged over squares."""
         whole = super().pose(options, latents, generator)
-        if options.low_resolution is None:
-            return whole
-        small = F.interpolate(latents, options.low_resolution, mode="area")
-        return UpsamplingProblem(whole.x_t, whole.t, whole.target, latents, enlarged(small, latents.shape[-1]))
+        return whole if options.low_resolution is None else upsampling.given_smaller(whole, options.low_resolution)
 
     def predict(self, model: Model, problem: Any, condition: Tensor, beta: Tensor | None) -> Prediction:
-        if isinstance(problem, UpsamplingProblem):
-            problem = replace(problem, x_t=torch.cat([problem.x_t, problem.given], 1))
-        return super().predict(model, problem, condition, beta)
+        return super().predict(model, upsampling.beside(problem), condition, beta)
+
+    def given(
+        self, model: Model, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
+    ) -> Tensor | None:
+        """An upsampler's smaller images, which its base model draws."""
+        side = model.card.network_options(ADMNetwork).low_resolution
+        if side is None:
+            return super().given(model, condition, guidance, settings, generator)
+        return upsampling.drawn(model, condition, guidance, settings.base, side, generator)
 
 
 def split_qkv(key: str, joined: Tensor, options: ADMNetwork) -> dict[str, Tensor]:

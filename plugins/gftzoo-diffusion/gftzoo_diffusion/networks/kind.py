@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import OfficialWeights
@@ -70,6 +72,18 @@ class Kind(OfficialWeights):
         if variance in BOUNDS and model.card.network_options(self.Options).has_variance:
             settle_rows(tensors, self.readout, spare, BOUNDS[variance])
         return tensors
+
+    def given(
+        self, model: Model, condition: Tensor, guidance: Guidance, settings: Any, generator: SampleGenerator
+    ) -> Tensor | None:
+        """What the network sees beside the noisy latents, (B, C, h, w); UsageError for a base that it cannot use."""
+        if settings.base is not None:
+            raise UsageError(f"{model.card.name} enlarges no images, which base={settings.base!r} would draw.")
+        return None
+
+    def build_classifier(self, card: ModelCard, path: Path) -> nn.Module:
+        """The classifier that guides the network; UsageError where there is none of its kind."""
+        raise UsageError(f"{card.name} is not guided by a classifier, which ADM's models are; use --cfg.")
 
     def score(self, card: ModelCard, prediction: Tensor, problem: Any) -> Tensor:
         """The loss (B,)."""

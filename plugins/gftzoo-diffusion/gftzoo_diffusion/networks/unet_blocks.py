@@ -26,9 +26,14 @@ class ResidualConv(ResnetBlock2D):
         return super().forward(x_BCHW, None)
 
 
-def add_temperature(network: Any, options: UNetOptions, out: int, temperature: bool) -> None:
-    """Adds `beta_embedder`, whose vector joins that of the time, and `slope`, as the options have them."""
-    if temperature and options.embeds:
+def add_temperature(
+    network: Any, options: UNetOptions, out: int, temperature: bool, vector: bool = True
+) -> None:
+    """Adds `beta_embedder`, whose vector joins that of the time, and `slope`, as the options have them.
+
+    No embedder without `vector`: the temperature is embedded elsewhere.
+    """
+    if temperature and options.embeds and vector:
         layers = BETA_LAYERS[options.beta_embedding]
         network.beta_embedder = SinusoidEmbedding(4 * options.width, options.beta_scale, layers=layers)
         nn.init.normal_(network.beta_embedder.layers[-1].weight, std=0.02)
@@ -42,21 +47,27 @@ def add_temperature(network: Any, options: UNetOptions, out: int, temperature: b
 
 def run(network: Any, x_BCHW: Tensor, emb_BD: Tensor, context: Tensor | None = None) -> Prediction:
     """What the blocks of a diffusers U-Net make of its input, with a slope beside it where there is one."""
-    told = {} if context is None else {"encoder_hidden_states": context}
-    hidden = network.conv_in(x_BCHW)
-    skips = (hidden,)
-    for block in network.down_blocks:
-        hidden, given = block(hidden, temb=emb_BD, **(told if attends(block) else {}))
-        skips += given
-    hidden = network.mid_block(hidden, emb_BD, **told)
+    hidden, skips = encode(network, x_BCHW, emb_BD, context)
     for block in network.up_blocks:
         count = len(block.resnets)
-        hidden = block(hidden, skips[-count:], emb_BD, **(told if attends(block) else {}))
+        hidden = block(hidden, skips[-count:], emb_BD, **told(block, context))
         skips = skips[:-count]
     features = network.conv_act(network.conv_norm_out(hidden))
     return with_slope(network.slope, network.conv_out(features), hidden, features)
 
 
-def attends(block: Any) -> bool:
-    """Whether a block of diffusers attends to a context."""
-    return bool(getattr(block, "has_cross_attention", False))
+def encode(
+    network: Any, x_BCHW: Tensor, emb_BD: Tensor, context: Tensor | None = None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What comes out of the middle, and what every block before it hands to the other side."""
+    hidden = network.conv_in(x_BCHW)
+    skips: tuple[Tensor, ...] = (hidden,)
+    for block in network.down_blocks:
+        hidden, given = block(hidden, temb=emb_BD, **told(block, context))
+        skips += given
+    return network.mid_block(hidden, emb_BD, **told(network.mid_block, context)), skips
+
+
+def told(block: Any, context: Tensor | None) -> dict[str, Tensor]:
+    """The context, where a block of diffusers attends to it."""
+    return {"encoder_hidden_states": context} if context is not None and block.has_cross_attention else {}

@@ -20,6 +20,7 @@ with torch.device("cpu"):  # also where a network is just being built on the met
         "cosine": cosine(),
         "scaled-linear": scaled_linear(0.00085, 0.012),
         "scaled-linear-from-1": scaled_linear(0.00085, 0.012, first=1),  # U-ViT counts the steps from 1
+        "scaled-linear-ldm": scaled_linear(0.0015, 0.0195),
         "vp-sde": VPSDE(),
         "flow": Flow(),
     }

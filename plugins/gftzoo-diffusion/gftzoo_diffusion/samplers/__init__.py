@@ -10,7 +10,7 @@ from typing import Final
 
 from torch import Tensor
 
-from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.guidance import ByClassifier, Guidance, Unguided
 from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import Steered
 from gftzoo.errors import UsageError
@@ -18,6 +18,7 @@ from gftzoo.generator import SampleGenerator
 from gftzoo_diffusion.options import NetworkOptions
 from gftzoo_diffusion.samplers import ordinary, respaced, singlestep, stochastic
 from gftzoo_diffusion.samplers.drawing import Drawing
+from gftzoo_diffusion.samplers.settings import RESPACED
 from gftzoo_diffusion.samplers.settings import DiffusionSampler as DiffusionSampler
 
 SAMPLERS: Final[Mapping[str, Callable[[Drawing], Tensor]]] = {
@@ -33,14 +34,28 @@ SAMPLERS: Final[Mapping[str, Callable[[Drawing], Tensor]]] = {
 
 
 def sample(
-    model: Model, condition: Tensor, guidance: Guidance, settings: DiffusionSampler, generator: SampleGenerator
+    model: Model,
+    condition: Tensor,
+    guidance: Guidance,
+    settings: DiffusionSampler,
+    generator: SampleGenerator,
+    given: Tensor | None = None,
 ) -> Tensor:
-    """Latents (B, C, h, w) of the conditions (B,)."""
+    """Latents (B, C, h, w) of the conditions (B,).
+
+    `given` is what the network sees beside the noisy latents; a classifier has then guided how that was drawn.
+    """
     options = model.card.network_options(NetworkOptions)
     if settings.sampler not in options.way.samplers:
         raise UsageError(
             f"sampler={settings.sampler} does not draw from the process {options.process!r} of {model.card.name}; "
             f"choose -s sampler={' or '.join(options.way.samplers)}."
         )
+    if isinstance(guidance, ByClassifier) and settings.sampler not in RESPACED:
+        raise UsageError(
+            f"sampler={settings.sampler} takes no classifier; choose -s sampler={' or '.join(RESPACED)}, as published."
+        )
+    if given is not None and isinstance(guidance, ByClassifier):
+        guidance = Unguided()
     steered = Steered(model, condition, guidance)
-    return SAMPLERS[settings.sampler](Drawing(model, options.way, steered, settings, generator))
+    return SAMPLERS[settings.sampler](Drawing(model, options.way, steered, settings, generator, given))

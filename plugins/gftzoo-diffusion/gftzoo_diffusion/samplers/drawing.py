@@ -25,6 +25,7 @@ class Drawing:
         steered: conditions and guidance of the images.
         settings: the sampler's.
         generator: the images' random streams.
+        given: what the network sees behind the channels of the noisy latents, (B, C, h, w); None for nothing.
     """
 
     model: Model
@@ -32,6 +33,7 @@ class Drawing:
     steered: Steered
     settings: DiffusionSampler
     generator: SampleGenerator
+    given: Tensor | None = None
 
     def start(self) -> Tensor:
         """Noise (B, C, h, w)."""
@@ -50,10 +52,16 @@ class Drawing:
         rows, channels = x_BCHW.shape[:2]
         progress = time if self.steered.guidance.by_time else share
         t_B = torch.full((rows,), shown, device=x_BCHW.device)
-        output_GC = self.steered.passes(self.model.network, progress, x_BCHW, t_B)
+        seen = x_BCHW if self.given is None else torch.cat([x_BCHW, self.given], 1)
+        output_GC = self.steered.passes(self.model.network, progress, seen, t_B)
         first = channels if self.settings.guided_channels == "all" else min(3, channels)
         guided_BC = self.steered.combine(each(output_GC, lambda o: o[:, :first]), progress)
         return torch.cat([guided_BC, plain(output_GC)[:rows, first:]], dim=1)
+
+    def push(self, x_BCHW: Tensor, shown: float) -> Tensor | None:
+        """What guidance adds to the score of the noisy latents, (B, C, h, w); None where it adds nothing."""
+        t_B = torch.full((len(x_BCHW),), shown, device=x_BCHW.device)
+        return self.steered.guidance.push(x_BCHW, t_B, self.steered.condition_G[: len(x_BCHW)])
 
     def __call__(self, x_BCHW: Tensor, shown: float, share: float, time: float) -> Tensor:
         """The guided prediction alone, (B, C, h, w)."""

@@ -71,6 +71,7 @@ class DiffusionSampler(SamplerChoice):
     tolerance: float = Field(
         1e-3, gt=0, lt=1, description="dopri5: relative error of a step; the absolute one is 1e-3 of it"
     )
+    base: str | None = Field(None, description="of an upsampler: the folder of the model whose images it enlarges")
     guided_channels: Literal["all", "dit-3ch"] = Field(
         "all", description="CFG: all predicted channels, or the first three only, as the official DiT sampler does"
     )
