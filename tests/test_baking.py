@@ -21,7 +21,7 @@ from gftzoo.model import Model
 
 BETAS = (1.0, 0.5, 0.33)
 KINDS = ("embedding", "affine", "both")
-CONVOLUTIONS = ("sd-nano", "adm-nano")  # read their slope out by one, which has no rank
+CONVOLUTIONS = ("sd-nano", "adm-nano", "ldm-nano")  # read their slope out by one, which has no rank
 PLACES = [(name, kind, {}) for name in NANO for kind in KINDS]
 PLACES += [("dit-nano", "embedding", {"beta_embedding": where}) for where in ("linear", "3-layer")]
 PLACES += [("dit-nano", "both", {"learn_sigma": True})]

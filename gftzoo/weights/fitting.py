@@ -12,6 +12,7 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 from gftzoo.weights.choosing import Tensors
+from gftzoo.weights.names import UNAVERAGED
 
 
 class BuildsNetworks(Protocol):
@@ -119,7 +120,8 @@ def shared_prefix(names: Collection[str], wanted: Collection[str]) -> str:
 
 
 def completed(network: nn.Module, found: Tensors) -> Mapping[str, Tensor]:
-    """The chosen tensors, and for an average what is never trained, which averages leave out, from beside it."""
+    """The chosen tensors, and for an average what is never trained or never averaged, from beside it."""
     trained = {name for name, parameter in network.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     fixed = network.state_dict().keys() - trained - found.tensors.keys()
-    return {**{name: found.beside[name] for name in fixed if name in found.beside}, **found.tensors}
+    beside = {k: v for k, v in found.beside.items() if k in fixed or k.startswith(UNAVERAGED)}
+    return {**beside, **found.tensors}

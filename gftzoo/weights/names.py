@@ -14,6 +14,7 @@ ONLINE = {"online", "online_model", "model_online"}  # ema_pytorch keeps raw wei
 HOLDERS = {"trainer", "var_wo_ddp"}  # VAR's training checkpoints: trainer.var_wo_ddp
 AVERAGES = {"ema", "shadow", "swa", "polyak", "averaged", "average"}
 UNDERSTOOD = {"ema", "shadow"}
+UNAVERAGED = "cond_stage_model."  # latent-diffusion averages its U-Net, and not what is trained beside it
 NO_AVERAGES = {"schema", "cinema", "email"}  # words with the letters of ema at an end
 # torch.compile, FSDP and activation checkpointing write these at any depth.
 INSIDE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")

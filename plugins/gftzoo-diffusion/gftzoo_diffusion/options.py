@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -56,14 +55,14 @@ class NetworkOptions(ScaledTemperatureOptions, Choice):
         return PROCESSES[self.process]
 
     @property
-    @abstractmethod
     def side_multiple(self) -> int:
         """What the side of a latent must be a multiple of."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def cut(self) -> str:
         """Why, in words that follow `divide`."""
+        raise NotImplementedError
 
     @property
     def has_variance(self) -> bool:

@@ -1,7 +1,7 @@
 """First stages of latent diffusion whose latents are not drawn: VQ-f4.
 
-Suffixes: B batch, C channels, h w sides of the latent. "High-Resolution Image Synthesis with Latent Diffusion Models"
-(arXiv 2112.10752); module names are those of CompVis/latent-diffusion, ldm/models/autoencoder.py.
+Suffixes: B batch, C channels, h w sides of the latent, V codes. "High-Resolution Image Synthesis with Latent Diffusion
+Models" (arXiv 2112.10752); module names are those of CompVis/latent-diffusion, ldm/models/autoencoder.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.errors import UsageError
@@ -29,8 +30,7 @@ class LatentVQ(ConvolutionalTokenizer):
         if spec.codebook is None:
             raise UsageError(f"tokenizer {spec.id!r} of kind 'latent-vq' names no codebook; add its number of codes.")
         super().__init__(spec, read_tokenizer_options(spec, AutoencoderOptions), spec.channels, attention=((), ()))
-        self.quantize = nn.Module()
-        self.quantize.embedding = nn.Embedding(spec.codebook, spec.channels)
+        self.quantize = nn.ModuleDict({"embedding": nn.Embedding(spec.codebook, spec.channels)})
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:
@@ -40,15 +40,19 @@ class LatentVQ(ConvolutionalTokenizer):
     def decode(self, latents: Tensor) -> Tensor:
         return self.images_of(self.quantised(latents / self.spec.scale + self.spec.shift))
 
+    @property
+    def vectors(self) -> Tensor:
+        """The code vectors (V, C)."""
+        vectors: Tensor = self.quantize["embedding"].get_parameter("weight")
+        return vectors
+
     def codes(self, map_BChw: Tensor) -> Tensor:
         """The index (B, h, w) of the code vector nearest to each place, int64."""
-        return nearest(map_BChw.flatten(2).transpose(1, 2), self.quantize.embedding.weight).view(
-            len(map_BChw), *map_BChw.shape[2:]
-        )
+        return nearest(map_BChw.flatten(2).transpose(1, 2), self.vectors).view(len(map_BChw), *map_BChw.shape[2:])
 
     def quantised(self, map_BChw: Tensor) -> Tensor:
         """The map of code vectors (B, C, h, w)."""
-        return self.quantize.embedding(self.codes(map_BChw)).permute(0, 3, 1, 2)
+        return F.embedding(self.codes(map_BChw), self.vectors).permute(0, 3, 1, 2)
 
     def own_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Of a file of the first stage, or of the whole diffusion model."""

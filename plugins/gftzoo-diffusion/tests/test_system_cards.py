@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gftzoo_diffusion.tokenizers import LatentVQ
 from torch import nn
 
 from gftzoo.catalogue.cards import ModelCard
@@ -21,6 +22,7 @@ OFFICIAL = {  # model: parameters, tensors of the official state dict
     "uvit-h-4-512": (500_942_656, 355),
     "mdt-s": (38_454_872, 188 - 13),  # without the indices of relative positions
     "mdt-xl": (742_263_904, 394 - 29),
+    "ldm-4": (400_920_579 + 512_512, 688 + 1),
 }
 ADM = {  # without the null condition: parameters, tensors of the official state dict, attentions, width
     "adm-64": (295_904_454, 541, 22, 192),
@@ -30,9 +32,8 @@ ADM = {  # without the null condition: parameters, tensors of the official state
     "adm-64-to-256": (311_795_910, 567, 16, 192),
     "adm-128-to-512": (308_835_270, 537, 11, 192),
 }
-SYSTEMS = [
-    card.name for system in ("sit", "uvit", "mdt", "adm") for card in list_models(f"{system}-*", family="diffusion")
-]
+NAMES = ("sit-*", "uvit-*", "mdt-*", "adm-*", "ldm-*")
+SYSTEMS = [card.name for name in NAMES for card in list_models(name, family="diffusion")]
 
 
 def empty_network(card: ModelCard) -> nn.Module:
@@ -50,6 +51,13 @@ def test_parameters(name: str) -> None:
         parameters, tensors = OFFICIAL[name]
         assert counts[0] == parameters
         assert tensors in (None, len(plain.state_dict()))
+
+
+def test_the_first_stage_of_ldm() -> None:
+    with torch.device("meta"):
+        tokenizer = LatentVQ(get_card("ldm-4").tokenizer)
+    assert sum(p.numel() for p in tokenizer.parameters()) == 55_322_782
+    assert len(tokenizer.state_dict()) == 205
 
 
 @pytest.mark.parametrize("name", ADM)

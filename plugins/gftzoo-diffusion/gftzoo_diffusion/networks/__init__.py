@@ -15,7 +15,13 @@ from gftzoo_diffusion.networks.mdt import MDTKind
 from gftzoo_diffusion.networks.uvit import UViTKind
 from gftzoo_diffusion.options import NetworkOptions
 
-NETWORKS: Final[Mapping[str, Kind]] = {"dit": DiTKind(), "uvit": UViTKind(), "mdt": MDTKind(), "adm": ADMKind(), "ldm": LDMKind()}
+NETWORKS: Final[Mapping[str, Kind]] = {
+    "dit": DiTKind(),
+    "uvit": UViTKind(),
+    "mdt": MDTKind(),
+    "adm": ADMKind(),
+    "ldm": LDMKind(),
+}
 
 
 def kind_of(settings: Mapping[str, Any]) -> Kind:

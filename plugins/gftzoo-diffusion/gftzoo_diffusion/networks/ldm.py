@@ -1,4 +1,4 @@
-"""LDM, the U-Net of latent diffusion (Rombach et al., arXiv 2112.10752), conditioned on classes, with GFT's temperature.
+"""LDM, the U-Net of latent diffusion (Rombach et al., arXiv 2112.10752), of classes, with GFT's temperature input.
 
 The network itself is in `ldm_unet.py`, since it takes diffusers.
 """

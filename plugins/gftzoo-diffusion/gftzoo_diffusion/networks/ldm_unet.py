@@ -30,14 +30,15 @@ class LDM(UNet2DConditionModel):
 
     def __init__(self, network: LDMNetwork, side: int, channels: int, classes: int, temperature: bool) -> None:
         projected = temperature and network.embeds and network.beta_embedding == "linear"
+        kinds = ["CrossAttn{}Block2D" if attends else "{}Block2D" for attends in network.attention]
         super().__init__(
             sample_size=side,
             in_channels=channels,
             out_channels=channels,
             block_out_channels=network.channels,
             layers_per_block=network.layers,
-            down_block_types=tuple(f"{'CrossAttn' if attends else ''}DownBlock2D" for attends in network.attention),
-            up_block_types=tuple(f"{'CrossAttn' if attends else ''}UpBlock2D" for attends in reversed(network.attention)),
+            down_block_types=tuple(kind.format("Down") for kind in kinds),
+            up_block_types=tuple(kind.format("Up") for kind in reversed(kinds)),
             cross_attention_dim=network.context,
             attention_head_dim=network.heads,  # diffusers' old name: it counts heads
             norm_num_groups=network.norm_groups,

@@ -13,7 +13,7 @@ from gftzoo.contract.hookspecs import hookimpl
 from gftzoo_diffusion.networks.kind import Kind
 from gftzoo_diffusion.options import NetworkOptions
 
-MARK = "input_blocks.0.0.weight"  # a tensor that only official names have
+MARK = "input_blocks.0.0.weight"  # how a tensor ends that only official files have
 
 
 class UNetOptions(NetworkOptions):
@@ -64,4 +64,5 @@ class UNetKind(Kind):
     def import_weights(self, card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Official names and ours."""
         options = card.network_options(self.Options)
-        return super().import_weights(card, self.from_official(options, tensors) if MARK in tensors else tensors)
+        official = any(key.endswith(MARK) for key in tensors)
+        return super().import_weights(card, self.from_official(options, tensors) if official else tensors)

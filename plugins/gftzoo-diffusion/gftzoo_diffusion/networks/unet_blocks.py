@@ -26,9 +26,7 @@ class ResidualConv(ResnetBlock2D):
         return super().forward(x_BCHW, None)
 
 
-def add_temperature(
-    network: Any, options: UNetOptions, out: int, temperature: bool, vector: bool = True
-) -> None:
+def add_temperature(network: Any, options: UNetOptions, out: int, temperature: bool, vector: bool = True) -> None:
     """Adds `beta_embedder`, whose vector joins that of the time, and `slope`, as the options have them.
 
     No embedder without `vector`: the temperature is embedded elsewhere.
@@ -70,4 +68,5 @@ def encode(
 
 def told(block: Any, context: Tensor | None) -> dict[str, Tensor]:
     """The context, where a block of diffusers attends to it."""
-    return {"encoder_hidden_states": context} if context is not None and block.has_cross_attention else {}
+    attends = context is not None and getattr(block, "has_cross_attention", False)
+    return {"encoder_hidden_states": context} if attends else {}  # type: ignore[dict-item]

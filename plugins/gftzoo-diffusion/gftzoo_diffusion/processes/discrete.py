@@ -26,7 +26,7 @@ class Discrete(Process):
         first: what the network is told at index 0.
     """
 
-    samplers = ("dpm-solver++", "ddpm", "ddim", "dpm-solver++3", "dpm-solver3")
+    samplers = ("dpm-solver++", "ddpm", "ddim", "ldm-ddim", "plms", "dpm-solver++3", "dpm-solver3")
 
     def __init__(self, beta_K: Tensor, scheduler: dict[str, Any] | None = None, first: int = 0) -> None:
         self.first = first

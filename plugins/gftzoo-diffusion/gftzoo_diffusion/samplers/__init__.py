@@ -16,7 +16,7 @@ from gftzoo.contract.pieces import Steered
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo_diffusion.options import NetworkOptions
-from gftzoo_diffusion.samplers import ordinary, respaced, singlestep, stochastic
+from gftzoo_diffusion.samplers import latent, ordinary, respaced, singlestep, stochastic
 from gftzoo_diffusion.samplers.drawing import Drawing
 from gftzoo_diffusion.samplers.settings import RESPACED
 from gftzoo_diffusion.samplers.settings import DiffusionSampler as DiffusionSampler
@@ -25,6 +25,8 @@ SAMPLERS: Final[Mapping[str, Callable[[Drawing], Tensor]]] = {
     "dpm-solver++": respaced.multistep,
     "ddpm": respaced.respaced,
     "ddim": respaced.respaced,
+    "ldm-ddim": latent.latent,
+    "plms": latent.latent,
     **singlestep.SAMPLERS,
     **dict.fromkeys(ordinary.TABLEAUS, ordinary.fixed),
     "dopri5": ordinary.adaptive,

@@ -22,7 +22,7 @@ class DiffusionSampler(SamplerChoice):
     only_of = {
         "spacing": RESPACED,
         "variance": ("ddpm",),
-        "eta": ("ddim",),
+        "eta": ("ddim", "ldm-ddim"),
         "clip": RESPACED,
         "timestep_offset": ("dpm-solver++",),
         "start": ("dpm-solver++3", "dpm-solver3"),
@@ -33,13 +33,13 @@ class DiffusionSampler(SamplerChoice):
     }
 
     sampler: Literal[
-        "dpm-solver++", "ddpm", "ddim", "dpm-solver++3", "dpm-solver3",
+        "dpm-solver++", "ddpm", "ddim", "ldm-ddim", "plms", "dpm-solver++3", "dpm-solver3",
         "heun", "euler", "midpoint", "rk4", "dopri5", "sde", "sde-heun",
     ] = Field(
         "dpm-solver++",
-        description="dpm-solver++ (second order, multistep), ddpm or ddim; dpm-solver++3 (U-ViT's third order, "
-        "singlestep) or dpm-solver3 (the same on the noise); of a flow: heun, euler, midpoint, rk4, dopri5, sde or "
-        "sde-heun",
+        description="dpm-solver++ (second order, multistep), ddpm or ddim; ldm-ddim or plms, latent diffusion's; "
+        "dpm-solver++3 (U-ViT's third order, singlestep) or dpm-solver3 (the same on the noise); of a flow: heun, "
+        "euler, midpoint, rk4, dopri5, sde or sde-heun",
     )  # fmt: skip
     steps: int = Field(
         50,
@@ -52,7 +52,7 @@ class DiffusionSampler(SamplerChoice):
         "auto",
         description="ddpm: learned, fixed-small or fixed-large; auto is learned where the weights have it",
     )
-    eta: float = Field(0.0, ge=0.0, le=1.0, description="ddim: share of DDPM's noise; 0 is deterministic")
+    eta: float = Field(0.0, ge=0.0, le=1.0, description="ddim, ldm-ddim: share of DDPM's noise; 0 is deterministic")
     clip: bool = Field(False, description="ddpm, ddim: clip the predicted latent to [-1, 1]")
     timestep_offset: int = Field(
         0,
