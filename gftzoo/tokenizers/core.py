@@ -16,6 +16,17 @@ from gftzoo.generator import SampleGenerator
 from gftzoo.tokenizers.convolutional import square_side
 from gftzoo.tokenizers.options import LOCALLY
 from gftzoo.tokenizers.quantised import load_tokenizer as load_quantised
+from gftzoo.weights import load_weights, read_tensors
+
+FIRST_STAGE = "first_stage_model."  # prefix in a checkpoint of latent diffusion
+PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")  # of an autoencoder, without its loss
+# Sizes of the KL-f8 autoencoder, for files that do not say them.
+STABLE_DIFFUSION: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
 
 
 class Pixels(Tokenizer):
@@ -87,12 +98,31 @@ def build_core_tokenizer(spec: TokenizerSpec, weights: str | None = None) -> Tok
     )
 
 
+def _from_file(spec: TokenizerSpec, autoencoder: Any, path: Path) -> Any:
+    """The autoencoder with the weights of one file, under diffusers' names or latent-diffusion's.
+
+    That is one of its own (`autoencoder_kl_ema.pth`), or a checkpoint of the diffusion model with it inside.
+    """
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint  # likewise
+
+    tensors = read_tensors(path).tensors
+    if any(key.startswith(FIRST_STAGE) for key in tensors):
+        tensors = {k.removeprefix(FIRST_STAGE): v for k, v in tensors.items() if k.startswith(FIRST_STAGE)}
+    tensors = {key: value for key, value in tensors.items() if key.startswith(PARTS)}
+    if not any(".down_blocks." in key for key in tensors):
+        tensors = convert_ldm_vae_checkpoint(tensors, autoencoder.config)
+    load_weights(autoencoder, tensors, f"tokenizer {spec.id!r} from {str(path)!r}")
+    return autoencoder
+
+
 def _load_autoencoder(spec: TokenizerSpec, weights: str | None) -> Any:
     from diffusers import AutoencoderKL  # slow to import, and most models need none of it
 
     source = weights or spec.repo
     if source is None:
         raise UsageError(f"tokenizer {spec.id!r} names no weights; give a local diffusers folder with {LOCALLY}.")
+    if Path(source).is_file():
+        return _from_file(spec, AutoencoderKL(**STABLE_DIFFUSION, latent_channels=spec.channels), Path(source))
     autoencoder = load_foreign(
         AutoencoderKL,
         source,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -77,6 +77,10 @@ class DiffusionFamily(ClassConditions, OwnTokenizers):
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Mapping[str, Tensor]:
         return network_of(model.card).fold_temperature(model, beta)
+
+    @hookimpl
+    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path | None:
+        return network_of(card).weights_file(card, folder, entry)
 
     @hookimpl
     def build_classifier(self, card: ModelCard, path: Path) -> nn.Module:

@@ -24,8 +24,10 @@ class NetworkOptions(ScaledTemperatureOptions, Choice):
 
     kind: str = Field("dit", description="the network: dit, uvit, mdt, adm or ldm")
     process: str = Field("linear", description=f"what noises the data: {', '.join(PROCESSES)}")
-    loss_weight: Literal["one", "min-snr"] = Field(
-        "one", description="of the squared error: one, or min(SNR, 5) / SNR (arXiv 2303.09556)"
+    loss_weight: Literal["one", "min-snr", "velocity", "likelihood"] = Field(
+        "one",
+        description="of the squared error: one; min-snr is min(SNR, 5) / SNR (arXiv 2303.09556); velocity and "
+        "likelihood are SiT's, of a flow that predicts noise or score",
     )
     beta_embedding: BetaEmbedding = Field(
         "linear", description="temperature input: a projection of its sinusoid, or an MLP of 2 or 3 layers"
@@ -44,9 +46,10 @@ class NetworkOptions(ScaledTemperatureOptions, Choice):
 
     @field_validator("loss_weight")
     @classmethod
-    def _weights_a_noise(cls, weight: str, info: ValidationInfo) -> str:
-        if weight == "min-snr" and info.data.get("process") == "flow":
-            raise ValueError("it weights the error of a predicted noise, and process=flow predicts velocity")
+    def _is_of_the_process(cls, weight: str, info: ValidationInfo) -> str:
+        valid = PROCESSES[info.data.get("process", "linear")].weights
+        if weight not in valid:
+            raise ValueError(f"process={info.data.get('process')} has {', '.join(valid)}")
         return weight
 
     @property

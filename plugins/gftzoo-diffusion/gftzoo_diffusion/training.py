@@ -16,7 +16,7 @@ from gftzoo.contract.pieces import NoisedProblem, squared_error
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.diffusion import Diffusion
 from gftzoo_diffusion.options import NetworkOptions
-from gftzoo_diffusion.processes.process import Process, min_snr
+from gftzoo_diffusion.processes.process import Process
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def pose(process: Process, latents: Tensor, generator: SampleGenerator) -> Diffu
     """Latents noised at a time of their own."""
     t_B = process.draw(generator)
     noise = generator.normal(*latents.shape[1:])
-    return DiffusionProblem(process.noised(latents, t_B, noise), t_B, process.target(latents, noise), latents)
+    return DiffusionProblem(process.noised(latents, t_B, noise), t_B, process.target(latents, noise, t_B), latents)
 
 
 def learned_variance(card: ModelCard) -> bool:
@@ -43,8 +43,9 @@ def score(card: ModelCard, prediction: Tensor, problem: DiffusionProblem) -> Ten
     """The loss (B,): the weighted squared error and, where a variance is learned, its variational bound."""
     options = card.network_options(NetworkOptions)
     loss_B = squared_error(prediction, problem.target)
-    if options.loss_weight == "min-snr":
-        loss_B = loss_B * min_snr(options.way.signal_to_noise(problem.t))
+    weight_B = options.way.weight(options.loss_weight, problem.t)
+    if weight_B is not None:
+        loss_B = loss_B * weight_B
     eps, values = prediction.tensor_split([problem.target.shape[1]], dim=1)
     # GFT trains the noise alone, as the released code does, unless `gft_variance` says otherwise.
     if values.shape[1] and learned_variance(card):

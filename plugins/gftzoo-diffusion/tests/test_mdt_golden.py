@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from dit_golden import Recorded, feed_step_noise, gradient_norms, official_model, read_golden, recorded_norms
+from dit_golden import Recorded, feed_step_noise, gradient_norms, official_model, read_golden, recorded_norms, tiny_card
 from gftzoo_diffusion.networks.mdt import MaskedProblem, kept_tokens
 from gftzoo_diffusion.processes import PROCESSES
 from gftzoo_diffusion.samplers import DiffusionSampler, sample
@@ -16,6 +16,7 @@ from golden import Golden, near
 from gftzoo.contract.guidance import ClassifierFree, power_cosine
 from gftzoo.contract.pieces import Steered
 from gftzoo.generator import SampleGenerator
+from gftzoo.loading.files import import_model
 from gftzoo.model import Model
 
 LINEAR = PROCESSES["linear"]
@@ -90,3 +91,17 @@ def test_samples(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with torch.no_grad():
         found = sample(model, golden.inputs["y"], guidance, settings, Recorded(noise))
     assert near(found, golden.outputs[f"{case}/samples"], 1e-5 if case == "plain" else 1e-4)
+
+
+@pytest.mark.parametrize("name", ["ema_0.9999_2000000.pt", "mdt_xl2_v2_ckpt.pt"])
+def test_a_trainers_average_and_the_published_file(name: str, tmp_path: Path) -> None:
+    """Both are bare state dicts with the indices of relative positions among them."""
+    golden = read_golden("mdt-forward")
+    assert any(value.dtype == torch.int64 for value in golden.weights.values())
+    arch = golden.config["arch"]
+    own = {key: arch[key] for key in ("decode_layer", "mask_ratio")}
+    torch.save(golden.weights, tmp_path / name)
+    model = import_model(tiny_card(arch, {"kind": "mdt", "loss_weight": "min-snr", **own}), tmp_path / name)
+    found = model.network.eval()(*(golden.inputs[key] for key in "xty"))
+    assert near(found, golden.outputs["out"], scaled=False)
+    assert model.provenance["entry"] == ("ema" if name.startswith("ema") else "bare")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from dit_golden import Recorded, gradient_norms, official_model, read_golden, tiny_card
+from gftzoo_diffusion.options import NetworkOptions
 from gftzoo_diffusion.processes import PROCESSES
 from gftzoo_diffusion.samplers import DiffusionSampler, sample
 from gftzoo_diffusion.training import DiffusionProblem
@@ -15,10 +16,12 @@ from golden import Golden, near
 from torch import Tensor
 
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Unguided
+from gftzoo.errors import UsageError
+from gftzoo.generator import SampleGenerator
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
+from gftzoo.zoo import get_card
 
-FLOW = PROCESSES["flow"]
 SDE = {
     "sde/Euler-sigma-Mean": {"sampler": "sde"},
     "sde/Euler-decreasing-Mean": {"sampler": "sde", "diffusion": "decreasing"},
@@ -26,6 +29,20 @@ SDE = {
     "sde/Euler-linear-None": {"sampler": "sde", "diffusion": "linear", "last_step": "none"},
     "sde/Heun-sigma-Euler": {"sampler": "sde-heun", "last_step": "euler"},
 }
+
+
+PATHS = {"Linear": "flow", "GVP": "flow-gvp", "VP": "flow-vp"}
+
+
+class RecordedUniform(SampleGenerator):
+    """A generator whose uniform numbers are recorded."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        super().__init__(range(len(numbers)))
+        self.numbers = numbers
+
+    def uniform(self, *_: int) -> Tensor:
+        return self.numbers
 
 
 class RecordedSteps(Recorded):
@@ -55,19 +72,26 @@ def test_forward_and_a_bare_state_dict(tmp_path: Path) -> None:
     assert near(network.t_embedder(t), golden.outputs["t_emb"], scaled=False)
 
 
-def problem_of(golden: Golden) -> DiffusionProblem:
-    x_0, noise, t = (golden.inputs[key] for key in ("x1", "x0", "t_uniform"))
-    return DiffusionProblem(FLOW.noised(x_0, t, noise), t, FLOW.target(x_0, noise), x_0)
+def problem_of(golden: Golden, process: str = "flow") -> DiffusionProblem:
+    flow = PROCESSES[process]
+    x_0, noise, uniform = (golden.inputs[key] for key in ("x1", "x0", "t_uniform"))
+    t = flow.draw(RecordedUniform(uniform))
+    return DiffusionProblem(flow.noised(x_0, t, noise), t, flow.target(x_0, noise, t), x_0)
 
 
-def test_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", read_golden("sit-loss").config["modes"])
+def test_loss(mode: str, tmp_path: Path) -> None:
     golden = read_golden("sit-loss")
-    model, problem, prefix = flow_model(golden, tmp_path), problem_of(golden), "Linear-velocity-None"
-    assert near(problem.t, golden.outputs[f"{prefix}/t"])
-    assert near(problem.x_t, golden.outputs[f"{prefix}/xt"])
-    assert near(problem.target, golden.outputs[f"{prefix}/ut"])
+    path, predicted, weight = mode.split("-")
+    process = PATHS[path] + ("" if predicted == "velocity" else f"-{predicted}")
+    model = official_model(golden, tmp_path, process=process, loss_weight="one" if weight == "None" else weight)
+    problem = problem_of(golden, process)
+    assert near(problem.t, golden.outputs[f"{mode}/t"])
+    assert near(problem.x_t, golden.outputs[f"{mode}/xt"])
+    if predicted == "velocity":
+        assert near(problem.target, golden.outputs[f"{mode}/ut"])
     output = model.family.predict(model, problem, golden.inputs["y"], None)
-    assert near(model.family.loss_term(model, output, problem), golden.outputs[f"{prefix}/loss"])
+    assert near(model.family.loss_term(model, output, problem), golden.outputs[f"{mode}/loss"])
 
 
 def test_training_step_with_dropped_labels(tmp_path: Path) -> None:
@@ -112,3 +136,45 @@ def test_stochastic_equation(case: str, tmp_path: Path) -> None:
     # an official last step comes after num_steps - 1 others
     steps = golden.config["num_steps"] - case.endswith("None")
     assert near(draw(golden, model, guided, steps, **SDE[case]), golden.outputs[case])
+
+
+def test_other_paths_and_predictions(tmp_path: Path) -> None:
+    golden = read_golden("sit-sample")
+    guided, steps = ClassifierFree(golden.config["cfg_scale"]), golden.config["num_steps"]
+    circular = official_model(golden, tmp_path, process="flow-gvp")
+    assert near(draw(golden, circular, guided, steps - 1, sampler="euler"), golden.outputs["gvp/ode_euler"])
+    score = official_model(golden, tmp_path, process="flow-score")
+    found = draw(golden, score, guided, steps, sampler="sde", diffusion="sbdm")
+    assert near(found, golden.outputs["score/sde_Euler-SBDM-Mean"])
+
+
+@pytest.mark.parametrize("process", [name for name in PROCESSES if name.startswith("flow")])
+def test_what_is_predicted_means_the_same_in_every_process(process: str) -> None:
+    """Of the exact prediction for one x_0 follow the exact velocity and score."""
+    flow, generator = PROCESSES[process], SampleGenerator(range(3))
+    x_0, noise = generator.normal(2, 4, 4).double(), generator.normal(2, 4, 4).double()
+    for time in (0.1, 0.5, 0.9):
+        t = torch.full((3,), time, dtype=torch.float64)
+        x_t, predicted = flow.noised(x_0, t, noise), flow.target(x_0, noise, t)
+        sooner, later = (flow.noised(x_0, t + shift, noise) for shift in (-1e-5, 1e-5))
+        torch.testing.assert_close(flow.velocity(predicted, x_t, time), (later - sooner) / 2e-5, rtol=1e-4, atol=1e-6)
+        sigma = float(flow.path.sigma(t[0]))
+        torch.testing.assert_close(flow.score(predicted, x_t, time), -noise / sigma)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"sampler": "sde"}, {"sampler": "sde", "diffusion": "sbdm", "last_step": "none"}]
+)
+@pytest.mark.parametrize("process", ["flow-vp", "flow-noise", "flow-vp-score"])
+def test_samplers_stay_where_the_path_is_finite(process: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    golden = read_golden("sit-sample")
+    found = draw(
+        golden, official_model(golden, tmp_path, process=process), Unguided(), 4, **{"sampler": "heun", **settings}
+    )
+    assert found.isfinite().all()
+
+
+def test_a_weight_that_a_process_has_not_is_refused() -> None:
+    card = get_card("sit-nano")
+    with pytest.raises(UsageError, match="loss_weight = 'min-snr' is not valid: process=flow has one"):
+        card.change(network={**card.network, "loss_weight": "min-snr"}).network_options(NetworkOptions)

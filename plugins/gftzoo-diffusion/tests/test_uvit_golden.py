@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from dit_golden import Recorded, gradient_norms, read_golden, tiny_card
-from gftzoo_diffusion.networks.uvit import UViT, UViTNetwork
 from gftzoo_diffusion.processes import PROCESSES
 from gftzoo_diffusion.samplers import DiffusionSampler, sample
 from gftzoo_diffusion.training import DiffusionProblem
@@ -17,6 +16,8 @@ from torch import Tensor
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import ClassifierFree
+from gftzoo.errors import UsageError
+from gftzoo.families.finding import load_family
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
 
@@ -24,7 +25,11 @@ DISCRETE = "scaled-linear-from-1"
 
 
 def uvit_card(arch: dict[str, Any], process: str) -> ModelCard:
-    shared = {"input_size": arch["img_size"], "in_channels": arch["in_chans"], "num_classes": arch["num_classes"] - 1}
+    shared = {
+        "input_size": arch["img_size"],
+        "in_channels": arch["in_chans"],
+        "num_classes": max(arch["num_classes"] - 1, 0),
+    }
     card = tiny_card({**arch, **shared, "hidden_size": arch["embed_dim"], "learn_sigma": True})
     network = {key: value for key, value in card.network.items() if key != "learn_sigma"}
     own = {key: arch[key] for key in ("conv", "qkv_bias", "mlp_time_embed")}
@@ -48,15 +53,30 @@ def test_forward(tmp_path: Path) -> None:
     assert near(network.time_token(t, None), golden.outputs["time_token"], scaled=False)
 
 
-def test_layers_of_the_released_and_the_possible_networks() -> None:
-    """Convolution, time MLP and biases; the golden network has no classes, and so no class token."""
+def test_forward_without_classes(tmp_path: Path) -> None:
+    """One token before the patches, a last convolution, a time MLP and biases."""
     golden = read_golden("uvit-forward-conv")
-    card = uvit_card({**golden.config["arch"], "num_classes": 4}, DISCRETE)
-    network = UViT(card.network_options(UViTNetwork), 8, 4, 3, False)
-    missing, unknown = network.load_state_dict(
-        {key: value for key, value in golden.weights.items() if key != "pos_embed"}, strict=False
-    )
-    assert sorted(missing) == ["label_emb.weight", "pos_embed"] and not unknown
+    network = uvit_model(golden, tmp_path).network
+    out = network(golden.inputs["x"], golden.inputs["t"], torch.zeros(2, dtype=torch.int64))
+    assert near(out, golden.outputs["out"], scaled=False)
+
+
+def test_checkpoint_folder(tmp_path: Path) -> None:
+    golden = read_golden("uvit-forward")
+    card, folder = uvit_card(golden.config["arch"], DISCRETE), tmp_path / "500000.ckpt"
+    folder.mkdir()
+    for name in ("step", "optimizer", "lr_scheduler"):
+        torch.save({"state": {}}, folder / f"{name}.pth")
+    torch.save(golden.weights, folder / "nnet_ema.pth")
+    torch.save({key: value + 1 for key, value in golden.weights.items()}, folder / "nnet.pth")
+    family = load_family("diffusion")
+    for entry, shift in ((None, 0), ("ema", 0), ("raw", 1)):
+        model = import_model(card, family.weights_file(card, folder, entry), entry)
+        assert torch.equal(model.network.norm.bias, golden.weights["norm.bias"] + shift)
+    assert model.provenance["entry"] in ("raw", "bare")
+    (folder / "nnet_ema.pth").unlink()
+    with pytest.raises(UsageError, match="without weights of a known name"):
+        family.weights_file(card, folder, None)
 
 
 def problem_of(golden: Golden, process: str) -> DiffusionProblem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -79,6 +79,10 @@ class Kind(OfficialWeights):
         """What the network sees beside the noisy latents, (B, C, h, w); UsageError for a base that it cannot use."""
         if settings.base is not None:
             raise UsageError(f"{model.card.name} enlarges no images, which base={settings.base!r} would draw.")
+        return None
+
+    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path | None:
+        """The file with the weights in a folder of the official trainer's; None where it is none."""
         return None
 
     def build_classifier(self, card: ModelCard, path: Path) -> nn.Module:

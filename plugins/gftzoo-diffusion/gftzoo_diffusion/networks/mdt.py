@@ -213,7 +213,7 @@ class MDTKind(DiTKind):
         noise = generator.normal(*latents.shape[1:])
         kept = kept_tokens(generator.uniform(), generator.uniform(tokens_of(options, latents)), options.mask_ratio)
         way = options.way
-        masked_x_t, target = way.noised(latents, whole.t, noise), way.target(latents, noise)
+        masked_x_t, target = way.noised(latents, whole.t, noise), way.target(latents, noise, whole.t)
         return MaskedProblem(whole.x_t, whole.t, whole.target, latents, masked_x_t, target, kept)
 
     def predict(self, model: Model, problem: Any, condition: Tensor, beta: Tensor | None) -> Prediction:

@@ -6,7 +6,8 @@ Module names are those of the official state dict. Suffixes: B batch, C channels
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -24,8 +25,7 @@ from gftzoo_diffusion.networks.kind import Kind
 from gftzoo_diffusion.networks.patches import unpatchify
 from gftzoo_diffusion.options import BETA_LAYERS, TransformerOptions
 
-LABEL, TIME = 0, 1  # the first two tokens
-EXTRA = 2
+FILES = {"ema": "nnet_ema.pth", "raw": "nnet.pth"}  # in a checkpoint folder of the official trainer
 
 
 class UViTNetwork(TransformerOptions):
@@ -83,7 +83,7 @@ class UViT(nn.Module):
         network: hyperparameters.
         side: of the square latent, a multiple of the patch.
         channels: of the latent.
-        classes: without the null class, which is the index `classes`.
+        classes: without the null class, which is the index `classes`; 0 for a network without conditions.
         temperature: whether there is a beta input.
     """
 
@@ -94,8 +94,9 @@ class UViT(nn.Module):
         self.patch_embed = PatchEmbed(side, network.patch, channels, width)
         layers = [nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)]
         self.time_embed = nn.Sequential(*layers) if network.mlp_time_embed else nn.Identity()
-        self.label_emb = nn.Embedding(classes + 1, width)
-        self.pos_embed = nn.Parameter(torch.zeros(1, EXTRA + (side // network.patch) ** 2, width))
+        self.label_emb = nn.Embedding(classes + 1, width) if classes else None
+        self.extra = 2 if classes else 1  # tokens before the patches: class and time
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.extra + (side // network.patch) ** 2, width))
         self.in_blocks = nn.ModuleList(block() for _ in range(network.depth // 2))
         self.mid_block = block()
         self.out_blocks = nn.ModuleList(block(skip=True) for _ in range(network.depth // 2))
@@ -118,7 +119,8 @@ class UViT(nn.Module):
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
         """The noise (B, C, H, W) at the times that the process shows; `beta_B` None leaves the temperature out."""
-        tokens = [self.label_emb(y_B), self.time_token(t_B, beta_B)]
+        label = [] if self.label_emb is None else [self.label_emb(y_B)]
+        tokens = [*label, self.time_token(t_B, beta_B)]
         x_BTD = torch.cat([*(token_BD[:, None] for token_BD in tokens), self.patch_embed(x_BCHW)], dim=1)
         x_BTD = x_BTD + self.pos_embed
         skips: list[Tensor] = []
@@ -141,8 +143,8 @@ class UViT(nn.Module):
     def read_out(self, tokens: Prediction) -> Prediction:
         """Latents of the tokens' numbers, the extra tokens left out; a slope goes through the convolution's matrix."""
         if not isinstance(tokens, Affine):
-            return self.final_layer(unpatchify(tokens[:, EXTRA:], self.patch))
-        c, d = (unpatchify(part[:, EXTRA:], self.patch) for part in tokens)
+            return self.final_layer(unpatchify(tokens[:, self.extra :], self.patch))
+        c, d = (unpatchify(part[:, self.extra :], self.patch) for part in tokens)
         if isinstance(self.final_layer, nn.Conv2d):
             return Affine(self.final_layer(c), F.conv2d(d, self.final_layer.weight, padding=1))
         return Affine(c, d)
@@ -169,12 +171,17 @@ class UViTKind(Kind):
     def assemble(self, options: Any, side: int, card: ModelCard) -> nn.Module:
         return UViT(options, side, card.tokenizer.channels, card.classes, card.temperature)
 
+    def weights_file(self, card: ModelCard, folder: Path, entry: Literal["raw", "ema"] | None) -> Path | None:
+        """The average in a checkpoint folder of the official trainer, or the raw weights."""
+        found = folder / FILES[entry or "ema"]
+        return found if found.is_file() else None
+
     @hookimpl
     def fold_temperature(self, model: Model, beta: float) -> Tensors:
         """The temperature is held by the position of the time's token."""
         tensors = fold(model.network, beta, self.embeddings, self.readout)
         if hasattr(model.network, "beta_embedder"):
             positions = tensors["pos_embed"].double().clone()
-            positions[0, TIME] += constant(model.network.beta_embedder, torch.tensor([beta]))
+            positions[0, model.network.extra - 1] += constant(model.network.beta_embedder, torch.tensor([beta]))
             tensors["pos_embed"] = positions.to(tensors["pos_embed"].dtype)
         return tensors

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.diffusion import Diffusion
 
@@ -21,6 +20,11 @@ class Process(ABC):
 
     samplers: ClassVar[tuple[str, ...]]
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights that the squared error may have, see `weight`."""
+        return ("one", "min-snr")
+
     @abstractmethod
     def draw(self, generator: SampleGenerator) -> Tensor:
         """Times (B,) as they are trained on, in the units of the process."""
@@ -33,17 +37,21 @@ class Process(ABC):
     def progress(self, t: float) -> float:
         """The share of the way from noise to data that lies behind a sampler at `t`, from 0 to 1."""
 
-    def target(self, x_0: Tensor, noise: Tensor) -> Tensor:
+    def target(self, x_0: Tensor, noise: Tensor, t_B: Tensor) -> Tensor:
         """What the network is to predict: the noise."""
         return noise
+
+    def weight(self, name: str, t_B: Tensor) -> Tensor | None:
+        """The weight (B,) of that name of the squared error; None is one."""
+        return None if name == "one" else min_snr(self.signal_to_noise(t_B))
 
     def shown(self, t_B: Tensor) -> Tensor:
         """What the network is told of the times."""
         return t_B
 
     def signal_to_noise(self, t_B: Tensor) -> Tensor:
-        """The ratio of the variances of signal and noise (B,), float32; UsageError where the noise is not predicted."""
-        raise UsageError("min-SNR weights the error of a predicted noise; use -o network.loss_weight=one.")
+        """The ratio of the variances of signal and noise (B,), float32, where `weights` has `min-snr`."""
+        raise NotImplementedError
 
     def variances(self) -> Diffusion | None:
         """The tables of a reverse step whose variance can be learned, float64; None without."""

@@ -46,10 +46,12 @@ LEAST_STEP = 1e-5
 def fixed(drawing: Drawing) -> Tensor:
     """Latents (B, C, h, w) after `steps` equal steps."""
     tableau, steps = TABLEAUS[drawing.settings.sampler], drawing.settings.steps
-    x_BCHW = drawing.start()
+    first, last = drawing.process.span(drawing.process.sampled)
+    x_BCHW, length = drawing.start(), last - first
     for share, index in ramp(range(steps)):
-        stages = run_stages(tableau, velocity(drawing, share), index / steps, x_BCHW, 1 / steps)
-        x_BCHW = x_BCHW + total(stages, tableau[2]) / steps
+        t = first + length * index / steps
+        stages = run_stages(tableau, velocity(drawing, share), t, x_BCHW, length / steps)
+        x_BCHW = x_BCHW + length * total(stages, tableau[2]) / steps
     return x_BCHW
 
 
@@ -66,30 +68,31 @@ def alone(drawing: Drawing, row: int) -> Drawing:
 
 
 def integrate(drawing: Drawing, x_BCHW: Tensor) -> Tensor:
-    """The state at t = 1 of one image (1, C, h, w)."""
+    """The state of one image (1, C, h, w) at the last time."""
     relative, absolute = drawing.settings.tolerance, 1e-3 * drawing.settings.tolerance
     field = velocity(drawing)
-    t, step = 0.0, first_step(field, x_BCHW, relative, absolute)
-    while t < 1:
-        step = min(step, 1 - t)
+    t, last = drawing.process.span(drawing.process.sampled)
+    step = first_step(field, t, x_BCHW, relative, absolute)
+    while t < last:
+        step = min(step, last - t)
         stages = run_stages(DOPRI5, field, t, x_BCHW, step)
         after = x_BCHW + step * total(stages, DOPRI5[2])
         wrong = step * (total(stages, DOPRI5[2]) - total(stages, EMBEDDED))
         error = size(wrong, absolute + relative * torch.maximum(x_BCHW.abs(), after.abs()))
         if error <= 1 or step <= LEAST_STEP:
-            t, x_BCHW = (1.0 if step >= 1 - t else t + step), after
+            t, x_BCHW = (last if step >= last - t else t + step), after
         # a field that is not finite ends here, and the core says so
         factor = SAFETY * error**-0.2 if error > 0 else GROW
         step = max(step * min(GROW, max(SHRINK, factor)), LEAST_STEP)
     return x_BCHW
 
 
-def first_step(field: Velocity, x_BCHW: Tensor, relative: float, absolute: float) -> float:
+def first_step(field: Velocity, t: float, x_BCHW: Tensor, relative: float, absolute: float) -> float:
     """A first step by Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II.4."""
     scale = absolute + relative * x_BCHW.abs()
-    slope = field(0.0, x_BCHW)
+    slope = field(t, x_BCHW)
     guess = 0.01 * size(x_BCHW, scale) / max(size(slope, scale), 1e-10)
-    bend = size(field(guess, x_BCHW + guess * slope) - slope, scale) / max(guess, 1e-10)
+    bend = size(field(t + guess, x_BCHW + guess * slope) - slope, scale) / max(guess, 1e-10)
     most = max(size(slope, scale), bend)
     return max(min(100 * guess, (0.01 / max(most, 1e-10)) ** 0.2), LEAST_STEP)
 
@@ -101,7 +104,11 @@ def size(x: Tensor, scale: Tensor) -> float:
 
 def velocity(drawing: Drawing, share: float | None = None) -> Velocity:
     """The guided velocity (B, C, h, w) at t; `share` of the steps that lie behind, t itself where it is None."""
-    return lambda t, x_BCHW: drawing(x_BCHW, t, t if share is None else share, t)
+
+    def field(t: float, x_BCHW: Tensor) -> Tensor:
+        return drawing.process.velocity(drawing(x_BCHW, t, t if share is None else share, t), x_BCHW, t)
+
+    return field
 
 
 def run_stages(tableau: Tableau, field: Velocity, t: float, x_BCHW: Tensor, step: float) -> list[Tensor]:

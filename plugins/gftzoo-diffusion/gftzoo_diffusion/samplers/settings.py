@@ -10,7 +10,7 @@ from gftzoo.contract.pieces import SamplerChoice
 from gftzoo_diffusion.processes.discrete import STEPS, spaced_timesteps
 
 Variance = Literal["auto", "learned", "fixed-small", "fixed-large"]
-Diffused = Literal["sigma", "linear", "decreasing", "constant"]
+Diffused = Literal["sigma", "linear", "decreasing", "increasing-decreasing", "constant", "sbdm"]
 RESPACED = ("ddpm", "ddim")
 STOCHASTIC = ("sde", "sde-heun")
 
@@ -62,7 +62,9 @@ class DiffusionSampler(SamplerChoice):
     )
     start: float = Field(1.0, gt=0.01, le=1.0, description="dpm-solver++3, dpm-solver3: the time that they start from")
     diffusion: Diffused = Field(
-        "sigma", description="sde: noise added at t: sigma and linear are 1 - t, decreasing .25 (cos(pi t) + 1)^2"
+        "sigma",
+        description="sde: noise added at t: sigma is the path's, linear 1 - t, decreasing .25 (cos(pi t) + 1)^2, "
+        "increasing-decreasing sin(pi t)^2, sbdm as much as the diffusion of the path has",
     )
     last_step: Literal["mean", "euler", "tweedie", "none"] = Field(
         "mean", description="sde: how the last step ends, without noise; none: as the others"
