@@ -1,4 +1,4 @@
-"""What discrete diffusions share: tables, respaced steps, the reverse step's moments and the variational bound.
+"""What discrete diffusions share: schedules, tables, respaced steps, the reverse step's moments, its variational bound.
 
 Suffixes: K steps of a diffusion, X any dimensions. "DDPM" is arXiv 2006.11239, "iDDPM" arXiv 2102.09672; numbers are
 those of openai/guided-diffusion, gaussian_diffusion.py and respace.py. Tables are float64.
@@ -13,6 +13,8 @@ from typing import Self
 
 import torch
 from torch import Tensor
+
+STEPS = 1000  # of the published diffusions
 
 
 class Diffusion:
@@ -91,6 +93,23 @@ class Diffusion:
         likelihood = binned_log_likelihood(x0, mean, 0.5 * log_variance)
         first = (t_X == 0).view(*t_X.shape, *[1] * (x0.ndim - t_X.ndim))
         return torch.where(first, -likelihood, kl).flatten(t_X.ndim).mean(-1) / math.log(2)
+
+
+def linear_betas(start: float, end: float, steps: int = STEPS) -> Tensor:
+    """The noise (K,) of each step, float64: it grows linearly (DDPM; DiT, ADM and MDT have it from 1e-4 to 0.02)."""
+    return torch.linspace(start, end, steps, dtype=torch.float64)
+
+
+def scaled_linear_betas(start: float, end: float, steps: int = STEPS) -> Tensor:
+    """The noise (K,) of each step, float64: its square root grows linearly (latent diffusion, arXiv 2112.10752)."""
+    return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+
+
+def cosine_betas(steps: int = STEPS) -> Tensor:
+    """The noise (K,) of each step, float64: the signal falls as a squared cosine, by 0.999 at most (iDDPM eq. 17)."""
+    time_K = torch.arange(steps + 1, dtype=torch.float64) / steps
+    kept_K = ((time_K + 0.008) / 1.008 * math.pi / 2).cos().square()
+    return (1 - kept_K[1:] / kept_K[:-1]).clamp(max=0.999)
 
 
 def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_variance_q: Tensor) -> Tensor:

@@ -19,11 +19,12 @@ from gftzoo.contract.pieces import ClassConditions, MatrixDecay, OfficialWeights
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.diffusion import STEPS
 from gftzoo.layers.temperature import Prediction, each
 from gftzoo_mar import folding, sampler
 from gftzoo_mar.network import MAR, NetworkOptions, patchify
 from gftzoo_mar.sampler import SamplerOptions, learned_variance
-from gftzoo_mar.schedule import TRAIN_STEPS, training_schedule
+from gftzoo_mar.schedule import training_schedule
 from gftzoo_mar.tokenizer import KL16
 
 RATIO_STD = 0.25  # of the normal distribution around 1 whose part in [mask_ratio_min, 1] the ratios are drawn from
@@ -114,7 +115,7 @@ class MARFamily(ClassConditions, OfficialWeights, MatrixDecay, OwnTokenizers):
             uniform_B = uniform_B[:1].expand_as(uniform_B)
         hidden_B1 = (tokens * mask_ratio(uniform_B, options.mask_ratio_min)).ceil()[:, None]
         mask_BL = order_BL.argsort(1) < hidden_B1
-        t_BLK = generator.integers(TRAIN_STEPS, tokens, options.head_repeats)
+        t_BLK = generator.integers(STEPS, tokens, options.head_repeats)
         return pose(tokens_BLC, mask_BL, t_BLK, generator.normal(tokens, options.head_repeats, channels))
 
     @hookimpl

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gftzoo.layers.diffusion import STEPS
 from gftzoo.layers.initialisation import xavier
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope, zero_layer
-from gftzoo_mar.schedule import TRAIN_STEPS
 
 BETA_SCALE = 1000.0  # what the temperature's sinusoids multiply beta with
 
@@ -82,9 +82,9 @@ class HeadMLP(nn.Module):
 
     def embed_time(self, t_X: Tensor) -> Tensor:
         """The embedding (X, H) of integer timesteps; each of the 1000 is computed once where there are more tokens."""
-        if t_X.numel() <= TRAIN_STEPS:
+        if t_X.numel() <= STEPS:
             return self.time_embed(t_X)
-        return F.embedding(t_X, self.time_embed(torch.arange(TRAIN_STEPS, device=t_X.device)))
+        return F.embedding(t_X, self.time_embed(torch.arange(STEPS, device=t_X.device)))
 
     def embed_condition(self, z_XW: Tensor, beta_X: Tensor | None = None) -> Tensor:
         """What a token's denoising keeps over all its timesteps, (X, H)."""

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from gftzoo.errors import UsageError
-from gftzoo.layers.diffusion import Diffusion, even_timesteps, strided_timesteps
+from gftzoo.layers.diffusion import STEPS, Diffusion, cosine_betas, even_timesteps, strided_timesteps
 
-TRAIN_STEPS = 1000
 Spacing = Literal["even", "stride"]
 
 
@@ -51,24 +50,17 @@ class Schedule(Diffusion):
         return torch.addcmul(mean_XC, (middle + half * share).exp(), noise_XC)
 
 
-def cosine_betas() -> Tensor:
-    """The squared-cosine schedule (TRAIN_STEPS,), float64, capped at 0.999 (Improved DDPM eq. 17)."""
-    x_K = torch.arange(TRAIN_STEPS + 1, dtype=torch.float64) / TRAIN_STEPS
-    alpha_bar_K = torch.cos((x_K + 0.008) / 1.008 * math.pi / 2) ** 2
-    return (1 - alpha_bar_K[1:] / alpha_bar_K[:-1]).clamp(max=0.999)
-
-
 def chosen_steps(count: int, spacing: Spacing) -> list[int]:
     """`count` of the training steps, ascending: `even` from first to last, `stride` by a whole number from 0 on.
 
     Raises UsageError where no whole stride gives that many.
     """
-    if not 2 <= count <= TRAIN_STEPS:
-        raise UsageError(f"head_steps must lie in 2 to {TRAIN_STEPS} and is {count}.")
+    if not 2 <= count <= STEPS:
+        raise UsageError(f"head_steps must lie in 2 to {STEPS} and is {count}.")
     if spacing == "even":
-        return even_timesteps(count, TRAIN_STEPS)
+        return even_timesteps(count, STEPS)
     try:
-        return strided_timesteps(count, TRAIN_STEPS)
+        return strided_timesteps(count, STEPS)
     except ValueError as error:
         raise UsageError(f"head_steps={count} cannot be spaced by stride: {error}; try 10, 50 or 100.") from error
 
@@ -87,7 +79,7 @@ def sampling_tables(count: int, spacing: Spacing) -> Schedule:
 
 @cache
 def training_schedule(device: torch.device) -> Schedule:
-    """All TRAIN_STEPS steps, on `device`."""
+    """All STEPS steps, on `device`."""
     return training_tables().to(device)
 
 

@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.diffusion import Diffusion, even_timesteps, strided_timesteps
+from gftzoo.layers.diffusion import (
+    STEPS,
+    Diffusion,
+    cosine_betas,
+    even_timesteps,
+    linear_betas,
+    scaled_linear_betas,
+    strided_timesteps,
+)
 from gftzoo_diffusion.processes.process import Process
 from gftzoo_diffusion.processes.schedule import interpolated
-
-STEPS = 1000
 
 
 class Discrete(Process):
@@ -79,22 +85,19 @@ class Discrete(Process):
 
 
 def linear(start: float, end: float) -> Discrete:
-    """beta grows linearly (DDPM; DiT, ADM and MDT have it from 1e-4 to 0.02)."""
-    beta_K = torch.linspace(start, end, STEPS, dtype=torch.float64)
-    return Discrete(beta_K, {"beta_start": start, "beta_end": end, "beta_schedule": "linear"})
+    """beta grows linearly."""
+    return Discrete(linear_betas(start, end), {"beta_start": start, "beta_end": end, "beta_schedule": "linear"})
 
 
 def scaled_linear(start: float, end: float, first: int = 0) -> Discrete:
-    """The square root of beta grows linearly (latent diffusion)."""
-    beta_K = torch.linspace(start**0.5, end**0.5, STEPS, dtype=torch.float64) ** 2
-    return Discrete(beta_K, {"beta_start": start, "beta_end": end, "beta_schedule": "scaled_linear"}, first)
+    """The square root of beta grows linearly."""
+    scheduler = {"beta_start": start, "beta_end": end, "beta_schedule": "scaled_linear"}
+    return Discrete(scaled_linear_betas(start, end), scheduler, first)
 
 
 def cosine() -> Discrete:
-    """The signal falls as a squared cosine, and no step adds more than 0.999 (iDDPM, arXiv 2102.09672)."""
-    t_K = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
-    kept_K = ((t_K + 0.008) / 1.008 * math.pi / 2).cos().square()
-    return Discrete((1 - kept_K[1:] / kept_K[:-1]).clamp(max=0.999))
+    """The signal falls as a squared cosine."""
+    return Discrete(cosine_betas())
 
 
 def spaced_timesteps(spacing: str) -> list[int]:
