@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ def sweep_models(models: tuple[str, ...], out: Path, **options: Any) -> None:
     given = {"beta": options["betas"], "cfg": options["scales"]}
     values = {word: parse_values(text) for word, text in given.items() if text is not None}
     settings = parse_settings(options["settings"], options["steps"], options["sampler"])
-    schedule = options["schedule"]
     words = {name: steered_by(name, options, values) for name in models}
     with over_ranks(options["device"]):
         draw_curves(models, words, values, settings, out, options)
@@ -49,10 +49,8 @@ def draw_curves(
     for name, label in zip(models, unused_labels(models), strict=True):
         model = load_for_sampling(name, options)
         word = words[name]
-        guidances = [
-            model.guidance(beta=v if word == "beta" else None, cfg=v if word == "cfg" else None, schedule=schedule)
-            for v in values[word]
-        ]
+        steer = partial(model.guidance, schedule=options["schedule"])
+        guidances = [steer(beta=v) if word == "beta" else steer(cfg=v) for v in values[word]]
         evaluator = evaluator_for(model, options)
         images = len(rank_positions(evaluator.protocol.images))
         with progress_bar(f"sweeping {name}", images * len(guidances)) as advance:

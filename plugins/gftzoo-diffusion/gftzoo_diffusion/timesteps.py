@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gftzoo.layers.diffusion import STEPS
 from gftzoo.layers.sinusoid import sinusoid
-from gftzoo_diffusion.processes.discrete import STEPS
 
 MOST_EXACT = 50  # timesteps that fit exactly in float32; more of them are too much alike in the low frequencies
 WEIGHT = 1e4  # of the scheduler's timesteps, beside all others

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from gftzoo.contract.pieces import SamplerChoice
-from gftzoo_diffusion.processes.discrete import STEPS, spaced_timesteps
+from gftzoo.layers.diffusion import STEPS
+from gftzoo_diffusion.processes.discrete import spaced_timesteps
 
 Variance = Literal["auto", "learned", "fixed-small", "fixed-large"]
 Diffused = Literal["sigma", "linear", "decreasing", "increasing-decreasing", "constant", "sbdm"]
