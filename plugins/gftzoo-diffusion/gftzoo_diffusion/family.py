@@ -15,6 +15,7 @@ from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
 from gftzoo.contract.pieces import ClassConditions, OwnTokenizers, squared_error
 from gftzoo.contract.problem import Problem
+from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Prediction
 from gftzoo_diffusion import samplers
@@ -68,6 +69,11 @@ class DiffusionFamily(ClassConditions, OwnTokenizers):
 
     @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:
+        if to == "official" and not network_of(model.card).names_are_official:
+            raise UsageError(
+                f"{model.card.name} has diffusers' names for its tensors, and no way back to the official ones; "
+                "export it --to safetensors."
+            )
         return export_pipeline(model, folder) if to == "diffusers" else None
 
     @hookimpl

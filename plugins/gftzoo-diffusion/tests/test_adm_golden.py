@@ -16,6 +16,7 @@ from golden import Golden, near
 from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
 from gftzoo.contract.guidance import Unguided
 from gftzoo.errors import UsageError
+from gftzoo.exporting import export
 from gftzoo.generator import SampleGenerator
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
@@ -99,6 +100,12 @@ def test_an_upsampler_learns_and_enlarges_images_of_half_the_side(tmp_path: Path
         big.sample_latents([0], big.guidance(), [1], steps=2, base=str(tmp_path / "large"))
     with pytest.raises(UsageError, match="enlarges no images"):
         Model.fresh(card).sample_latents([0], Unguided(), [1], **settings)
+
+
+def test_official_names_are_not_written(tmp_path: Path) -> None:
+    model = Model.fresh(adm_card(read_golden("adm-forward").config["arch"]))
+    with pytest.raises(UsageError, match="no way back to the official ones"):
+        export(model, "official", tmp_path)
 
 
 def test_the_null_condition_is_the_mean_of_the_classes(tmp_path: Path) -> None:

@@ -31,9 +31,11 @@ class Kind(OfficialWeights):
 
     Attributes:
         Options: its hyperparameters.
+        names_are_official: whether its tensors have the names of official files.
     """
 
     Options: ClassVar[type[NetworkOptions]]
+    names_are_official: ClassVar[bool] = True
 
     @abstractmethod
     def assemble(self, options: Any, side: int, card: ModelCard) -> nn.Module:

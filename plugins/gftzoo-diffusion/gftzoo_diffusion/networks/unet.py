@@ -53,6 +53,7 @@ class UNetOptions(NetworkOptions):
 class UNetKind(Kind):
     """A U-Net on the shelf, whose tensors have diffusers' names."""
 
+    names_are_official = False
     embeddings = {"beta_embedder": ("time_embedding.linear_2.bias",)}
     readout = "conv_out"
 
