@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-
-import yaml
 
 from gftzoo.cli.known import known
 from gftzoo.cli.ranks import say
@@ -13,46 +12,62 @@ from gftzoo.engine.parallel.place import Place, choose_place
 from gftzoo.engine.run import estimate
 from gftzoo.engine.run.adapting import in_way
 from gftzoo.engine.run.estimate import Cost
+from gftzoo.engine.run.fitting import Fit, fitted
 
 
 def show_cost(job: Job, measure: bool = False) -> None:
-    """Prints what the run would cost on a device and its configuration; no weights are built.
+    """Prints what the run would cost on its device; no weights are built.
 
     With `measure` the time, too, from a few steps that are taken, and what other ways to train would cost.
     """
-    config = job.config
-    place = choose_place(config.device, config.precision)
-    device, cost = place.device, cost_of(job, place)
-    unknown = "not traceable"
-    activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
-    flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
-    needed, free = cost.total_bytes(device) / estimate.GIB, estimate.available_bytes(device) / estimate.GIB
+    place = choose_place(job.config.device, job.config.precision)
+    fit = fitted(job, place, trace=traced)
+    job, device, cost, config = fit.job, place.device, fit.cost, fit.job.config
+    needed = cost.total_bytes(device) / estimate.GIB
     others = other_ways(job, place) if measure else {}
     seconds, reason = step_time(job, place, cost, measure)
-    lines = {
-        "parameters": f"{cost.parameters:,}",
-        "of which train": f"{cost.trained:,}",
-        "weights, gradients, optimizer, average": f"{cost.state_bytes / estimate.GIB:.3f} GiB",
-        "activations per micro-batch": activations,
-        "training FLOPs per image": flops,
-        "memory in all": f"{needed:.2f} GiB of {free:.1f} free",
-        "steps": f"{config.steps:,}",
-        "images": f"{config.steps * config.batch_size:,}",
-        "time per step": f"{seconds:.3g} s on {device}" if seconds else reason,
-        "time in all": f"{duration(seconds * config.steps)} and samples, checkpoints" if seconds else reason,
-    }
-    for name, value in lines.items():
-        say(f"{name:>40}  {value}")
+    show_lines(
+        facts(fit)
+        | {
+            "memory in all": f"{needed:.2f} GiB of {fit.room / estimate.GIB:.1f} free",
+            "steps": f"{config.steps:,}",
+            "images": f"{config.steps * config.batch_size:,}",
+            "time per step": f"{seconds:.3g} s on {device}" if seconds else reason,
+            "time in all": f"{duration(seconds * config.steps)} and samples, checkpoints" if seconds else reason,
+        }
+    )
     for name, (other, cost, memory) in others.items():
         taken, reason = step_time(other, place, cost, measure, share=0.2)
         say(f"{name:>40}  {memory}, {f'{taken:.3g} s per step' if taken else f'time {reason}'}")
-    say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
-def cost_of(job: Job, place: Place) -> Cost:
+def show_lines(lines: Mapping[str, str]) -> None:
+    """A table of two columns, the names to the right."""
+    for name, value in lines.items():
+        say(f"{name:>40}  {value}")
+
+
+def facts(fit: Fit) -> dict[str, str]:
+    """What is known of a run wherever it runs, and how it takes its batch."""
+    cost, unknown = fit.cost, "not traceable"
+    activations = unknown if cost.activation_bytes is None else f"{cost.activation_bytes / estimate.GIB:.3f} GiB"
+    flops = unknown if cost.flops_per_image is None else f"{cost.flops_per_image / 1e9:.2f} GFLOPs"
+    recomputed = ", activations recomputed" if fit.job.config.activation_checkpointing else ""
+    return {
+        "parameters": f"{cost.parameters:,}",
+        "of which train": f"{cost.trained:,}",
+        "weights, gradients, optimizer, average": f"{cost.state_bytes / estimate.GIB:.3f} GiB",
+        "micro-batch": f"{fit.micro_batch} of {fit.job.config.batch_size}{recomputed}",
+        "activations per micro-batch": activations,
+        "training FLOPs per image": flops,
+    }
+
+
+def traced(job: Job, place: Place, world: int = 1) -> Cost:
     """The cost of a step, traced now or known of the same run before."""
-    question = [job.config.model_dump(mode="json"), str(place)]
-    return Cost(**known(f"cost {job.config.model}", question, lambda: asdict(estimate.training_cost(job, place))))
+    question = [job.config.model_dump(mode="json"), str(place), world]
+    name = f"cost {job.config.model} {job.config.activation_checkpointing}"
+    return Cost(**known(name, question, lambda: asdict(estimate.training_cost(job, place, world))))
 
 
 def step_time(job: Job, place: Place, cost: Cost, measure: bool, share: float = 1.0) -> tuple[float | None, str]:

@@ -10,9 +10,12 @@ MOST_IN_BATCH = 65_536  # images of one forward pass
 LARGEST_SEED = 2**32 - 1
 MOST_GRID_PIXELS = 2**25  # of a .png, which is put together in memory: 512 images of 256 px
 PROMPT_FILE_BYTES = 64 * 2**20
+MOST_GPUS = 65_536  # of a plan
 
 IMAGES = click.IntRange(1, MOST_IMAGES)
 SCORED_IMAGES = click.IntRange(2, MOST_IMAGES)
 STEPS = click.IntRange(1, MOST_STEPS)
 BATCH = click.IntRange(1, MOST_IN_BATCH)
 SEED = click.IntRange(0, LARGEST_SEED)
+PRICE = click.FloatRange(0, 1e9)
+SHARE = click.FloatRange(0, 1, min_open=True)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from gftzoo import engine
 from gftzoo.cli.cost import show_cost
+from gftzoo.cli.dry import TRAINS, Dry
+from gftzoo.cli.outlook import show_outlook
 from gftzoo.cli.ranks import say
 from gftzoo.cli.telling import announce, finished
-from gftzoo.engine import TrainConfig, checkpoints
+from gftzoo.engine import Job, TrainConfig, checkpoints
 from gftzoo.engine.record.folder import FINAL_PICTURE
 from gftzoo.engine.record.provenance import from_these_weights
 from gftzoo.engine.run.wanted import Wanted
@@ -16,13 +18,26 @@ from gftzoo.engine.step.schedule import same_until, with_horizon
 from gftzoo.errors import UsageError
 
 
-def begin(wanted: Wanted, runs: Path, name: str | None, dry_run: bool, measure: bool = False) -> None:
+def job_of(wanted: Wanted | TrainConfig) -> Job:
+    """The run that is wanted, or that a whole configuration describes."""
+    return engine.resolved(wanted) if isinstance(wanted, TrainConfig) else engine.plan(wanted)
+
+
+def print_config(wanted: Wanted | TrainConfig) -> None:
+    """Prints the whole configuration of a run, as `--config` takes it, and nothing else."""
+    say(job_of(wanted).config.as_yaml().rstrip())
+
+
+def begin(wanted: Wanted | TrainConfig, runs: Path, name: str | None, dry: Dry = TRAINS) -> None:
     """Trains a new run below the folder of all, or shows what that would cost."""
-    job = engine.plan(wanted)
+    job = job_of(wanted)
+    if dry.machine is not None:
+        show_dry(job, dry)
+        return
     run = runs / (name if name is not None else engine.unused_name(runs, f"{wanted.model}-{wanted.objective}"))
-    announce(job, run, embedded=wanted.data is None)
-    if dry_run:
-        show_cost(job, measure)
+    announce(job, run, embedded=isinstance(wanted, Wanted) and "data" not in wanted.options and wanted.data is None)
+    if dry.wanted:
+        show_dry(job, dry)
         return
     engine.train(job, run)
     finished(run, job.config)
@@ -31,9 +46,8 @@ def begin(wanted: Wanted, runs: Path, name: str | None, dry_run: bool, measure: 
 def go_on(
     folder: Path,
     steps: int | None,
-    dry_run: bool = False,
+    dry: Dry = TRAINS,
     *,
-    measure: bool = False,
     horizon: int | None = None,
     accept_changes: bool = False,
 ) -> None:
@@ -46,11 +60,22 @@ def go_on(
         raise UsageError(f"{str(folder)!r} has finished {done} steps; go on with --steps N, N > {done}.")
     say(f"Resuming {folder} at step {done} of {config.steps}.", err=True)
     job = engine.Job(config)
-    if dry_run:
-        show_cost(job, measure)
+    if dry.wanted:
+        show_dry(job, dry)
         return
     engine.train(job, folder, resume=True, accept_changes=accept_changes)
     finished(folder, config)
+
+
+def show_dry(job: Job, dry: Dry) -> None:
+    """Shows what a run would cost, here or on a machine that is elsewhere, and writes its configuration."""
+    if dry.machine is None:
+        show_cost(job, dry.measure)
+    else:
+        show_outlook(job, dry.machine)
+    if dry.out is not None:
+        job.config.write_to(dry.out)
+        say(f"The configuration is in {dry.out}.", err=True)
 
 
 def lengthened(config: TrainConfig, folder: Path, done: int, steps: int | None, horizon: int | None) -> TrainConfig:

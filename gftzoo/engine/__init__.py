@@ -14,6 +14,7 @@ _HOME = {
     "parse_options": "gftzoo.engine.run.options",
     "plan": "gftzoo.engine.run.resolving",
     "resolve": "gftzoo.engine.run.resolving",
+    "resolved": "gftzoo.engine.run.resolving",
     "train": "gftzoo.engine.run.runner",
     "unused_name": "gftzoo.engine.record.folder",
 }
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gftzoo.engine.run.options import parse_options as parse_options
     from gftzoo.engine.run.resolving import plan as plan
     from gftzoo.engine.run.resolving import resolve as resolve
+    from gftzoo.engine.run.resolving import resolved as resolved
     from gftzoo.engine.run.runner import train as train
     from gftzoo.engine.run.wanted import Wanted as Wanted
 

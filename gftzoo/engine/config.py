@@ -18,6 +18,7 @@ CONFIG_FILE = "config.yaml"
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[int, Field(gt=0, le=10**9)]
 Samples = Annotated[int, Field(gt=0, le=10**6)]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "clearml", "neptune", "dvclive", "aim"]
 Side = Annotated[int, Field(gt=0, le=100)]  # of a grid of pictures, which is drawn at once
 
 
@@ -68,7 +69,7 @@ class TrainConfig(Frozen):
     save_on_signal: bool = Field(True, description="SIGTERM and SIGINT end the step, save, and exit with 0")
     sample_every: Steps = 1000
     sample_grid: tuple[Side, Side] = Field((5, 10), description="rows and columns of the sample grids")
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    trackers: tuple[Tracker, ...] = ()
 
     @field_validator("sample_grid", "betas", mode="before")
     @classmethod
@@ -98,8 +99,16 @@ class TrainConfig(Frozen):
 
     def write(self, folder: Path) -> None:
         """Writes `config.yaml` into a run's folder."""
-        with written_whole(folder / CONFIG_FILE) as partial:
-            partial.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        self.write_to(folder / CONFIG_FILE)
+
+    def write_to(self, path: Path) -> None:
+        """Writes everything as YAML, whole or not at all; DiskError where the disk does not take it."""
+        with written_whole(path) as partial:
+            partial.write_text(self.as_yaml(), encoding="utf-8")
+
+    def as_yaml(self) -> str:
+        """Everything as YAML, as `gftzoo train --config` takes it."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     @classmethod
     def read(cls, folder: Path) -> TrainConfig:
@@ -107,6 +116,11 @@ class TrainConfig(Frozen):
         path = folder / CONFIG_FILE
         if not path.is_file():
             raise GftzooError(f"{str(folder)!r} is not a run (it has no {CONFIG_FILE}); runs lie under runs/.")
+        return cls.read_file(path)
+
+    @classmethod
+    def read_file(cls, path: Path) -> TrainConfig:
+        """A whole configuration; GftzooError names what is not valid in it."""
         try:
             return cls.model_validate(read_yaml(path))
         except ValidationError as error:

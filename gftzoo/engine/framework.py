@@ -29,14 +29,28 @@ with without("transformers"):
     from mmengine.logging import MMLogger
     from mmengine.optim import OptimWrapper
     from mmengine.runner import BaseLoop, Runner
-    from mmengine.visualization import TensorboardVisBackend, Visualizer, WandbVisBackend
+    from mmengine.visualization import (
+        AimVisBackend,
+        ClearMLVisBackend,
+        DVCLiveVisBackend,
+        MLflowVisBackend,
+        NeptuneVisBackend,
+        TensorboardVisBackend,
+        Visualizer,
+        WandbVisBackend,
+    )
     from mmengine.visualization.vis_backend import BaseVisBackend
 
 __all__ = [
+    "AimVisBackend",
     "BaseLoop",
     "BaseVisBackend",
+    "ClearMLVisBackend",
+    "DVCLiveVisBackend",
     "Hook",
+    "MLflowVisBackend",
     "MMLogger",
+    "NeptuneVisBackend",
     "OptimWrapper",
     "Runner",
     "TensorboardVisBackend",

@@ -17,6 +17,7 @@ from gftzoo.atomic import written_whole
 from gftzoo.documents import VALUE, parse_json
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import Hook
+from gftzoo.engine.parallel.gpus import peak_of
 from gftzoo.errors import GftzooError
 from gftzoo.group import is_main_process, rank_and_world
 
@@ -132,21 +133,8 @@ class ProgressHook(Hook):
             self.bar = None
 
 
-# Dense bf16 tensor-core peaks in FLOP/s, from the vendors' data sheets.
-_PEAKS = {
-    "H200": 989e12,
-    "H100": 989e12,
-    "H800": 989e12,
-    "A100": 312e12,
-    "A800": 312e12,
-    "L40S": 362e12,
-    "4090": 165e12,
-}
-
-
 def peak_flops(device: torch.device) -> float | None:
     """The device's dense bf16 peak in FLOP/s, where it is known."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for key, peak in _PEAKS.items() if key in name), None)
+    return peak_of(torch.cuda.get_device_name(device))

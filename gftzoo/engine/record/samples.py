@@ -7,7 +7,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from gftzoo import captions, pictures
 from gftzoo.contract.guidance import Guidance
@@ -30,7 +32,7 @@ def told(runner: Any, path: Path) -> Iterator[None]:
     try:
         yield
     except (GftzooError, OSError) as error:
-        runner.logger.warning(f"no samples in {str(path)!r}: {error}")
+        runner.logger.warning(f"nothing drawn in {str(path)!r}: {error}")
 
 
 class SampleHook(Hook):
@@ -65,7 +67,9 @@ class SampleHook(Hook):
     def _draw_step(self, runner: Any, step: int) -> None:
         if is_main_process() and step % self.config.sample_every == 0 and 0 < step < self.config.steps:
             with told(runner, self._path(step)):
-                self._save_grid(self._path(step), self._guidance(self._strengths()[3]), step)
+                guidance = self._guidance(self._strengths()[3])
+                sheet = self._save_sheet(self._path(step), self._draw(guidance, self.rows, step), guidance, step)
+                runner.visualizer.add_image("samples", np.asarray(sheet), step)
 
     def after_train(self, runner: Any) -> None:
         if not is_main_process() or runner.iter < self.config.steps:
@@ -76,22 +80,27 @@ class SampleHook(Hook):
     def _draw_final(self, runner: Any) -> None:
         guidances = [self._guidance(value) for value in self._strengths()]
         rows = [(captions.steered(guidance), self._draw(guidance, 1, runner.iter)) for guidance in guidances]
+        for guidance, (_, drawn), value in zip(guidances, rows, self._strengths(), strict=True):
+            self._save_sheet(self.run / "samples" / f"{self._label()}-{value:g}.png", drawn, guidance, runner.iter)
         asked = [captions.asked(self.model.card, condition) for condition in self._conditions(1)]
         below = [f"{name}\nseed 0 #{index}" for index, name in enumerate(asked)]
         strip = self.run / "samples" / f"{self._label()}-strip.png"
-        pictures.save(pictures.labelled_rows(rows, self.columns, below, self._title(runner.iter)), strip)
+        shown = pictures.labelled_rows(rows, self.columns, below, self._title(runner.iter))
+        pictures.save(shown, strip)
         best, final = guidances[2], self.run / FINAL_PICTURE
-        self._save_grid(final, best, runner.iter)
+        self._save_sheet(final, self._draw(best, self.rows, runner.iter), best, runner.iter)
+        runner.visualizer.add_image(f"over {self._label()}", np.asarray(shown), runner.iter)
         runner.logger.info(
             f"samples ({self._weights(runner.iter)}, {captions.steered(best)}): {final}; over {self._label()}: {strip}"
         )
 
-    def _save_grid(self, path: Path, guidance: Guidance, step: int) -> None:
-        drawn = self._draw(guidance, self.rows, step)
-        card, asked = self.model.card, enumerate(self._conditions(self.rows))
+    def _save_sheet(self, path: Path, drawn: torch.Tensor, guidance: Guidance, step: int) -> Image.Image:
+        card, asked = self.model.card, enumerate(self._conditions(len(drawn) // self.columns))
         below = [captions.caption(card, condition, guidance, 0, index) for index, condition in asked]
         title = f"{self._title(step)}, {captions.steered(guidance)}"
-        pictures.save(pictures.grid(drawn, self.columns, below, title), path)
+        sheet = pictures.grid(drawn, self.columns, below, title)
+        pictures.save(sheet, path)
+        return sheet
 
     def _title(self, step: int) -> str:
         return f"{self.run.name}, step {step:,}, {self._weights(step)}"

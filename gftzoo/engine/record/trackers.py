@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases, through mmengine's back-ends and only where they are asked for and installed."""
+"""TensorBoard, Weights & Biases and others, through mmengine's back-ends, where they are asked for and installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gftzoo.engine.config import TrainConfig
-from gftzoo.engine.framework import BaseVisBackend, TensorboardVisBackend, WandbVisBackend
+from gftzoo.engine.framework import (
+    AimVisBackend,
+    BaseVisBackend,
+    ClearMLVisBackend,
+    DVCLiveVisBackend,
+    MLflowVisBackend,
+    NeptuneVisBackend,
+    TensorboardVisBackend,
+    WandbVisBackend,
+)
 from gftzoo.errors import UsageError
 
 
@@ -23,7 +32,20 @@ def wandb(folder: Path, run: str) -> BaseVisBackend:
     return WandbVisBackend(save_dir=str(folder), init_kwargs=settings)
 
 
-TRACKERS: dict[str, Callable[[Path, str], BaseVisBackend]] = {"tensorboard": tensorboard, "wandb": wandb}
+def other(backend: type[BaseVisBackend]) -> Callable[[Path, str], BaseVisBackend]:
+    """Another of mmengine's, with the settings that its own package takes from the environment."""
+    return lambda folder, _run: backend(save_dir=str(folder))
+
+
+TRACKERS: dict[str, Callable[[Path, str], BaseVisBackend]] = {
+    "tensorboard": tensorboard,
+    "wandb": wandb,
+    "mlflow": other(MLflowVisBackend),
+    "clearml": other(ClearMLVisBackend),
+    "neptune": other(NeptuneVisBackend),
+    "dvclive": other(DVCLiveVisBackend),
+    "aim": other(AimVisBackend),
+}
 
 
 def build_trackers(config: TrainConfig, run: Path) -> list[BaseVisBackend]:
@@ -37,7 +59,9 @@ def refuse_missing(config: TrainConfig) -> None:
     """UsageError if a tracker's package is not installed."""
     missing = [name for name in config.trackers if find_spec(name) is None]
     if missing:
+        ours = missing[0] in ("tensorboard", "wandb")
+        how = "`pip install 'gftzoo[trackers]'`" if ours else f"`pip install {missing[0]}`"
         raise UsageError(
             f"tracker {missing[0]!r} needs the package {missing[0]!r}, which is not installed; "
-            "`pip install 'gftzoo[trackers]'`, or leave it out of -o trackers."
+            f"{how}, or leave it out of -o trackers."
         )

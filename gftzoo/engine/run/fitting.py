@@ -5,7 +5,7 @@ Neither changes what a run computes, but for rounding and for the masks of a net
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from gftzoo.engine.config import TrainConfig
@@ -16,6 +16,7 @@ from gftzoo.engine.run.job import Job
 from gftzoo.group import all_gather_object
 
 SHARE = 0.9  # of the free memory that a step is planned to take; estimates are right to about a tenth
+Tracer = Callable[[Job, Place, int], Cost]
 ENOUGH = 8  # samples of a micro-batch below which activations are recomputed first: small ones leave a device idle
 
 
@@ -50,7 +51,9 @@ def micro_batch(config: TrainConfig, world: int) -> int:
     return max(config.batch_size // (config.accumulate * world), 1)
 
 
-def fitted(job: Job, place: Place, world: int = 1, room: float | None = None) -> Fit:
+def fitted(
+    job: Job, place: Place, world: int = 1, room: float | None = None, trace: Tracer = estimate.training_cost
+) -> Fit:
     """The run with the largest micro-batch that fits, and activations recomputed where it would get small.
 
     What the user fixed stays (`fits` of the configuration). Where nothing fits the least is returned, which
@@ -61,6 +64,7 @@ def fitted(job: Job, place: Place, world: int = 1, room: float | None = None) ->
         place: of each device.
         world: devices that share the batch; every rank calls with the same.
         room: bytes free on each; None asks this process's device, and takes the least of all ranks.
+        trace: finds the cost of a step.
     """
     if room is None:
         room = min(all_gather_object(estimate.available_bytes(place.device)))
@@ -68,7 +72,7 @@ def fitted(job: Job, place: Place, world: int = 1, room: float | None = None) ->
     least: Fit | None = None
     for accumulate, recompute in _choices(job.config, world):
         if recompute not in costs:
-            costs[recompute] = estimate.training_cost(job.changed(activation_checkpointing=recompute), place, world)
+            costs[recompute] = trace(job.changed(activation_checkpointing=recompute), place, world)
         chosen = job.changed(accumulate=accumulate, activation_checkpointing=recompute)
         fit = Fit(chosen, _scaled(costs[recompute], job.config, chosen.config, world), room, world)
         if fit.cost.step_bytes <= SHARE * room or fit.cost.activation_bytes is None:

@@ -9,10 +9,9 @@ from gftzoo.documents import parse_value
 from gftzoo.engine.config import TrainConfig
 from gftzoo.errors import UsageError, nearest
 
-# Keys of TrainConfig that commands set themselves and `-o` does not.
+# Fields of TrainConfig that `-o` has under other names, or not at all: groups are dotted.
 _NOT_OPTIONS = {
-    "model", "card", "data", "objective", "objective_options", "weights", "steps", "learning_rate", "lora",
-    "horizon_is_length",
+    "model", "card", "objective_options", "learning_rate", "lora", "horizon_is_length",
 }  # fmt: skip
 CARD_OPTIONS = ("tokenizer", "resolution", "text_encoder")
 

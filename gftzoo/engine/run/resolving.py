@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gftzoo.objectives import find_objective, refuse_unfit
 from gftzoo.weights import Entry, own_weights
 from gftzoo.zoo import catalogue, get_card, get_tokenizer_spec
 
+UNSEEN = "imagefolder:YOUR_DATA"  # in the place of data that is not named
 DEMONSTRATION_STEPS = 10
 DEMONSTRATION_BATCH = 8
 DEMONSTRATION_GRID = (1, 2)  # a full-size network takes its time on a CPU
@@ -66,17 +68,20 @@ def resolve(
 
 def plan(wanted: Wanted) -> Job:
     """The run that is wanted, resolved, with family and data; raises as `resolve` does."""
+    wanted = _said_once(wanted)
     options = _with_horizon(wanted)
     card = get_card(wanted.model)
     recipe = _recipe(card, wanted)
     family = load_family(card.family)
     recipe = adapter_recipe(card, family, recipe, wanted.objective, options, named=wanted.recipe is not None)
-    demonstration = wanted.data is None and card.data is None
+    unseen = wanted.unseen and wanted.data is None and card.data is None
+    demonstration = wanted.data is None and card.data is None and not unseen
     if wanted.recipe is not None and demonstration and wanted.weights is None and recipe.init is not None:
         _refuse_without_weights(card, wanted.recipe, recipe.init)
-    card, name, source = _meet_data(card, wanted.data)
+    card, name, source = (card, UNSEEN, None) if unseen else _meet_data(card, wanted.data)
     card = _change_card(card, family, recipe, options, wanted.objective)
-    source.check(card)
+    if source is not None:
+        source.check(card)
     fields = _fields(recipe, options, demonstration)
     fields |= {"steps": wanted.steps} if wanted.steps is not None else {}
     start = _start(card, wanted, None if demonstration else recipe.init, fields.get("entry"))
@@ -89,6 +94,31 @@ def plan(wanted: Wanted) -> Job:
     check_adapter(card, family, config.train, wanted.objective, start)
     job = Job(_with_length(config), family, source)
     refuse_unfit(job.objective, family, card, start)
+    return job
+
+
+def _said_once(wanted: Wanted) -> Wanted:
+    """What options say of the fields of `Wanted` in their place; UsageError where both say something else."""
+    options = dict(wanted.options)
+    for name in ("data", "weights", "steps"):
+        said = options.pop(name, None)
+        given = getattr(wanted, name)
+        if said is not None and given is not None and said != given:
+            raise UsageError(f"--{name} {given} and -o {name}={said} contradict each other; give one.")
+        wanted = replace(wanted, **{name: given if said is None else said})
+    objective = options.pop("objective", wanted.objective)
+    return replace(wanted, options=options, objective=objective)
+
+
+def resolved(config: TrainConfig) -> Job:
+    """The run of a whole configuration, e.g. of another run's file, checked as a new one is; raises as `plan` does."""
+    family = load_family(config.card.family)
+    config.card.network_options(family.options().network)
+    check_adapter(config.card, family, config.train, config.objective, config.weights)
+    if config.weights is not None:
+        refuse_unknown(config.card, config.weights)
+    job = Job(config, family)
+    refuse_unfit(job.objective, family, config.card, config.weights)
     return job
 
 

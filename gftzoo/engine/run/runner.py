@@ -22,6 +22,7 @@ from gftzoo.engine.parallel.sharding import parallelize
 from gftzoo.engine.record.folder import plain_failures, prepared_folder, removed_if_not_built
 from gftzoo.engine.record.progress import ProgressHook
 from gftzoo.engine.record.provenance import Origin, with_classes_of
+from gftzoo.engine.record.reporting import ReportHook
 from gftzoo.engine.record.samples import SampleHook
 from gftzoo.engine.record.trackers import refuse_missing
 from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_lost_base
@@ -172,7 +173,7 @@ def _hooks(job: Job, run: Path, progress: ProgressHook, origin: Origin, model: M
     if model.tokenizer is not None and not sharded:
         conditions = grid_conditions(model, job.source)
         hooks.append(SampleHook(config, run, model, ema, conditions, images_at_once))
-    return hooks
+    return [*hooks, ReportHook(config, run)]
 
 
 def grid_conditions(model: Model, source: Source) -> list[Any]:

@@ -22,6 +22,7 @@ class Wanted:
     horizon: int | None = None
     weights: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    unseen: bool = False  # a plan of the recipe itself, where no data is named: no demonstration takes its place
 
     def __post_init__(self) -> None:
         for name in ("model", "objective"):

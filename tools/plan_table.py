@@ -1,0 +1,157 @@
+"""What training any model of the zoo takes on four kinds of GPU: docs/results/plan.csv and the table of docs/plan.md.
+
+    python tools/plan_table.py --trace        # trace the models that have no row yet, or --models PATTERN anew
+    python tools/plan_table.py --write        # make the table from the rows
+
+Tracing takes seconds a model and no memory; the table follows from the rows and the catalogue alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.engine import Job, Wanted, plan
+from gftzoo.engine.parallel.gpus import GPUS
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.run.elsewhere import UTILISATION, Outlook, outlook
+from gftzoo.engine.run.estimate import GIB, Cost, training_cost
+from gftzoo.errors import GftzooError
+from gftzoo.zoo import list_models
+
+ROOT = Path(__file__).parent.parent
+ROWS, PAGE = ROOT / "docs" / "results" / "plan.csv", ROOT / "docs" / "plan.md"
+CARDS = ("h100", "a100-40", "l40s", "4090")
+BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
+PLACE = Place(torch.device("cuda"), torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was traced of a model with its GFT recipe: bytes and FLOPs of one image; empty where that cannot be."""
+
+    model: str
+    parameters: int
+    trained: int
+    state_bytes: float
+    kept_bytes: float | None
+    recomputed_bytes: float | None
+    flops_per_image: float | None
+
+    def cost(self, job: Job, place: Place, world: int) -> Cost:
+        """The cost of a step of the job, as a trace would find it."""
+        config = job.config
+        each = self.recomputed_bytes if config.activation_checkpointing else self.kept_bytes
+        activations = None if each is None else each * max(config.batch_size // (config.accumulate * world), 1)
+        return Cost(self.parameters, self.state_bytes, activations, self.flops_per_image, self.trained)
+
+
+def job_of(model: str) -> Job:
+    """The GFT recipe of a model, on data of its own size."""
+    return plan(Wanted(model, "gft", unseen=True))
+
+
+def trace(model: str) -> Row:
+    """Traces a model's step as its recipe has it, and with its activations recomputed."""
+    job = job_of(model).changed(accumulate=1, batch_size=1)
+    kept, again = (
+        training_cost(job.changed(activation_checkpointing=recomputed), PLACE) for recomputed in (False, True)
+    )
+    return Row(
+        model, kept.parameters, kept.trained, kept.state_bytes,
+        kept.activation_bytes, again.activation_bytes, kept.flops_per_image,
+    )  # fmt: skip
+
+
+def read_rows() -> dict[str, Row]:
+    """The rows of the CSV by model."""
+    if not ROWS.is_file():
+        return {}
+    kinds = {field.name: int if field.type == "int" else float for field in fields(Row)} | {"model": str}
+    with ROWS.open(encoding="utf-8") as file:
+        lines = [
+            {key: kinds[key](value) if value else None for key, value in line.items()} for line in csv.DictReader(file)
+        ]
+    return {line["model"]: Row(**line) for line in lines}
+
+
+def write_rows(rows: dict[str, Row]) -> None:
+    """The CSV, in the order of the zoo."""
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    with ROWS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(rows[card.name]) for card in list_models() if card.name in rows)
+
+
+def cell(found: Outlook) -> str:
+    """What one GPU makes of a run: samples at once, and GPU-hours."""
+    if not found.fits:
+        return f"needs {found.fit.cost.step_bytes / GIB:,.0f} GiB"
+    recomputed = " r" if found.fit.job.config.activation_checkpointing else ""
+    hours = "?" if found.gpu_hours is None else f"{float(f'{found.gpu_hours:.2g}'):,g} h"
+    return f"{found.fit.micro_batch}{recomputed}, {hours}"
+
+
+def line(row: Row) -> list[str]:
+    """A row of the table."""
+    job = job_of(row.model)
+    config = job.config
+    flops = "?" if row.flops_per_image is None else f"{row.flops_per_image / 1e9:,.4g}"
+    cells = [cell(outlook(job, GPUS[card], trace=row.cost)) for card in CARDS]
+    return [
+        f"`{row.model}`", f"{row.parameters / 1e6:,.4g}", f"{config.steps:,} x {config.batch_size:,}", flops, *cells
+    ]  # fmt: skip
+
+
+def table(rows: dict[str, Row], cards: list[ModelCard]) -> str:
+    """The table of the documentation for some models."""
+    head = ["model", "parameters, M", "steps x batch", "GFLOPs an image", *CARDS]
+    lines = [line(rows[card.name]) for card in cards if card.name in rows]
+    return "\n".join("| " + " | ".join(words) + " |" for words in [head, ["---"] * len(head), *lines])
+
+
+def page(text: str, rows: dict[str, Row]) -> str:
+    """The page with its table made anew."""
+    before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
+    said = f"One GPU each, {UTILISATION:.0%} of the dense bf16 peak assumed, latents from a cache."
+    return f"{before}{BEGIN}\n{said}\n\n{table(rows, list_models())}\n{END}{after}"
+
+
+def trace_missing(pattern: str | None) -> None:
+    """Adds a row for each model that has none, or for those that are named; rows are kept as they come."""
+    rows = read_rows()
+    for card in list_models(pattern or "*"):
+        if pattern is None and card.name in rows:
+            continue
+        try:
+            rows[card.name] = trace(card.name)
+        except GftzooError as error:
+            print(f"{card.name}: {error}", file=sys.stderr)
+            continue
+        write_rows(rows)
+        print(rows[card.name], flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trace", action="store_true", help="trace models without a row")
+    parser.add_argument("--models", help="with --trace: a shell pattern of models to trace anew")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/plan.md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.trace:
+        trace_missing(arguments.models)
+    if arguments.write:
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read_rows()), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
