@@ -34,8 +34,9 @@ def asked(card: ModelCard, condition: int | str) -> str:
 
 
 def caption(card: ModelCard, condition: int | str, guidance: Guidance, seed: int, index: int) -> str:
-    """Below an image: what it shows, and in a line of its own how it is drawn again."""
-    return f"{plain(asked(card, condition), 200)}\n{steered(guidance)}, seed {seed} #{index}"
+    """Below an image: what it shows, and in a short line of its own how it is drawn again."""
+    steering = steered(guidance).replace("beta", "\N{GREEK SMALL LETTER BETA}")
+    return f"{plain(asked(card, condition), 200)}\n{steering}, seed {seed} #{index}"
 
 
 def about_model(model: Model) -> dict[str, str]:

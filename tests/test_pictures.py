@@ -68,7 +68,7 @@ def test_what_is_said_of_an_image() -> None:
     card = nano_card("dit-nano")
     assert steered(Temperature(0.5)) == "beta 0.5" and steered(Unguided()) == "unguided"
     assert steered(ClassifierFree(2.0, "linear")) == "CFG 2, linear"
-    assert caption(card.change(class_names=()), 3, Temperature(0.5), 7, 2) == "class 3\nbeta 0.5, seed 7 #2"
+    assert caption(card.change(class_names=()), 3, Temperature(0.5), 7, 2) == "class 3\nβ 0.5, seed 7 #2"
     named = card.change(class_names=tuple("abcdefghij"))
     chunks = about_image(named, 3, ClassifierFree(2.0), 7, 2)
     assert chunks == {"class": "d", "cfg": "2", "schedule": "constant", "seed": "7", "index": "2"}

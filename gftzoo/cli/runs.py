@@ -44,7 +44,7 @@ def about(run: RunFolder, folder: Path) -> dict[str, Any]:
             "best_score": run.best_score,
         }
     except GftzooError as error:
-        return {"run": name, "state": plain(error, 80), "step": 0, "steps": 0, "loss": None, "best_score": None}
+        return {"run": name, "state": plain(error, 200), "step": 0, "steps": 0, "loss": None, "best_score": None}
 
 
 def report(run: Path) -> None:

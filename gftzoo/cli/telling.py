@@ -8,7 +8,7 @@ from shlex import quote
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.cli.ranks import first_rank, say
 from gftzoo.data import Source
-from gftzoo.data.preflight import colour_change, preflight
+from gftzoo.data.preflight import colour_change, epochs_sentence, preflight
 from gftzoo.engine import Job, TrainConfig, checkpoints
 from gftzoo.zoo import get_card
 
@@ -26,7 +26,10 @@ def announce(job: Job, run: Path, embedded: bool) -> None:
             f"{card.tokenizer.id!r} at {card.resolution} px and {card.classes} classes; the network has its full size.",
             err=True,
         )
-    say(preflight(job.source, card.resolution).sentence(), err=True)
+    look = preflight(job.source, card.resolution)
+    say(look.sentence(), err=True)
+    if look.count:
+        say(epochs_sentence(look.count, config.steps, config.batch_size), err=True)
     say_colour(job.source, card)
 
 

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from gftzoo import engine
 from gftzoo.cli.dry import Dry, Machine
-from gftzoo.cli.naming import named
+from gftzoo.cli.naming import named, validated
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.gpus import find_gpu
 from gftzoo.engine.run.wanted import Wanted
@@ -81,6 +81,7 @@ def what_for(
     data: str | None,
     background: str | None,
     allow_outside: bool,
+    validation: str | None,
     options: tuple[str, ...],
     name: str | None,
     **others: Any,
@@ -90,7 +91,7 @@ def what_for(
     refuse_outside(name)
     if config is not None:
         data = data or background or ("--allow-outside" if allow_outside else None)
-        refuse_beside_a_file(model=model, gft=gft, objective=objective, data=data, **others)
+        refuse_beside_a_file(model=model, gft=gft, objective=objective, data=data, validation=validation, **others)
         return overridden(read_run(config), parsed, others["steps"], others["horizon"])
     if model is None:
         raise UsageError("name a model to train, e.g. `gftzoo train dit-nano --gft`, or --resume a run.")
@@ -100,6 +101,7 @@ def what_for(
             f"say what to train for: `gftzoo train {model} --gft`, or --objective conditional, cca or distill."
         )
     data = named(data, background, allow_outside)
+    data, parsed = validated(data, validation, parsed)
     return Wanted(model, objective or parsed.get("objective", "gft"), data, options=parsed, **others)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 from gftzoo.data.picture import UnreadableError, pixels_of
 from gftzoo.data.readable import verdict_of
 from gftzoo.data.settings import Decoding
-from gftzoo.data.sources import Source
+from gftzoo.data.sources import Source, Split
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
@@ -67,6 +68,44 @@ class DecodingSource(Source):
                 f"no picture of class {self.class_names[int(self.own_condition(lost))]!r} in {self.name} can be read "
                 f"(e.g. {wrong[lost]}); mend its pictures or take the class away."
             )
+
+    def take_part(self, split: Split) -> None:
+        """Keeps what belongs to a split where the settings say that there is a held-out part; called once, at the end.
+
+        A picture's part follows from its name and class alone: others that come or go do not move many of them.
+        Raises GftzooError where a class is too small to be in both parts.
+        """
+        share = self.decoding.validation
+        if share is None or split == "all":
+            return
+        held_out = self._held_out(share)
+        self.keep([row for row in range(len(self)) if (row in held_out) == (split == "held-out")])
+        for name in ("fingerprint", "listing"):
+            told = getattr(self, name)
+            setattr(self, name, hashlib.sha256(f"{told} {split}".encode()).hexdigest()[: len(told) or 16])
+
+    def _held_out(self, share: float) -> set[int]:
+        """Of every class the rows whose hash comes first, one at least; captions are one class."""
+        classes: dict[int | str, list[int]] = {}
+        for row in range(len(self)):
+            what = self.own_condition(row)
+            classes.setdefault(what if self.condition == "class" else 0, []).append(row)
+        small = next((what for what, rows in classes.items() if len(rows) < 2), None)
+        if small is not None:
+            name = self.class_names[int(small)] if self.condition == "class" else "captions"
+            raise GftzooError(
+                f"class {name!r} of {self.name} has one picture, which cannot be held out and trained on; add another."
+            )
+        order = {row: hashlib.sha256(self.key(row).encode(errors="surrogatepass")).digest() for row in range(len(self))}
+        return {
+            row
+            for rows in classes.values()
+            for row in sorted(rows, key=order.__getitem__)[: max(1, round(share * len(rows)))]
+        }
+
+    def key(self, row: int) -> str:
+        """What names a picture wherever the data lies."""
+        return self.place(row)
 
     @abstractmethod
     def keep(self, rows: Sequence[int]) -> None:

@@ -56,6 +56,10 @@ class FileSource(DecodingSource):
     def stored(self, row: int) -> Path:
         return self.items[row][0]
 
+    def key(self, row: int) -> str:
+        path, what = self.items[row]
+        return f"{what if self.condition == 'text' else path.parent.name}/{path.name}"
+
     def own_condition(self, row: int) -> int | str:
         return self.items[row][1]
 
@@ -89,7 +93,7 @@ def _about(path: Path) -> os.stat_result | None:
 
 def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """One class per sub-folder, in the order of their names; a flat folder is one class."""
-    without_held_out(name, split)
+    without_held_out(name, split, decoding)
     root = Path(argument)
     if not os.path.isdir(root):  # noqa: PTH112 (pathlib raises for names that are too long)
         raise GftzooError(f"there is no folder {argument!r}; imagefolder:PATH takes one sub-folder per class.")
@@ -114,12 +118,13 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
         )
         left_out.add("pictures beside the folders, which have no class", *loose)
     source.left_out = left_out.sentences()
+    source.take_part(split)
     return source
 
 
 def open_captions(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """Lines of {"caption": ..., "image": ...}; image paths are relative to the file (`image_path` is read as well)."""
-    without_held_out(name, split)
+    without_held_out(name, split, decoding)
     path = Path(argument)
     items: list[tuple[Path, int | str]] = []
     unreadable: dict[int, str] = {}
@@ -137,7 +142,9 @@ def open_captions(argument: str, split: Split, decoding: Decoding, name: str) ->
         items.append((file, caption))
     if not items:
         raise GftzooError(f"{argument!r} has no lines.")
-    return FileSource(name, items, decoding=decoding, unreadable=unreadable)
+    source = FileSource(name, items, decoding=decoding, unreadable=unreadable)
+    source.take_part(split)
+    return source
 
 
 def text_lines(path: Path, most: int = MOST_BYTES) -> list[str]:

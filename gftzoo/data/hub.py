@@ -72,6 +72,9 @@ class HubSource(DecodingSource):
     def stored(self, row: int) -> Path | bytes:
         return cell_content(self.table[row][self.image_column], self.folders, self.decoding.outside)
 
+    def key(self, row: int) -> str:
+        return str(self.numbers[row])
+
     def place(self, row: int) -> str:
         return f"row {self.numbers[row]} of {plain(self.name)}"
 
@@ -92,13 +95,15 @@ def open_hub(argument: str, split: Split, decoding: Decoding, name: str) -> Sour
     """Loads through the datasets library; local files need no network."""
     import datasets  # slow to import, and most data needs none of it
 
-    without_held_out(name, split)
+    without_held_out(name, split, decoding)
     place, _, part = argument.partition("#")
     there = os.path.exists(place)  # noqa: PTH110 (pathlib raises for names that are too long)
     if place.startswith(("/", ".")) and not there:  # a path, no name to look up
         raise GftzooError(f"there is no folder or file {place!r} for data {name!r}.")
     if there and (tars := tar_files(Path(place))):
-        return open_tars(name, tars, decoding)
+        tar_source = open_tars(name, tars, decoding)
+        tar_source.take_part(split)
+        return tar_source
     try:
         with _unsaid(datasets):
             table = _load(datasets, place, part or "train")
@@ -109,7 +114,9 @@ def open_hub(argument: str, split: Split, decoding: Decoding, name: str) -> Sour
     if not len(table):
         raise GftzooError(f"data {name!r} has no rows.")
     local = [Path(place) if Path(place).is_dir() else Path(place).parent] if there else []
-    return HubSource(name, table, decoding, [*local, Path(datasets.config.HF_CACHE_HOME).expanduser()])
+    source = HubSource(name, table, decoding, [*local, Path(datasets.config.HF_CACHE_HOME).expanduser()])
+    source.take_part(split)
+    return source
 
 
 def tar_files(place: Path) -> list[Path]:

@@ -9,6 +9,8 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.data.sources import Source
 from gftzoo.zoo import catalogue
 
+MANY_EPOCHS = 5_000  # past them it is said before a run starts
+
 
 @dataclass(frozen=True)
 class Preflight:
@@ -61,6 +63,16 @@ def preflight(source: Source, resolution: int) -> Preflight:
         tuple(source.left_out),
         source.holds,
     )
+
+
+def epochs_sentence(count: int, steps: int, batch_size: int) -> str:
+    """How often a run sees each of `count` images, and what to do where that is very often."""
+    epochs = steps * batch_size / count
+    line = f"{steps:,} steps of {batch_size:,} images are {epochs:,.{1 if epochs < 100 else 0}f} epochs of {count:,}"
+    if epochs <= MANY_EPOCHS:
+        return f"{line}."
+    few = max(1, MANY_EPOCHS * count // batch_size)
+    return f"{line}: a network learns so few images by heart long before; try --steps {few}."
 
 
 def colour_change(source: Source, card: ModelCard) -> str | None:

@@ -29,6 +29,17 @@ class Decoding(Frozen):
     )
     outside: bool = Field(False, description="files that lie outside the data's folder are read too")
 
+    validation: float | None = Field(
+        None, gt=0, le=0.5, description="share of every class, e.g. 5%, that training does not see"
+    )
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(r"[\d.]+%", value):
+            return float(value[:-1]) / 100
+        return value
+
     @field_validator("background", mode="before")
     @classmethod
     def _colour(cls, value: Any) -> Any:

@@ -200,9 +200,10 @@ def _absolute(kind: str, argument: str) -> str:
     return str(path.absolute())
 
 
-def without_held_out(spec: str, split: Split) -> None:
+def without_held_out(spec: str, split: Split, decoding: Decoding | None = None) -> None:
     """UsageError where a source without a held-out part is asked for it."""
-    if split == "held-out":
+    if split == "held-out" and (decoding is None or decoding.validation is None):
         raise UsageError(
-            f"data {spec!r} has no held-out part; name other images, e.g. --reference FOLDER to score a model with."
+            f"data {spec!r} has no held-out part; train with --validation 5%, or name other images, e.g. --reference "
+            "FOLDER to score a model with."
         )

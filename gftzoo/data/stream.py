@@ -259,6 +259,10 @@ def count_rows(shard: str, kind: str, naming: Naming | None = None) -> int:
 def open_stream(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
     """The shards that a URL names, in the order of their names; GftzooError for none, or of no known kind."""
     without_held_out(name, split)
+    if decoding.validation is not None:
+        raise UsageError(
+            f"data {name!r} is a stream, of which nothing is held out; name images with --validation FOLDER."
+        )
     shards, manifest = find_shards(argument)
     if manifest is not None:
         if decoding != Decoding():

@@ -11,7 +11,6 @@ from gftzoo.data.decoding import VERSION, DecodingSource
 from gftzoo.data.labels import classes_of
 from gftzoo.data.picture import UnreadableError
 from gftzoo.data.settings import Decoding, settings_of
-from gftzoo.data.sources import Source
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
@@ -96,7 +95,7 @@ class TarSource(DecodingSource):
         return self.labels[row] if self.condition == "class" else self.texts[row]
 
 
-def open_tars(name: str, files: list[Path], decoding: Decoding) -> Source:
+def open_tars(name: str, files: list[Path], decoding: Decoding) -> TarSource:
     """The samples of tar files; GftzooError where one is compressed or damaged."""
     for file in files:
         with file.open("rb") as raw:

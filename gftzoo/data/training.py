@@ -19,6 +19,7 @@ from gftzoo.data.manifest import Manifest
 from gftzoo.data.picture import UnreadableError, pixels_of
 from gftzoo.data.sources import Source
 from gftzoo.data.stream import StreamSource, cached_views
+from gftzoo.errors import UsageError
 from gftzoo.generator import seed_for
 from gftzoo.group import rank_and_world
 
@@ -35,23 +36,54 @@ class SeekableSampler(Sampler[Key]):
     def __init__(self, length: int, seed: int, together: int = 1) -> None:
         self.length, self.seed, self.together, self.start = length, seed, together, 0
         self.rank, self.world = rank_and_world()
+        self._orders: dict[str | int, tuple[int, Tensor]] = {}
 
     def seek(self, position: int) -> None:
         """Goes on behind `position` samples, without reading what lies before."""
         self.start = position
 
     def __iter__(self) -> Iterator[Key]:
-        position, current, order = self.start + self.rank * self.together, -1, torch.empty(0)
+        position = self.start + self.rank * self.together
         for taken in count(1):
-            epoch, offset = divmod(position, self.length)
-            if epoch != current:
-                stream = torch.Generator().manual_seed(seed_for("shuffle", self.seed, epoch))
-                current, order = epoch, torch.randperm(self.length, generator=stream)
-            yield int(order[offset]), position
+            yield self.row(position), position
             position += 1 if taken % self.together else 1 + (self.world - 1) * self.together
+
+    def row(self, position: int) -> int:
+        """The row of the source at a position of the run."""
+        epoch, offset = divmod(position, self.length)
+        return int(self.order("shuffle", epoch, self.length)[offset])
+
+    def order(self, purpose: str | int, epoch: int, length: int) -> Tensor:
+        """The order of so many things in an epoch, kept until another epoch is asked for."""
+        known = self._orders.get(purpose)
+        if known is None or known[0] != epoch:
+            key = (purpose, self.seed, epoch) if isinstance(purpose, str) else ("class", self.seed, purpose, epoch)
+            stream = torch.Generator().manual_seed(seed_for(*key))
+            known = self._orders[purpose] = epoch, torch.randperm(length, generator=stream)
+        return known[1]
 
     def __len__(self) -> int:
         return self.length
+
+
+class BalancedSampler(SeekableSampler):
+    """As the other, with every class as often: once in every run of as many positions as there are classes.
+
+    A small class is gone through more often than a large one, each in an order of its own that is shuffled anew.
+    """
+
+    def __init__(self, classes: Sequence[int], seed: int, together: int = 1) -> None:
+        super().__init__(len(classes), seed, together)
+        rows: dict[int, list[int]] = {}
+        for row, index in enumerate(classes):
+            rows.setdefault(index, []).append(row)
+        self.rows = [rows[index] for index in sorted(rows)]
+
+    def row(self, position: int) -> int:
+        turn, place = divmod(position, len(self.rows))
+        number = int(self.order("classes", turn, len(self.rows))[place])
+        epoch, offset = divmod(turn, len(self.rows[number]))
+        return self.rows[number][int(self.order(number, epoch, len(self.rows[number]))[offset])]
 
 
 class PictureData(Dataset[Any]):
@@ -227,12 +259,20 @@ def cached_name(manifest: Manifest) -> str:
 
 
 def training_data(
-    source: Source, resolution: int, channels: int, seed: int, hflip: bool, layout: Layout
+    source: Source, resolution: int, channels: int, seed: int, hflip: bool, layout: Layout, balance: bool = False
 ) -> tuple[Dataset[Any], SeekableSampler | PositionSampler]:
-    """The batches of a source (images, or what a cache holds of them) and the order in which they are read."""
+    """The batches of a source (images, or what a cache holds of them) and the order in which they are read.
+
+    UsageError where classes are to be `balance`d that are not known beforehand.
+    """
+    if balance and (isinstance(source, StreamSource) or source.condition != "class"):
+        raise UsageError(f"balance=true needs the class of every image, which data {source.name!r} does not tell.")
     if isinstance(source, StreamSource):
         return StreamData(source, layout, resolution, channels, seed, hflip), PositionSampler()
     sampler = SeekableSampler(len(source), seed=seed, together=layout.batch)
+    if balance:
+        classes = [int(source.condition_of(row)) for row in range(len(source))]
+        sampler = BalancedSampler(classes, seed=seed, together=layout.batch)
     if isinstance(source, CacheSource):
         return CachedData(source, seed, hflip), sampler
     return TrainingData(source, resolution, channels, seed, hflip), sampler

@@ -53,6 +53,12 @@ class TrainConfig(Frozen):
     ema_decay: float | None = Field(0.9999, ge=0, lt=1)
     ema_warmup: bool = False
     hflip: bool = True
+    balance: bool = Field(False, description="every class as often, however many images it has")
+    validation: str | None = Field(
+        None, description="what the loss is measured on at every checkpoint: `held-out`, or a data source of its own"
+    )
+    validation_images: Samples = Field(256, description="of them at most, evenly spread")
+    patience: Steps | None = Field(None, description="checkpoints without a better validation that end the run")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     seed: int = Field(0, ge=0, lt=2**32)
     workers: int = Field(0, ge=0, le=512, description="data loading processes per rank")
@@ -84,6 +90,8 @@ class TrainConfig(Frozen):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         if self.train != "all" and self.sharded_checkpoints:
             raise ValueError("an adapter is small and not written in parts; leave sharded_checkpoints out")
+        if self.patience is not None and self.validation is None:
+            raise ValueError("patience waits for a better validation; say on what with --validation")
         if self.offload and self.parallel != "fsdp":
             raise ValueError("offload needs parallel=fsdp")
         return self

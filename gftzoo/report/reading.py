@@ -41,7 +41,10 @@ class RunFolder:
         """The numbers of `metrics.jsonl` by step, each row with a `step`; lines that are cut are left out."""
         file = self.path / METRICS
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-        rows = {row["step"]: row for row in map(_numbers, lines) if "step" in row}
+        rows: dict[float, dict[str, float]] = {}
+        for row in map(_numbers, lines):
+            if "step" in row:
+                rows.setdefault(row["step"], {}).update(row)
         return [rows[step] for step in sorted(rows)]
 
     @property
@@ -64,10 +67,10 @@ class RunFolder:
     @property
     def state(self) -> str:
         """`training`, `finished`, `stopped`, or `not begun` where nothing was saved."""
-        if self._locked():
-            return "training"
         if self.checkpoints and self.checkpoints[-1] >= self.steps:
             return "finished"
+        if self._locked():
+            return "training"
         return "stopped" if self.checkpoints else "not begun"
 
     def _locked(self) -> bool:

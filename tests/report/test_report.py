@@ -39,7 +39,7 @@ def test_a_run_leaves_a_report_of_all_that_it_has(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
     for heading in ("Curves", "Samples over time", "Samples over the guidance", "Configuration", "Provenance"):
         assert f"<h2>{heading}</h2>" in page
-    assert "finished, step 3 of 3" in report(RunFolder(run))
+    assert "finished, step 3 of 3" in page and page == report(RunFolder(run))
     assert page.count("<svg") >= 5 and 'data-label="step 2"' in page and 'data-label="beta 0.5"' in page
     assert "batch_size: 8" in page and "Scores" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)
@@ -123,6 +123,7 @@ def test_runs_are_listed_with_their_state(run: Path, tmp_path: Path, capsys) -> 
     (tmp_path / "a" / "scores" / "x.json").write_text(record(1.5))
     (tmp_path / "a" / "scores" / "y.json").write_text("half a reco")
     (tmp_path / "broken" / "config.yaml").write_text("- no\n- configuration")
+    shutil.rmtree(tmp_path / "deep" / "b" / "checkpoints" / "step-00000003")
     with FileLock(tmp_path / "deep" / "b" / ".lock"):
         assert call("runs", str(tmp_path), "--json") == 0
     rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
@@ -130,7 +131,7 @@ def test_runs_are_listed_with_their_state(run: Path, tmp_path: Path, capsys) -> 
     assert rows["deep/b"]["state"] == "training" and "is no configuration" in rows["broken"]["state"]
     assert call("runs", str(tmp_path)) == 0
     out = capsys.readouterr().out
-    assert "3 of 3" in out and "stopped" in out and "finished" in out
+    assert "3 of 3" in out and out.count("stopped") == 2
     assert call("runs", str(tmp_path / "none")) == 2 and call("report", str(tmp_path)) == 1
 
 

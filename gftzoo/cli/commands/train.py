@@ -18,6 +18,7 @@ from gftzoo.cli.options import data_options
 @click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
 @click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream: (docs/data.md).")
 @data_options
+@click.option("--validation", help="Held out of the data, e.g. 5%, or a folder or source: its loss at checkpoints.")
 @click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
 @click.option("--weights", help="Start from a checkpoint of the card (base), a local file or a run: fine-tuning.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps.")

@@ -9,6 +9,8 @@ from typing import Any
 from gftzoo import checksums
 from gftzoo.checksums import STATE_FILE, STEP_FOLDER
 
+BEST = "checkpoint_best"  # in a run's folder, a link to the checkpoint with the best validation
+
 
 def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
@@ -22,10 +24,19 @@ def newest(run: Path) -> Path | None:
 
 
 def prune(run: Path, keep_last: int, keep_every: int | None) -> None:
-    """Removes old checkpoints after a newer one is safe; multiples of `keep_every` stay."""
+    """Removes old checkpoints after a newer one is safe; multiples of `keep_every` and the best one stay."""
+    best = (run / BEST).resolve()
     for path in all_checkpoints(run)[:-keep_last]:
-        if not keep_every or int(path.name[5:]) % keep_every:
+        if (not keep_every or int(path.name[5:]) % keep_every) and path.resolve() != best:
             discard(path)
+
+
+def point_to_best(run: Path, step: int) -> None:
+    """Makes `checkpoint_best` of a run a link to the checkpoint of a step, in place of another; OSError."""
+    link = run / f".{BEST}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("checkpoints") / f"step-{step:08d}", target_is_directory=True)
+    link.replace(run / BEST)
 
 
 def discard(folder: Path) -> None:

@@ -24,7 +24,7 @@ FREE = {
     "model", "card", "data", "steps", "accumulate", "fits", "workers", "compile", "activation_checkpointing",
     "parallel", "offload", "sharded_checkpoints", "device", "log_every", "checkpoint_every", "keep_last", "keep_every",
     "save_on_signal", "sample_every", "sample_grid", "trackers", "tokenizer_path", "weights", "entry",
-    "horizon_is_length",
+    "horizon_is_length", "validation", "validation_images", "patience",
 }  # fmt: skip
 SHOWN = 3  # names in a sentence
 

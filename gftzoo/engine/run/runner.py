@@ -25,6 +25,7 @@ from gftzoo.engine.record.provenance import Origin, with_classes_of
 from gftzoo.engine.record.reporting import ReportHook
 from gftzoo.engine.record.samples import SampleHook
 from gftzoo.engine.record.trackers import refuse_missing
+from gftzoo.engine.record.validating import Validation, ValidationHook, open_held_out
 from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_lost_base
 from gftzoo.engine.run.fitting import fitted
 from gftzoo.engine.run.job import Job
@@ -114,6 +115,7 @@ def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> N
     source, world = job.source, rank_and_world()[1]
     source.check(job.config.card)
     source.check_processes(world, job.config.workers)
+    refuse_unfit_validation(job.config)
     fit = fitted(job, place, world)
     fit.cost.refuse_if_too_large(place.device)
     job, config, cost = fit.job, fit.job.config, fit.cost
@@ -131,6 +133,15 @@ def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> N
         finally:
             progress.close()
             runner.visualizer.close()
+
+
+def refuse_unfit_validation(config: TrainConfig) -> None:
+    """UsageError for a validation that cannot be, before anything is written."""
+    if config.validation is None:
+        return
+    if config.parallel == "fsdp" and torch.distributed.is_initialized():
+        raise UsageError("validation needs whole weights on a device, which parallel=fsdp has not; use parallel=ddp.")
+    open_held_out(config)
 
 
 def build_runner(job: Job, run: Path, place: Place, hooks: HookBuilder, resume: bool = False) -> ZooRunner:
@@ -170,6 +181,8 @@ def _hooks(job: Job, run: Path, progress: ProgressHook, origin: Origin, model: M
     ]
     # A sampler calls parts of the network, which only whole weights allow.
     sharded = torch.distributed.is_initialized() and config.parallel == "fsdp"
+    if config.validation is not None:
+        hooks.append(ValidationHook(Validation(config, model, job.objective, open_held_out(config)), run, ema))
     if model.tokenizer is not None and not sharded:
         conditions = grid_conditions(model, job.source)
         hooks.append(SampleHook(config, run, model, ema, conditions, images_at_once))

@@ -65,9 +65,9 @@ def overridden(
     UsageError for an option that a whole configuration has decided already, since its card and weights follow from it.
     """
     if isinstance(run, Wanted):
-        said = {"steps": steps, "horizon": horizon}
-        merged = {**run.options, **options}
-        return replace(run, options=merged, **{name: value for name, value in said.items() if value is not None})
+        steps = run.steps if steps is None else steps
+        horizon = run.horizon if horizon is None else horizon
+        return replace(run, options={**run.options, **options}, steps=steps, horizon=horizon)
     decided = [key for key in options if key.startswith("network.") or key not in _fields_of(run, options)]
     if decided:
         raise UsageError(

@@ -30,6 +30,7 @@ def dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
         seed=config.seed,
         hflip=config.hflip,
         layout=Layout(world, max(config.workers, 1), batch_size),
+        balance=config.balance,
     )
     return DataLoader(
         dataset,
