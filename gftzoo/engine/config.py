@@ -22,6 +22,15 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "clearml", "neptune", "dvcli
 Side = Annotated[int, Field(gt=0, le=100)]  # of a grid of pictures, which is drawn at once
 
 
+class OptimizerOptions(Frozen):
+    """What moves the weights; rate, decay, `betas` and `eps` are settings of the run."""
+
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: of the blocks' matrices, with AdamW for the rest"
+    )
+    momentum: Momentum = Field(0.95, description="of muon")
+
+
 class TrainConfig(Frozen):
     """Everything that decides a run; written to its folder and read back on resume."""
 
@@ -42,6 +51,7 @@ class TrainConfig(Frozen):
         ("accumulate", "activation_checkpointing"),
         description="what of these is raised where the batch does not fit the device's free memory",
     )
+    optimizer: OptimizerOptions = OptimizerOptions()
     lr: float = Field(1e-4, gt=0)
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
@@ -92,6 +102,8 @@ class TrainConfig(Frozen):
             raise ValueError("an adapter is small and not written in parts; leave sharded_checkpoints out")
         if self.patience is not None and self.validation is None:
             raise ValueError("patience waits for a better validation; say on what with --validation")
+        if self.optimizer.kind == "muon" and self.parallel == "fsdp":
+            raise ValueError("muon needs whole matrices, which parallel=fsdp has not; use parallel=ddp")
         if self.offload and self.parallel != "fsdp":
             raise ValueError("offload needs parallel=fsdp")
         return self

@@ -16,6 +16,7 @@ from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.trace import trace_forward, trace_frozen
+from gftzoo.engine.step.optimizers import moments
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.layers.temperature import checkpoint_slopes
 from gftzoo.model import Model
@@ -114,7 +115,7 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     averages = trainable if config.ema_decay is not None else 0
     halves = 0 if place.half is None else trainable  # autocast keeps them until the step's end
     objective = job.objective
-    state = 4.0 * (parameters + 3 * trainable + averages) + 2.0 * halves
+    state = 4.0 * (parameters + trainable + moments(model.network, family, config) + averages) + 2.0 * halves
     if config.parallel == "fsdp" and (world > 1 or config.offload):  # two blocks are put together, one ahead of its use
         largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
         waits = config.offload and place.device.type != "cpu"

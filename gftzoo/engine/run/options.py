@@ -11,13 +11,14 @@ from gftzoo.errors import UsageError, nearest
 
 # Fields of TrainConfig that `-o` has under other names, or not at all: groups are dotted.
 _NOT_OPTIONS = {
-    "model", "card", "objective_options", "learning_rate", "lora", "horizon_is_length",
+    "model", "card", "objective_options", "learning_rate", "lora", "optimizer", "horizon_is_length",
 }  # fmt: skip
+GROUPS = ("network", "objective", "learning_rate", "lora", "optimizer")
 CARD_OPTIONS = ("tokenizer", "resolution", "text_encoder")
 
 
 def option_names() -> list[str]:
-    """The plain keys `-o` takes; `network.`, `objective.`, `learning_rate.` and `lora.` take dotted ones besides."""
+    """The plain keys `-o` takes; those of `GROUPS` are dotted."""
     return sorted(set(TrainConfig.model_fields) - _NOT_OPTIONS) + list(CARD_OPTIONS)
 
 
@@ -29,7 +30,7 @@ def parse_options(pairs: Sequence[str], valid: Sequence[str] | None = None) -> d
         valid: the keys that there are; None for all that a run has, with the dotted ones.
     """
     options: dict[str, Any] = {}
-    groups = ("network", "objective", "learning_rate", "lora") if valid is None else ()
+    groups = GROUPS if valid is None else ()
     valid = option_names() if valid is None else valid
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -251,6 +251,7 @@ def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> 
     fields |= {
         "learning_rate": rate,
         "lora": dotted(options, "lora"),
+        "optimizer": dotted(options, "optimizer"),
         "objective_options": {**recipe.objective_options, **dotted(options, "objective")},
     }
     return fields | plain

@@ -37,6 +37,7 @@ from gftzoo.engine.step.hooks import step_hooks
 from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
+from gftzoo.engine.step.optimizers import build_optimizer
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.group import process_group, rank_and_world
 from gftzoo.loading.files import import_model, locate
@@ -151,8 +152,7 @@ def build_runner(job: Job, run: Path, place: Place, hooks: HookBuilder, resume: 
     trained = TrainingModel(model, job.objective, config.seed, config.train == "temperature")
     wrapped = parallelize(trained, model, config, place)
     ema = EMA(model.network, config.ema_decay, config.ema_warmup) if config.ema_decay is not None else None
-    groups = model.family.parameter_groups(model.network, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    optimizer = build_optimizer(model.network, model.family, config)
     return ZooRunner(
         run=run,
         config=config,

@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from gftzoo.catalogue.cards import validation_sentence
 from gftzoo.documents import read_yaml
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.run.options import GROUPS as OPTION_GROUPS
 from gftzoo.engine.run.options import dotted, option_names
 from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError, nearest
 
-GROUPS = {"network": "network", "objective_options": "objective", "learning_rate": "learning_rate", "lora": "lora"}
+FIELDS = {"objective": "objective_options"}  # groups of options that a configuration calls otherwise
+GROUPS = {FIELDS.get(group, group): group for group in OPTION_GROUPS}
 NAMED = ("model", "objective", "data", "recipe", "weights", "steps", "horizon")  # what `Wanted` has fields for
 
 
