@@ -21,7 +21,8 @@ from gftzoo.group import is_main_process
 from gftzoo.model import Model
 from gftzoo.weights import check_fit, read_card
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for every parameter that it has moved
+# For every parameter that they have moved: AdamW, and Muon.
+MOMENTS = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
 IDENTITY = ("name", "family", "network", "tokenizer", "resolution", "condition", "classes", "temperature")
 
 
@@ -74,16 +75,21 @@ def _unusable(folder: Path, why: str) -> DamagedError:
 def _check_moments(saved: Mapping[str, Tensor], network: nn.Module) -> None:
     """ValueError where what was saved of the optimizer is not its state for the parameters of the network."""
     shapes_of = {name: parameter.shape for name, parameter in network.named_parameters() if parameter.requires_grad}
+    kept: dict[str, list[str]] = {}
     for full, tensor in saved.items():
         name, _, key = full.rpartition("/")
-        if name not in shapes_of or key not in MOMENTS:
-            raise ValueError(f"the optimizer has {full!r}, which is none of AdamW's moments of this network")
+        if name not in shapes_of or not any(key in moments for moments in MOMENTS):
+            raise ValueError(f"the optimizer has {full!r}, which is no moment of this network")
         if tensor.shape != (torch.Size() if key == "step" else shapes_of[name]):
             raise ValueError(f"the optimizer's {full!r} has the shape {tuple(tensor.shape)}")
-    lacking = next((f"{full.rpartition('/')[0]}/{key}" for full in saved for key in MOMENTS
-                    if f"{full.rpartition('/')[0]}/{key}" not in saved), None)  # fmt: skip
-    if lacking or not saved:
-        raise ValueError(f"the optimizer lacks {lacking!r}" if lacking else "the optimizer has no state")
+        kept.setdefault(name, []).append(key)
+    if not kept:
+        raise ValueError("the optimizer has no state")
+    for name, keys in kept.items():
+        whole = next(moments for moments in MOMENTS if keys[0] in moments)
+        if sorted(keys) != sorted(whole):
+            lacking = next((key for key in whole if key not in keys), keys[0])
+            raise ValueError(f"the optimizer lacks '{name}/{lacking}', or has more than one kind of moments of it")
 
 
 def _check_types(kind: str, tensors: Named, saved: Mapping[str, Tensor]) -> None:
