@@ -247,7 +247,7 @@ def check_training(given: dict[str, Any]) -> None:
         data=None if has_path else given["data"],
         recipe=given["recipe"],
         weights=None if fetched else given["weights"],
-        options=engine.parse_options(given["options"]),
+        options=engine.parse_options(given["options"]) | ({"validation": "held-out"} if given["validation"] else {}),
     )
     config.card.network_options(load_family(config.card.family).options().network)
 

@@ -16,7 +16,9 @@ class Together(torch.optim.Optimizer):
     """Several optimizers, each of its own parameters, as one."""
 
     def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
-        super().__init__([group for each in optimizers for group in each.param_groups], {})
+        rate = optimizers[0].param_groups[0]["lr"]
+        groups = [group for each in optimizers for group in each.param_groups]
+        super().__init__(groups, {"lr": rate, "weight_decay": 0.0})
         self.optimizers = optimizers
         for each in optimizers:
             each.state = self.state  # one table, in which checkpoints find what all of them keep
