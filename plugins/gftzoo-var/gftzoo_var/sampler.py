@@ -46,7 +46,8 @@ def sample(
     inputs_GNE: Tensor | None = None
     found: list[Tensor] = []
     for progress, scale in ramp(range(len(quantizer.scales))):
-        steering_GC = network.condition(steered.condition_G, steered.beta(progress))
+        if scale == 0 or guidance.schedule != "constant":
+            steering_GC = network.condition(steered.condition_G, steered.beta(progress))
         logits_BNV = settings.likely(guidance.combine(step(scale, inputs_GNE, steering_GC, caches), progress))
         found.append(draw(logits_BNV, generator.uniform(logits_BNV.shape[1])))
         vectors_BNE = quantizer.embedding(found[-1])
