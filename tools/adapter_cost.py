@@ -58,11 +58,11 @@ class Row:
 class Job:
     """A model of the card's own size, resolution and tokenizer, and a batch of random latents and conditions."""
 
-    def __init__(self, card: ModelCard, batch: int, device: str) -> None:
+    def __init__(self, card: ModelCard, batch: int, device: str, temperature: bool = True) -> None:
         torch.manual_seed(0)
         family, spec = load_family(card.family), card.tokenizer
         tokenizer = None if spec.repo else family.build_tokenizer(spec)
-        self.model = Model.fresh(card.change(temperature=True), tokenizer).to(device)
+        self.model = Model.fresh(card.change(temperature=temperature), tokenizer).to(device)
         latents = example_latents(card, batch)
         values = torch.randn(latents.shape) if spec.codebook is None else torch.randint(spec.codebook, latents.shape)
         self.latents = values.to(device)

@@ -24,7 +24,14 @@ from gftzoo.model import Model
 SCALES = (1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
 BETAS = (1.0, 0.9, 0.8, 0.66, 0.5, 0.4, 0.33)
 BATCH = 250
-FINE_TUNED = ("gft", "distill", "cca")
+# What is trained from a conditional run: its objective, and what it sets beside the recipe.
+FINE_TUNED: dict[str, tuple[str, dict[str, object]]] = {
+    "gft": ("gft", {}),
+    "distill": ("distill", {}),
+    "cca": ("cca", {}),
+    "adapter": ("gft", {"train": "temperature"}),
+    "conditional": ("conditional", {}),  # further plain training: what the steps alone give
+}
 
 
 @dataclass(frozen=True)
@@ -47,15 +54,19 @@ class Job:
     betas: Sequence[float] = BETAS
 
 
-def trained(job: Job, objective: str, seed: int, base: Path | None = None) -> tuple[Model, Path]:
+def trained(job: Job, kind: str, seed: int, base: Path | None = None) -> tuple[Model, Path]:
     """The model trained with that objective and seed, from its run's folder if it is finished, and the folder.
 
-    With the run `base`, fine-tuned from its weights.
+    With the run `base`, fine-tuned from its weights; `kind` is then one of FINE_TUNED.
     """
-    options = {**parse_options(job.options), "seed": seed, "sample_every": 10**9}
+    objective, own = (kind, {}) if base is None else FINE_TUNED[kind]
+    options = {**parse_options(job.options), "seed": seed, "sample_every": 10**9, **own}
     steps, weights = (job.steps, None) if base is None else (job.finetune_steps, str(base))
+    if base is not None and kind == "conditional":  # for as long and as fast as the fine-tune beside it
+        beside = resolve(job.model, objective="gft", data=job.data, steps=steps, weights=weights)
+        steps, options["lr"], options["learning_rate"] = beside.steps, beside.lr, beside.learning_rate
     config = resolve(job.model, objective=objective, data=job.data, steps=steps, weights=weights, options=options)
-    name = objective if base is None else f"{objective}-from-base"
+    name = kind if base is None else f"{kind}-from-base"
     run = job.work / f"{job.model}-{name}-seed{seed}-{config.steps}"
     if not finished(run, config):
         if newest(run) is None:  # cut before its first checkpoint: nothing to go on from
@@ -86,7 +97,7 @@ def guidances(
     objective: str, schedules: Sequence[str], scales: Sequence[float] = SCALES, betas: Sequence[float] = BETAS
 ) -> list[Guidance]:
     """Every row of an objective, weakest guidance first."""
-    if objective == "conditional":
+    if objective.startswith("conditional"):
         guided = [ClassifierFree(scale, schedule) for schedule in schedules for scale in scales]  # type: ignore[arg-type]
         return [Unguided(), *guided]
     if objective.startswith("cca"):  # its strength is fixed when it is trained

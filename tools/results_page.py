@@ -35,6 +35,8 @@ shown at the strength that is best for it; all strengths are in the CSV files.""
 WAYS: Sequence[tuple[str, str, Callable[[Row], bool]]] = (
     ("base, unguided", "table", lambda r: r["guidance"] == "unguided"),
     ("base + CFG", "table", lambda r: r["guidance"] == "cfg"),
+    ("base trained on, + CFG", "finetuned", lambda r: r["objective"] == "conditional-from-base"),
+    ("GFT adapter on the frozen base", "finetuned", lambda r: r["objective"] == "adapter-from-base"),
     ("GFT, fine-tuned from base", "finetuned", lambda r: r["objective"] == "gft-from-base"),
     ("guidance distillation, from base", "finetuned", lambda r: r["objective"] == "distill-from-base"),
     ("CCA, from base", "finetuned", lambda r: r["objective"] == "cca-from-base"),
@@ -145,6 +147,7 @@ SCORES = (("accuracy", 100.0, 1), ("precision", 1.0, 2), ("recall", 1.0, 2))
 
 CLAIMS = (
     ("GFT, from scratch", "base + CFG", "CFG"),
+    ("GFT adapter on the frozen base", "base + CFG", "the base's CFG"),
     ("GFT, fine-tuned from base", "base + CFG", "CFG"),
     ("guidance distillation, from base", "base + CFG", "CFG, which it learns"),
     ("CCA, from base", "base, unguided", "the unguided base"),
