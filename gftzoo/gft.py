@@ -49,6 +49,11 @@ class GFTOptions(ObjectiveOptions):
     )
     skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
 
+    @property
+    def one_beta(self) -> float | None:
+        """The temperature, where only one is trained for."""
+        return self.beta_min if self.beta_min == self.beta_max else None
+
     @model_validator(mode="after")
     def _weights_are_finite(self) -> Self:
         if self.beta_max < self.beta_min:
@@ -72,6 +77,12 @@ class GFT(Objective):
     Options = GFTOptions
 
     def check(self, card: ModelCard, start: str | None) -> None:
+        low, high = self.options.beta_min, self.options.beta_max
+        if card.network.get("temperature_input") == "none" and low != high:
+            raise UsageError(
+                f"network.temperature_input=none trains at one temperature, and objective.beta_min={low:g} and "
+                f"beta_max={high:g} are two; make them equal, e.g. -o objective.beta_min=0.5 -o objective.beta_max=0.5."
+            )
         if self.options.ends == "both" and card.network.get("temperature_input") != "affine":
             raise UsageError(
                 "objective.ends=both trains the two ends of an affine temperature, and "
@@ -91,7 +102,8 @@ class GFT(Objective):
         # A dropped sample is an unconditional one: it sees the null condition and beta = 1.
         beta_in_B = torch.where(dropped_B, 1.0, beta_B)
         shown = family.condition_drop(model, condition, dropped_B)
-        prediction = each(family.prediction(model, problem, shown, beta_in_B), torch.Tensor.float)
+        told_B = beta_in_B if model.card.temperature else None
+        prediction = each(family.prediction(model, problem, shown, told_B), torch.Tensor.float)
         u_BX = self.unconditional(model, problem, condition, dropped_B, plain(prediction).detach())
         if self.options.ends == "both":
             return self.at_both_ends(model, prediction, u_BX, dropped_B, problem)
@@ -127,7 +139,8 @@ class GFT(Objective):
         run_B[0] |= ~run_B.any()  # every rank runs the pass, so that sharded weights are gathered on all of them
         rows = run_B.nonzero().squeeze(1)
         everyone = torch.ones_like(rows, dtype=torch.bool)
-        beta_in = torch.ones_like(rows, dtype=torch.float32) if self.options.unconditional_input == "one" else None
+        told = model.card.temperature and self.options.unconditional_input == "one"
+        beta_in = torch.ones_like(rows, dtype=torch.float32) if told else None
         with torch.no_grad(), deterministic(model.network), without_slope(model.network):
             null = model.family.condition_drop(model, condition[rows], everyone)
             u_RX = plain(model.family.prediction(model, problem.select(rows), null, beta_in)).float()

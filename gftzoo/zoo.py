@@ -20,11 +20,9 @@ from gftzoo.catalogue.cards import (
 )
 from gftzoo.catalogue.registry import read_registry, zoo_registry
 from gftzoo.errors import GftzooError, UsageError, nearest
-from gftzoo.plugins.discovery import (
-    FAMILIES,
-    active,
-)
+from gftzoo.plugins.discovery import CARDS, FAMILIES, active
 from gftzoo.plugins.guard import attempt
+from gftzoo.plugins.loading import load_object
 
 
 def plugin_registries() -> Iterator[Registry]:
@@ -70,9 +68,14 @@ def list_models(pattern: str = "*", family: str | None = None) -> list[ModelCard
 
 
 def get_card(name: str) -> ModelCard:
-    """The card of a model; UsageError with the nearest name if there is none."""
+    """The card of a model, of the catalogue or made by a plugin; UsageError with the nearest name if there is none."""
     text("name of a model", name)
     cards = catalogue().models
+    kind, colon, argument = name.partition(":")
+    makers = [plugin for plugin in active(CARDS) if plugin.name == kind]
+    if colon and makers:
+        made: ModelCard = load_object(makers[0])(argument)
+        return made
     if name not in cards and "/" in name:
         there = f"{name!r} is a path and" if Path(name).exists() else f"there is no run or folder {name!r}, which is"
         raise UsageError(f"{there} no model's name; `gftzoo list` shows the names of models.")

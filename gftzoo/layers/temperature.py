@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gftzoo.catalogue.cards import Frozen
 
-TemperatureInput = Literal["embedding", "affine", "both"]
+TemperatureInput = Literal["embedding", "affine", "both", "none"]
 
 # torch.rand's smallest step: s = 1/beta - 1 stays finite, and every positive draw keeps its value.
 SMALLEST_BETA = 2.0**-24
@@ -63,7 +63,8 @@ class TemperatureOptions(Frozen):
 
     temperature_input: TemperatureInput = Field(
         "embedding",
-        description="embedding as published, an affine read-out c + (1/beta - 1) d, or both; released weights embed",
+        description="embedding as published, an affine read-out c + (1/beta - 1) d, or both; released weights embed; "
+        "none is for training at one temperature, which the network then need not be told",
     )
     temperature_blocks: int = Field(
         0, ge=0, le=64, description="blocks of d's own behind the trunk; with 0, d is one layer and can be baked"
@@ -79,12 +80,12 @@ class TemperatureOptions(Frozen):
     @property
     def embeds(self) -> bool:
         """Whether beta is embedded."""
-        return self.temperature_input != "affine"
+        return self.temperature_input in ("embedding", "both")
 
     @property
     def affine(self) -> bool:
         """Whether there is a slope d."""
-        return self.temperature_input != "embedding"
+        return self.temperature_input in ("affine", "both")
 
 
 class Slope(nn.Module):

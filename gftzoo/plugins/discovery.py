@@ -21,12 +21,14 @@ FAMILIES = "gftzoo.families"
 WRAPPERS = "gftzoo.wrappers"
 OBJECTIVES = "gftzoo.objectives"
 SOURCES = "gftzoo.sources"
+CARDS = "gftzoo.cards"
 COMMANDS = "gftzoo.commands"
 GROUPS = {
     FAMILIES: "A family of generators: a class with hooks of `gftzoo.contract.hookspecs.GenerativeFamily`.",
     WRAPPERS: "Wraps hooks of every family: a class with `@hookimpl(wrapper=True)` methods.",
     OBJECTIVES: "Something to train for: a subclass of `gftzoo.contract.objective.Objective` of its name.",
     SOURCES: "Data, `--data NAME[:ARGUMENT]`: a function (argument, split) to a `gftzoo.data.sources.Source`.",
+    CARDS: "Models that are in no catalogue, `gftzoo train NAME:ARGUMENT`: a function (argument) to a `ModelCard`.",
     COMMANDS: "A command of the command line, `gftzoo NAME`: a `click.Command`, imported only when it is called.",
 }
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # of distributions, as pip takes them, and plugins

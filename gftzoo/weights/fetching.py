@@ -11,7 +11,7 @@ from gftzoo.errors import GftzooError, UsageError
 
 
 def fetch(checkpoint: Checkpoint) -> Path:
-    """The local file of a checkpoint, fetched from the hub or an https address if it is not in the cache.
+    """The local file of a checkpoint: in a folder here, or fetched from the hub or an https address into the cache.
 
     Raises GftzooError that says how to go on where it cannot be fetched.
     """
@@ -20,6 +20,8 @@ def fetch(checkpoint: Checkpoint) -> Path:
     repo, file = checkpoint.repo, checkpoint.file
     if file is None:
         raise UsageError(f"the weights in {repo!r} are a folder; give its local path.")
+    if Path(repo, file).is_file():
+        return Path(repo, file)
     try:
         if repo.startswith("https://"):
             return download(f"{repo}/{file}")

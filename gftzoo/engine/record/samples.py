@@ -79,8 +79,9 @@ class SampleHook(Hook):
 
     def _draw_final(self, runner: Any) -> None:
         guidances = [self._guidance(value) for value in self._strengths()]
-        rows = [(captions.steered(guidance), self._draw(guidance, 1, runner.iter)) for guidance in guidances]
-        for guidance, (_, drawn), value in zip(guidances, rows, self._strengths(), strict=True):
+        different = dict(zip(guidances, self._strengths(), strict=True))
+        rows = [(captions.steered(guidance), self._draw(guidance, 1, runner.iter)) for guidance in different]
+        for (guidance, value), (_, drawn) in zip(different.items(), rows, strict=True):
             self._save_sheet(self.run / "samples" / f"{self._label()}-{value:g}.png", drawn, guidance, runner.iter)
         asked = [captions.asked(self.model.card, condition) for condition in self._conditions(1)]
         below = [f"{name}\nseed 0 #{index}" for index, name in enumerate(asked)]
@@ -116,6 +117,8 @@ class SampleHook(Hook):
         return "beta" if self.model.card.temperature else "cfg"
 
     def _strengths(self) -> tuple[float, ...]:
+        if self.model.baked_beta is not None:  # there is one strength, and guidance on top would be another
+            return (1.0,) * len(STRIP_SCALES)
         return STRIP_BETAS if self.model.card.temperature else STRIP_SCALES
 
     def _guidance(self, strength: float) -> Guidance:

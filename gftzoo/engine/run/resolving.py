@@ -221,7 +221,8 @@ def _change_card(
 ) -> ModelCard:
     """The card with the recipe's and the user's network options, and a temperature input if the objective needs it."""
     network = {**card.network, **recipe.network, **dotted(options, "network")}
-    changes: dict[str, Any] = {"network": network, "temperature": find_objective(objective).temperature}
+    told = find_objective(objective).temperature and network.get("temperature_input") != "none"
+    changes: dict[str, Any] = {"network": network, "temperature": told}
     if "tokenizer" in options:
         changes["tokenizer"] = get_tokenizer_spec(str(options["tokenizer"]))
     changes |= {name: options[name] for name in ("resolution", "text_encoder") if name in options}

@@ -11,6 +11,7 @@ import torch
 
 from gftzoo import arguments
 from gftzoo.arguments import shown
+from gftzoo.baking import trained_at
 from gftzoo.data import Source
 from gftzoo.engine import checkpoints
 from gftzoo.engine.checkpoints.finite import FiniteHook
@@ -39,6 +40,7 @@ from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.engine.step.optimizers import build_optimizer
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.gft import GFTOptions
 from gftzoo.group import process_group, rank_and_world
 from gftzoo.loading.files import import_model, locate
 from gftzoo.model import Model
@@ -64,6 +66,9 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
     model = adapted(initial_model(job), job).to(place.device)
     model.half = place.half  # of its pictures; what it trains in is the optimizer's matter
     model.provenance["objective"] = job.config.objective
+    options = job.objective.options
+    if isinstance(options, GFTOptions) and options.one_beta is not None and not model.card.temperature:
+        trained_at(model, options.one_beta)
     job.source.check_model(model)
     if resume_from is not None and job.objective.copies:
         refuse_other_start(model, resume_from, str(job.config.weights))

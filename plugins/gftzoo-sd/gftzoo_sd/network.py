@@ -7,13 +7,12 @@ Suffixes: B batch, E width of the temperature's sinusoid.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from gftzoo.layers.guidance_embedding import embed_strength
 from gftzoo.layers.temperature import Affine, Prediction, TemperatureOptions, strength
 
 
@@ -48,13 +47,5 @@ def predict_noise(network: Any, x_t: Tensor, t_B: Tensor, text_BTD: Tensor, beta
 
 
 def embed_temperature(beta_B: Tensor, width: int) -> Tensor:
-    """The sinusoid (B, E) of s = 1/beta - 1, sines first: what a diffusers pipeline feeds for guidance_scale 1/beta.
-
-    thu-ml/GFT stable-diffusion-v1-5/train.py; at beta = 1 it is 0 ... 0, 1 ... 1.
-    """
-    s_B = strength(beta_B)
-    half = width // 2
-    index_E = torch.arange(half, dtype=torch.float32, device=beta_B.device)
-    frequency_E = torch.exp(-math.log(10_000.0) / (half - 1) * index_E)
-    angle_BE = torch.outer(1000.0 * s_B, frequency_E)
-    return torch.cat([angle_BE.sin(), angle_BE.cos()], dim=1)
+    """The sinusoid (B, E) of s = 1/beta - 1: what a diffusers pipeline feeds for guidance_scale 1/beta."""
+    return embed_strength(strength(beta_B), width)

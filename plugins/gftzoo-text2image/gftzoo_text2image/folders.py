@@ -1,0 +1,66 @@
+"""Folders of diffusers pipelines: their parts are read as what their class is known to be, and nothing in them runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gftzoo.documents import read_json
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.foreign_folders import load_foreign, refuse_code
+from gftzoo_text2image.pipelines import known_pipeline
+
+INDEX = "model_index.json"
+LIBRARIES = ("diffusers", "transformers", None)
+NOT_OF_TEXT = ("transformer", "unet", "vae", "safety_checker", "feature_extractor", "image_encoder")
+ADVICE = "name a local diffusers pipeline with --tokenizer-path PATH, in training with -o tokenizer_path=PATH."
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """`model_index.json` of a pipeline's folder.
+
+    Raises UsageError for a pipeline that is not known, or parts of other libraries than diffusers and transformers.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise UsageError(f"{str(folder)!r} is no pipeline of diffusers: it has no {INDEX}.")
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise GftzooError(f"{str(path)!r} is damaged: it describes no pipeline.")
+    known_pipeline(str(found.get("_class_name")), repr(str(folder)))
+    for name, part in found.items():
+        if isinstance(part, list) and (len(part) != 2 or part[0] not in (*LIBRARIES, "stable_diffusion")):
+            raise GftzooError(
+                f"{str(path)!r} has the part {name!r} from {part[0]!r}, code of its own, and none is run from a folder "
+                "of weights; take a pipeline of diffusers and transformers alone."
+            )
+        if isinstance(part, list):
+            refuse_code(folder / name)
+    return found
+
+
+def load_text_encoders(pipeline: str, source: str) -> Any:
+    """The pipeline of that class with its text encoders and tokenizers alone, in fp32.
+
+    Raises GftzooError if they cannot be had.
+    """
+    import diffusers  # slow to import
+    import torch
+
+    known_pipeline(pipeline, "the pipeline")
+    kind, local = getattr(diffusers, pipeline), Path(source).is_dir()
+    signature = kind._get_signature_keys(kind)[0]
+    left_out = {name: None for name in NOT_OF_TEXT if name in signature}
+    if local:
+        found = read_index(Path(source))
+        if found["_class_name"] != pipeline:
+            raise UsageError(f"{source!r} is a {found['_class_name']} and not a {pipeline}; {ADVICE}")
+    diffusers.utils.logging.disable_progress_bar()
+    parts = load_foreign(
+        kind, source, f"the text encoders of {source!r}", ADVICE, local_files_only=local, torch_dtype=torch.float32,
+        **left_out,
+    )  # fmt: skip
+    for part in parts.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    return parts

@@ -1,0 +1,96 @@
+"""The denoiser of a pipeline as gftzoo's network: diffusers' own module under its own names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.model import Model
+from gftzoo.errors import UsageError
+from gftzoo.layers.temperature import SMALLEST_BETA
+from gftzoo_text2image.options import PipelineNetwork
+from gftzoo_text2image.pipelines import Pipeline, known_pipeline
+
+
+def options_of(card: ModelCard) -> PipelineNetwork:
+    """The card's options."""
+    return card.network_options(PipelineNetwork)
+
+
+def pipeline_of(card: ModelCard) -> Pipeline:
+    """The pipeline on the shelf that the card names."""
+    return known_pipeline(options_of(card).pipeline, card.name)
+
+
+def build_denoiser(card: ModelCard) -> nn.Module:
+    """The network of a card, with the input that its temperature needs.
+
+    Raises UsageError for a configuration that the class does not take, and for a temperature that it cannot be given.
+    """
+    import diffusers  # slow to import
+
+    options, pipeline = options_of(card), pipeline_of(card)
+    config = dict(options.config)
+    if card.temperature:
+        config |= temperature_input(card, pipeline, config)
+    kind = getattr(diffusers, pipeline.network)
+    unknown = config.keys() - set(kind._get_init_keys(kind)) - {"_class_name", "_diffusers_version", "_name_or_path"}
+    if unknown:
+        raise UsageError(f"{card.name}: {pipeline.network} of this diffusers knows no {sorted(unknown)[0]!r}.")
+    try:
+        network: nn.Module = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{card.name}: {pipeline.network} cannot be built from its config ({error}).") from error
+    return network
+
+
+def temperature_input(card: ModelCard, pipeline: Pipeline, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration needs for an embedded temperature; UsageError where the network has no place for it."""
+    if pipeline.temperature == "timestep_cond":
+        return {"time_cond_proj_dim": config.get("time_cond_proj_dim") or 512}
+    if pipeline.temperature == "guidance" and config.get("guidance_embeds"):
+        return {}
+    raise UsageError(
+        f"{card.name} has no input that could take a temperature; train one value with -o "
+        "network.temperature_input=none -o objective.beta_min=0.33 -o objective.beta_max=0.33, which needs none."
+    )
+
+
+def config_of(card: ModelCard) -> dict[str, Any]:
+    """The whole configuration of the card's network, defaults of its class among it."""
+    import inspect
+
+    import diffusers  # slow to import
+
+    kind = getattr(diffusers, pipeline_of(card).network)
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return {**defaults, **options_of(card).config}
+
+
+def predict(model: Model, x_BChw: Tensor, t_B: Tensor, text: Mapping[str, Tensor], beta_B: Tensor | None) -> Tensor:
+    """The network's prediction (B, C, h, w); a guidance input is told 1/beta, as stock pipelines are then called."""
+    pipeline, options = pipeline_of(model.card), options_of(model.card)
+    embeds = getattr(model.network.config, "guidance_embeds", False)
+    scale_B: Tensor | None = None
+    if beta_B is not None:
+        scale_B = 1 / beta_B.float().clamp(min=SMALLEST_BETA)
+    elif embeds:
+        scale_B = torch.full((len(x_BChw),), options.guidance, device=x_BChw.device)
+    if pipeline.temperature == "guidance" and not embeds:
+        scale_B = None
+    return pipeline.predict(model.network, x_BChw, t_B, text, scale_B)
+
+
+def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, completed by an input of the temperature that has no effect yet, where the network has a new one."""
+    fitted, key = dict(tensors), "time_embedding.cond_proj.weight"
+    if card.temperature and pipeline_of(card).temperature == "timestep_cond" and key not in fitted:
+        with torch.device("meta"):
+            shape = build_denoiser(card).state_dict()[key].shape
+        fitted[key] = torch.zeros(shape)
+    return fitted
