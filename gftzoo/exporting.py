@@ -20,14 +20,16 @@ OWN = ("safetensors", "official", "adapter")
 def export(model: Model, to: str, folder: Path) -> Path:
     """Writes the model into `folder` in the format `to` and returns what was written.
 
-    An adapter, but for its own format, is written as merged into its base. `official` is the plain network under the
-    names of the official files, which gftzoo's own folder holds for a network without a temperature input.
+    An adapter, but for its own format and those of its family for adapters, is written as merged into its base.
+    `official` is the plain network under the names of the official files, which gftzoo's own folder holds for a network
+    without a temperature input.
 
     Raises UsageError for a format that the family has not, or a temperature input where there is no place for it.
     """
     if to == "adapter":
         return write_adapter(model, folder)
-    model = merged(model)
+    if to not in model.family.options().adapter_exports:
+        model = merged(model)
     written: Path | None = model.family.export(model, to, folder)
     if written is not None:
         return written

@@ -32,6 +32,7 @@ class FamilyOptions:
     exports: tuple[str, ...] = ()
     compiles: Literal["blocks", "network", "steps"] = "blocks"
     channels_last: bool = False
+    adapter_exports: tuple[str, ...] = ()  # those of them that write the factors of an adapter, and no merged weights
 
 
 def decay_groups(

@@ -150,6 +150,29 @@ def strided_timesteps(count: int, steps: int) -> list[int]:
     raise ValueError(f"no integer stride gives {count} of {steps} steps")
 
 
+def spaced_timesteps(spacing: str, steps: int) -> list[int]:
+    """The timesteps of a spacing, ascending.
+
+    `"50"`: 50 of them, evenly spaced and rounded, ends included; `"6,3,1"`: so many in each of three equal sections;
+    `"ddim50"`: 50 with an integer stride from 0. Raises ValueError where that is not possible.
+    """
+    counts = spacing.removeprefix("ddim").split(",")
+    if not all(count.strip().isdecimal() for count in counts) or (spacing.startswith("ddim") and len(counts) > 1):
+        raise ValueError("it must read like 50, 6,3,1 or ddim50")
+    sections = [int(count) for count in counts]
+    if spacing.startswith("ddim"):
+        return strided_timesteps(sections[0], steps)
+    taken: list[int] = []
+    start = 0
+    for index, count in enumerate(sections):
+        size = steps // len(sections) + (index < steps % len(sections))
+        if not 0 < count <= size:
+            raise ValueError(f"a section of {size} steps cannot be spaced to {count}")
+        taken += [start + step for step in even_timesteps(count, size)]
+        start += size
+    return taken
+
+
 def binned_log_likelihood(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log probability of `x` in [-1, 1], in bins of 1/255 to each side (DDPM eq. 13), elementwise."""
 

@@ -19,6 +19,8 @@ from gftzoo_text2image import network, process, sampler, text
 from gftzoo_text2image.options import PipelineNetwork, PipelineSampler
 from gftzoo_text2image.process import WeightedProblem
 
+EXPORTS = ("diffusers", "lora", "kohya", "single-file")
+
 # What takes diffusers, whose import takes seconds, is imported where it is used.
 
 
@@ -41,7 +43,9 @@ class TextToImageFamily(NoisePrediction[WeightedProblem], OwnTokenizers):
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=PipelineNetwork, sampler=PipelineSampler, exports=("diffusers",))
+        return FamilyOptions(
+            network=PipelineNetwork, sampler=PipelineSampler, exports=EXPORTS, adapter_exports=("lora", "kohya")
+        )
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
@@ -59,6 +63,12 @@ class TextToImageFamily(NoisePrediction[WeightedProblem], OwnTokenizers):
     @hookimpl
     def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
         return torch.where(dropped.view(-1, 1), text.null_features(model, condition), condition)
+
+    @hookimpl
+    def export(self, model: Model, to: str, folder: Path) -> Path | None:
+        from gftzoo_text2image.exports import FORMATS
+
+        return FORMATS[to](model, folder) if to in FORMATS else None
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,11 +39,13 @@ def build_denoiser(card: ModelCard) -> nn.Module:
     if card.temperature:
         config |= temperature_input(card, pipeline, config)
     kind = getattr(diffusers, pipeline.network)
-    unknown = config.keys() - set(kind._get_init_keys(kind)) - {"_class_name", "_diffusers_version", "_name_or_path"}
+    unknown = sorted(config.keys() - set(inspect.signature(kind.__init__).parameters))
     if unknown:
-        raise UsageError(f"{card.name}: {pipeline.network} of this diffusers knows no {sorted(unknown)[0]!r}.")
+        raise UsageError(
+            f"{card.name}: {pipeline.network} of this diffusers knows no {unknown[0]!r}; install a newer one."
+        )
     try:
-        network: nn.Module = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+        network: nn.Module = kind(**config)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{card.name}: {pipeline.network} cannot be built from its config ({error}).") from error
     return network
@@ -62,8 +65,6 @@ def temperature_input(card: ModelCard, pipeline: Pipeline, config: Mapping[str, 
 
 def config_of(card: ModelCard) -> dict[str, Any]:
     """The whole configuration of the card's network, defaults of its class among it."""
-    import inspect
-
     import diffusers  # slow to import
 
     kind = getattr(diffusers, pipeline_of(card).network)

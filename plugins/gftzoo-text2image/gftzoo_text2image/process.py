@@ -5,6 +5,7 @@ Suffixes: B batch, C channels, h w sides of the latent.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cache
 from json import dumps, loads
@@ -54,7 +55,13 @@ def build_scheduler(card: ModelCard) -> Any:
             f"{card.name}: its scheduler, {name}, {what}; choose one that is deterministic with -o "
             f"network.scheduler='{{_class_name: {SCHEDULERS[1]}, ...}}', of {', '.join(SCHEDULERS)}."
         )
-    return getattr(diffusers, name).from_config(config)
+    return built(getattr(diffusers, name), config)
+
+
+def built(kind: Any, config: dict[str, Any]) -> Any:
+    """A scheduler of a class with what of a configuration it knows."""
+    known = inspect.signature(kind.__init__).parameters
+    return kind(**{key: value for key, value in config.items() if key in known})
 
 
 def time_shift(card: ModelCard, steps: int) -> dict[str, float]:
@@ -78,7 +85,7 @@ def noising(scheduler: str, device: torch.device) -> Any:
     """The tables of a process of noise, on a device; `scheduler` is its configuration as JSON."""
     from diffusers import DDPMScheduler  # slow to import
 
-    process = DDPMScheduler.from_config(loads(scheduler))
+    process = built(DDPMScheduler, loads(scheduler))
     process.alphas_cumprod = process.alphas_cumprod.to(device)
     return process
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import torch
 from gftzoo_text2image.network import options_of, pipeline_of
 from torch import Tensor
 

@@ -12,7 +12,7 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-WORDS = "a the of red green blue apple tiger face cat dog tree sun moon on grass very small large old".split()
+WORDS = ["a", "the", "red", "blue", "apple", "tiger", "face", "cat", "dog", "tree", "moon", "on", "grass", "small"]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "[IMG]"]
 VOCABULARY = {word: index for index, word in enumerate([*SPECIAL, *WORDS])}
 TOKENS = 16  # of a prompt
@@ -42,11 +42,9 @@ SIZES: dict[str, Any] = {
 LANGUAGE = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "pad_token_id": 0}
 
 
-def clip(kind: Any = transformers.CLIPTextModel) -> Any:
-    config = transformers.CLIPTextConfig(
-        **SIZES, max_position_embeddings=77, projection_dim=WIDTH, bos_token_id=1, eos_token_id=2, pad_token_id=0
-    )
-    return kind(config)
+def clip(kind: Any = transformers.CLIPTextModel, width: int = WIDTH) -> Any:
+    sizes = {**SIZES, "hidden_size": width, "projection_dim": width, "max_position_embeddings": 77}
+    return kind(transformers.CLIPTextConfig(**sizes, bos_token_id=1, eos_token_id=2, pad_token_id=0))
 
 
 def t5(width: int = WIDTH) -> Any:
@@ -89,11 +87,12 @@ def stable_diffusion() -> Any:
 
 def stable_diffusion_xl() -> Any:
     return diffusers.StableDiffusionXLPipeline(
-        vae=vae(levels=4), text_encoder=clip(), text_encoder_2=clip(transformers.CLIPTextModelWithProjection),
+        # Single files tell the two text encoders by their widths.
+        vae=vae(levels=4), text_encoder=clip(), text_encoder_2=clip(transformers.CLIPTextModelWithProjection, 2 * WIDTH),
         tokenizer=tokenizer(77), tokenizer_2=tokenizer(77),
         unet=unet(
-            cross_attention_dim=2 * WIDTH, addition_embed_type="text_time", addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=WIDTH + 6 * 8,
+            cross_attention_dim=3 * WIDTH, addition_embed_type="text_time", addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=2 * WIDTH + 6 * 8,
         ),
         scheduler=diffusers.EulerDiscreteScheduler(**SD_BETAS, steps_offset=1, timestep_spacing="leading"),
         add_watermarker=False,

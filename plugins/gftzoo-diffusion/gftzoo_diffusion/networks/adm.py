@@ -21,9 +21,9 @@ from gftzoo.contract.model import Model
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.folding import Tensors, fold
 from gftzoo.layers.temperature import Prediction
+from gftzoo.layers.unet_names import RESIDUAL, places, renamed
 from gftzoo_diffusion.networks import upsampling
 from gftzoo_diffusion.networks.unet import UNetKind, UNetOptions
-from gftzoo_diffusion.networks.unet_names import RESIDUAL, places, renamed
 from gftzoo_diffusion.options import LearnedVariance
 from gftzoo_diffusion.training import DiffusionProblem
 

@@ -17,8 +17,8 @@ from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.layers.folding import Tensors, fold, fold_projection
 from gftzoo.layers.sinusoid import SINUSOID, sinusoid
+from gftzoo.layers.unet_names import RESIDUAL, places, renamed
 from gftzoo_diffusion.networks.unet import UNetKind, UNetOptions
-from gftzoo_diffusion.networks.unet_names import RESIDUAL, places, renamed
 
 UNET, CLASSES = "diffusion_model.", "cond_stage_model.embedding."  # prefixes in Lightning checkpoints
 OWN = ("conv_", "time_embedding.", "class_embedder.", "beta_embedder.", "slope.", "down_", "mid_", "up_")  # our modules

@@ -10,15 +10,8 @@ import torch
 from torch import Tensor
 
 from gftzoo.generator import SampleGenerator
-from gftzoo.layers.diffusion import (
-    STEPS,
-    Diffusion,
-    cosine_betas,
-    even_timesteps,
-    linear_betas,
-    scaled_linear_betas,
-    strided_timesteps,
-)
+from gftzoo.layers import diffusion
+from gftzoo.layers.diffusion import STEPS, Diffusion, cosine_betas, linear_betas, scaled_linear_betas
 from gftzoo_diffusion.processes.process import Process
 from gftzoo_diffusion.processes.schedule import interpolated
 
@@ -101,23 +94,5 @@ def cosine() -> Discrete:
 
 
 def spaced_timesteps(spacing: str) -> list[int]:
-    """The timesteps of a spacing, ascending.
-
-    `"50"`: 50 of them, evenly spaced and rounded, ends included; `"6,3,1"`: so many in each of three equal sections;
-    `"ddim50"`: 50 with an integer stride from 0. Raises ValueError where that is not possible.
-    """
-    counts = spacing.removeprefix("ddim").split(",")
-    if not all(count.strip().isdecimal() for count in counts) or (spacing.startswith("ddim") and len(counts) > 1):
-        raise ValueError("it must read like 50, 6,3,1 or ddim50")
-    sections = [int(count) for count in counts]
-    if spacing.startswith("ddim"):
-        return strided_timesteps(sections[0], STEPS)
-    taken: list[int] = []
-    start = 0
-    for index, count in enumerate(sections):
-        size = STEPS // len(sections) + (index < STEPS % len(sections))
-        if not 0 < count <= size:
-            raise ValueError(f"a section of {size} steps cannot be spaced to {count}")
-        taken += [start + step for step in even_timesteps(count, size)]
-        start += size
-    return taken
+    """The timesteps of a spacing such as 50, 6,3,1 or ddim50, ascending; ValueError where it is not possible."""
+    return diffusion.spaced_timesteps(spacing, STEPS)

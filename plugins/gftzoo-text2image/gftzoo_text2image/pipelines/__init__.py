@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gftzoo.errors import UsageError, nearest
 from gftzoo_text2image.pipelines.flux import Flux, Flux2
 from gftzoo_text2image.pipelines.language import Lumina2, QwenImage, ZImage
-from gftzoo_text2image.pipelines.pipeline import Pipeline as Pipeline  # noqa: PLC0414 (for those who import the shelf)
+from gftzoo_text2image.pipelines.pipeline import Pipeline as Pipeline
 from gftzoo_text2image.pipelines.pixart import PixArtSigma, Sana
 from gftzoo_text2image.pipelines.sd3 import StableDiffusion3
 from gftzoo_text2image.pipelines.stable_diffusion import StableDiffusion, StableDiffusionXL

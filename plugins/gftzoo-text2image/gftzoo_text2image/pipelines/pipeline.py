@@ -28,7 +28,7 @@ class Pipeline(ABC):
         tokens: usual length of its prompts.
         temperature: the input of the network that can take a temperature: the scale that an embedded guidance is
             distilled for (`guidance`), or `timestep_cond` of a UNet; None where it has none.
-        adapters: whether the stock pipeline loads LoRA files itself (`load_lora_weights`).
+        adapters: whether the stock pipeline loads LoRA files itself (`load_lora_weights`); peft does for the others.
         gives_times: whether the stock pipeline itself gives its scheduler the times 1 to 1/steps, to be shifted.
         off: arguments of the stock pipeline that switch guidance off.
     """

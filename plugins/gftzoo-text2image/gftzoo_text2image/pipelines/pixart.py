@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,5 @@ class Sana(Pipeline):
 
 def instruction(pipeline: Any) -> list[str]:
     """What the stock pipeline puts in front of a prompt."""
-    import inspect
-
     lines: list[str] = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
     return lines

@@ -1,4 +1,4 @@
-"""Names of a U-Net's modules in guided-diffusion's and latent-diffusion's files, and in diffusers.
+"""Names of a U-Net's modules in the files of guided-diffusion, latent-diffusion and Stable Diffusion, and in diffusers.
 
 Files count blocks through, from the input to the middle and from there to the output; diffusers counts levels, and the
 blocks of each.
@@ -13,6 +13,8 @@ from torch import Tensor
 ENDS = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
     "label_emb": "class_embedding",
     "input_blocks.0.0": "conv_in",
     "middle_block.0": "mid_block.resnets.0",
@@ -76,3 +78,8 @@ def renamed_key(key: str, modules: Mapping[str, str], inside: Mapping[str, str])
             layer = ".".join(parts[length:-1])
             return ".".join(part for part in (modules[module], inside.get(layer, layer), parts[-1]) if part)
     return key
+
+
+def original_names(modules: Mapping[str, str]) -> dict[str, str]:
+    """The way back: the official name of every module of diffusers."""
+    return {own: official for official, own in modules.items()}

@@ -1,0 +1,48 @@
+"""The whole pipeline as a folder, with its denoiser replaced; a stock pipeline of diffusers loads it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gftzoo.contract.model import Model
+from gftzoo.errors import GftzooError
+from gftzoo_text2image.folders import INDEX, read_index
+from gftzoo_text2image.network import pipeline_of
+from gftzoo_text2image.text import encoders_of
+
+
+def write_pipeline(model: Model, folder: Path) -> Path:
+    """Writes the denoiser, and beside it copies of the parts that did not train; returns the folder.
+
+    Raises GftzooError where the folder cannot be written or the pipeline that the model came from is gone.
+    """
+    source, component = source_folder(model), pipeline_of(model.card).component
+    index = read_index(source)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, part in index.items():
+            if isinstance(part, list) and part[0] is not None and name != component and (source / name).is_dir():
+                shutil.copytree(source / name, folder / name)
+        for path in [source / INDEX, *source.glob("LICENSE*")]:
+            shutil.copy(path, folder / path.name)
+        model.network.save_pretrained(folder / component)
+    except OSError as error:
+        raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
+    return folder
+
+
+def source_folder(model: Model) -> Path:
+    """The local folder of the pipeline that a model is of, fetched from the hub where it has to be."""
+    source = encoders_of(model).source
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download  # slow to import
+
+    try:
+        return Path(snapshot_download(source))
+    except Exception as error:  # the hub client raises many types
+        raise GftzooError(
+            f"the pipeline {source!r} could not be fetched ({type(error).__name__}); give its folder with "
+            "--tokenizer-path PATH."
+        ) from error

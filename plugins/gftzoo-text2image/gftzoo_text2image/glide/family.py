@@ -1,0 +1,72 @@
+"""The family of GLIDE: noise prediction in pixels on prompts that a transformer of its own reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gftzoo.contract.hookspecs import hookimpl
+from gftzoo.contract.model import Model
+from gftzoo.contract.options import FamilyOptions
+from gftzoo.contract.pieces import NoisedProblem, NoisePrediction, hook
+from gftzoo.contract.problem import Problem
+from gftzoo.generator import SampleGenerator
+from gftzoo_text2image.glide import conditions, network, sampling
+from gftzoo_text2image.glide.options import STEPS, GlideNetwork, GlideSampler
+
+
+@dataclass(frozen=True)
+class GlideProblem(NoisedProblem):
+    """Noise in a picture `x_0` (B, C, H, W), of which the variance is learned."""
+
+    x_0: Tensor
+
+
+class GlideFamily(NoisePrediction[GlideProblem]):
+    """GLIDE base models, whose text transformer trains with the U-Net; the null condition is the empty prompt."""
+
+    contract_version = 2
+    build_network = hook(network.build_glide)
+    import_weights = hook(network.from_official)
+    encode_condition = hook(conditions.encode_prompts)
+    temperature_sampler = hook(sampling.sample)
+
+    @hookimpl
+    def options(self) -> FamilyOptions:
+        return FamilyOptions(network=GlideNetwork, sampler=GlideSampler)
+
+    @hookimpl
+    def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
+        options = model.card.network_options(GlideNetwork)
+        t_B, noise = generator.integers(STEPS), generator.normal(*latents.shape[1:])
+        x_t = sampling.process_on(options.schedule, latents.device).noised(latents, t_B, noise)
+        return GlideProblem(x_t, t_B, noise, latents)
+
+    @hookimpl
+    def predict(self, model: Model, problem: GlideProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
+        return model.network(problem.x_t, problem.t, *conditions.tokens_of(condition), beta)
+
+    @hookimpl
+    def loss_term(self, model: Model, prediction: Tensor, problem: GlideProblem) -> Tensor:
+        loss_B = super().loss_term(model, prediction, problem)
+        options = model.card.network_options(GlideNetwork)
+        if model.card.temperature or not options.learn_variance:
+            return loss_B
+        eps, values = prediction.chunk(2, dim=1)
+        tables = sampling.process_on(options.schedule, prediction.device)
+        # The weight of a thousandth is that of a loss over all steps (iDDPM's L_hybrid).
+        return loss_B + tables.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
+
+    @hookimpl
+    def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
+        return torch.where(dropped.view(-1, 1, 1), conditions.null_condition(model, condition), condition)
+
+    @hookimpl
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        from diffusers.models.resnet import ResnetBlock2D  # slow to import
+
+        from gftzoo_text2image.glide.text import Block
+
+        return [module for module in network.modules() if isinstance(module, ResnetBlock2D | Block)]

@@ -1,0 +1,77 @@
+"""A pipeline's folder becomes a card, and what is no known pipeline, or would run code, is refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gftzoo_text2image.network import build_denoiser
+from gftzoo_text2image.pipelines import PIPELINES
+from gftzoo_text2image.process import build_scheduler
+from tiny_pipelines import TINY
+
+from gftzoo.errors import GftzooError, UsageError
+from gftzoo.zoo import get_card
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_folder_becomes_a_card(name: str, tiny: Callable[[str], Path]) -> None:
+    card = get_card(f"diffusers:{tiny(name)}")
+    with torch.device("meta"):
+        network = build_denoiser(card)
+    assert card.parameters == sum(p.numel() for p in network.parameters())
+    assert (card.family, card.condition, card.temperature) == ("text2image", "text", False)
+    assert card.network["pipeline"] in PIPELINES and card.recipes["gft"].train == "lora"
+
+
+@pytest.fixture
+def folder(tiny: Callable[[str], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny("sd3"), tmp_path / "pipeline"))
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("model_index.json", {"_class_name": "StableDiffusion3Pipelin"}, "did you mean.*known pipelines are Stable"),
+        ("model_index.json", {"_class_name": "KolorsPipeline"}, "known pipelines are .*Lumina2Pipeline"),
+        ("model_index.json", {"transformer": ["own_code", "Model"]}, "code of its own, and none is run"),
+        ("text_encoder/config.json", {"auto_map": {"AutoModel": "own.Model"}}, "asks for code of its own"),
+        ("transformer/config.json", {"_class_name": "OtherModel"}, "of class 'OtherModel', and that of a"),
+        ("transformer/config.json", {"novelty": 3}, "knows no 'novelty'"),
+        ("scheduler/scheduler_config.json", {"stochastic_sampling": True}, "draws noise at every step"),
+    ],
+)
+def test_what_is_refused(file: str, values: dict[str, Any], message: str, folder: Path) -> None:
+    change(folder / file, **values)
+    with pytest.raises(GftzooError, match=message):
+        card = get_card(f"diffusers:{folder}")
+        build_denoiser(card)
+        build_scheduler(card)
+
+
+def test_no_pipeline_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match=r"has no model_index\.json"):
+        get_card(f"diffusers:{tmp_path}")
+    with pytest.raises(UsageError, match="there is no folder 'none/such'"):
+        get_card("diffusers:none/such")
+
+
+def test_a_temperature_needs_an_input(tiny: Callable[[str], Path]) -> None:
+    for name, has in (("sd3", False), ("flux-schnell", False), ("flux-dev", True), ("sdxl", True)):
+        card = get_card(f"diffusers:{tiny(name)}").change(temperature=True)
+        with torch.device("meta"):
+            if has:
+                build_denoiser(card)
+                continue
+            with pytest.raises(UsageError, match=r"no input that could take.*temperature_input=none"):
+                build_denoiser(card)

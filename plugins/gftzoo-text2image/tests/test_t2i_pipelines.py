@@ -1,0 +1,98 @@
+"""Every pipeline trains a LoRA, and whatever is exported runs in the stock pipeline, guidance off, as in gftzoo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import PeftModel
+from stock import PROMPTS, STEPS, stock_images, stock_pipeline
+from tiny_pipelines import TINY, tokens_of
+from torch import Tensor
+
+from gftzoo import engine
+from gftzoo.exporting import export
+from gftzoo.loading import load
+from gftzoo.model import Model
+
+SIDES = {"sdxl": 64, "sana": 32}
+Run = tuple[Path, Path]  # of the pipeline, and of the run on it
+
+
+def options_of_test(name: str) -> dict[str, Any]:
+    tokens = tokens_of(name)
+    sizes = {"resolution": SIDES.get(name, 16)} | ({} if tokens is None else {"network.tokens": tokens})
+    quick = {
+        "batch_size": 2,
+        "ema_decay": None,
+        "sample_every": 10**6,
+        "sample_grid": [1, 1],
+        "learning_rate.warmup": 0,
+    }
+    return {**sizes, **quick, "lora.rank": 2, "lora.alpha": 4, "lr": 0.01, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A run of some steps on a tiny pipeline, trained once."""
+    root, runs = tmp_path_factory.mktemp("runs"), dict[str, Run]()
+
+    def run(name: str) -> Run:
+        if name not in runs:
+            folder = tiny(name)
+            job = engine.plan(engine.Wanted(f"diffusers:{folder}", steps=20, options=options_of_test(name)))
+            runs[name] = folder, engine.train(job, root / name)
+        return runs[name]
+
+    return run
+
+
+def ours(model: Model) -> Tensor:
+    return model.sample(PROMPTS, steps=STEPS)
+
+
+def far(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_trained_pipeline_runs_where_the_stock_one_does(
+    name: str, trained: Callable[[str], Run], tmp_path: Path
+) -> None:
+    source, run = trained(name)
+    model = load(run)
+    wanted = ours(model)
+    base = stock_pipeline(source)
+    untrained = stock_images(base, model.card)
+    assert far(wanted, untrained) > 1e-2, "training moved nothing"
+
+    export(model, "diffusers", tmp_path / "merged")
+    assert far(wanted, stock_images(stock_pipeline(tmp_path / "merged"), model.card)) < 1e-3
+
+    export(model, "lora", tmp_path / "lora")
+    if hasattr(base, "load_lora_weights"):
+        base.load_lora_weights(tmp_path / "lora")
+    else:
+        base.transformer = PeftModel.from_pretrained(base.transformer, tmp_path / "lora").merge_and_unload()
+    assert far(wanted, stock_images(base, model.card)) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_files_of_other_programs(name: str, trained: Callable[[str], Run], tmp_path: Path) -> None:
+    """kohya's names by diffusers' converter, and one checkpoint by `from_single_file`."""
+    source, run = trained(name)
+    model = load(run)
+    wanted = ours(model)
+    export(model, "kohya", tmp_path / "kohya")
+    stock = stock_pipeline(source)
+    stock.load_lora_weights(tmp_path / "kohya" / "lora.safetensors")
+    assert far(wanted, stock_images(stock, model.card)) < 1e-3
+
+    export(model, "single-file", tmp_path / "single")
+    file = tmp_path / "single" / "model.safetensors"
+    single = type(stock).from_single_file(str(file), config=str(source), local_files_only=True)
+    single.set_progress_bar_config(disable=True)
+    single.scheduler = stock.scheduler
+    assert far(wanted, stock_images(single, model.card)) < 1e-3
