@@ -149,7 +149,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for case in arguments.cases or [f"{entry.nano}:64" for entry in catalogue().families.values()]:
+    for case in arguments.cases or [f"{entry.nano}:64" for entry in catalogue().families.values() if entry.nano]:
         name, _, batch = case.partition(":")
         for row in measure(name, int(batch or 64), arguments.updates, arguments.device):
             print(

@@ -166,8 +166,8 @@ def written(nav: list[Any], docs: Path) -> list[Any]:
 def family_pages() -> dict[str, Path]:
     """The page of every family, by its place in the site: its own, or the README of its plugin."""
     found = {}
-    for family in zoo_registry().families.values():
-        name = family.nano.removesuffix("-nano")
+    for own_name, family in zoo_registry().families.items():
+        name = (family.nano or own_name).removesuffix("-nano")
         own = ROOT / "docs" / "families" / f"{name}.md"
         found[f"families/{name}.md"] = own if own.is_file() else ROOT / "plugins" / family.distribution / "README.md"
     return found

@@ -199,6 +199,8 @@ def missing(results: Path, folders: Sequence[Path]) -> list[str]:
     """What the page lacks, in sentences."""
     sentences = []
     for family, entry in zoo_registry().families.items():
+        if entry.nano is None:
+            continue
         own = [folder for folder in folders if folder.name.startswith(entry.nano)]
         if not own:
             sentences.append(f"{family} ({entry.nano}): no comparison of GFT and CFG has been measured.")

@@ -124,7 +124,7 @@ def random_tokenizer(card: ModelCard) -> Tokenizer | None:
     family = load_family(card.family)
     if not family.options().reads_tokenizer:
         return None
-    nano = get_card(catalogue().families[card.family].nano)
+    nano = get_card(str(catalogue().families[card.family].nano))
     return type(family.build_tokenizer(nano.tokenizer))(card.tokenizer)
 
 

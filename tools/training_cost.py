@@ -205,7 +205,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for name in arguments.models or [entry.nano for entry in catalogue().families.values()]:
+    for name in arguments.models or [entry.nano for entry in catalogue().families.values() if entry.nano]:
         for row in measure(name, arguments.updates, arguments.batch, arguments.device):
             print(
                 f"{row.model:14} {row.objective:12} {row.passes_with_gradient:g} + {row.passes_without_gradient:<5g} "

@@ -254,7 +254,7 @@ class FamilyEntry(Frozen):
     """What the catalogue knows of a family before its plugin is imported."""
 
     distribution: Distribution = Field(description="the package to install for it")
-    nano: Name = Field(description="the model that trains on embedded data in minutes")
+    nano: Name | None = Field(None, description="the model that trains on embedded data in minutes, where there is one")
     summary: str = Field("", description="one line for people")
 
 

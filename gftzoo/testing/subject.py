@@ -161,13 +161,19 @@ class Subject:
 def subject_of(name: str) -> Subject:
     """The subject for a family's name or a model's: the family's nano model, or else its smallest; or that model."""
     models = catalogue().models
+    if ":" in name:  # made by a plugin, of a folder
+        return Subject(get_card(name))
     if name in models and name not in catalogue().families:
         return Subject(models[name])
     cards = list_models(family=name)
     if not cards:
         raise UsageError(f"there is no model or family {name!r} to check; `gftzoo list` shows what there is.")
     entry = catalogue().families.get(name)
-    nano = entry.nano if entry and entry.nano in models else min(cards, key=lambda card: card.parameters).name
+    nano = (
+        entry.nano
+        if entry and entry.nano and entry.nano in models
+        else min(cards, key=lambda card: card.parameters).name
+    )
     return Subject(get_card(nano))
 
 

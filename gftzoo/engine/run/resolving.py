@@ -209,7 +209,7 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Sourc
 def _demonstration_card(card: ModelCard) -> ModelCard:
     """The full-size card on the tokenizer, resolution, text encoder and data of its family's nano model."""
     entry = catalogue().families.get(card.family)
-    if entry is None or entry.nano not in catalogue().models:
+    if entry is None or entry.nano is None or entry.nano not in catalogue().models:
         raise UsageError(f"{card.name} names no demonstration data; give --data SOURCE.")
     nano = get_card(entry.nano)
     small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "text_encoder", "sampler", "data")}

@@ -86,9 +86,9 @@ def build_autoencoder(spec: TokenizerSpec, weights: str | None) -> PipelineVAE:
             f"tokenizer {spec.id!r} is of class {kind!r} and from {source!r}; known classes are "
             f"{', '.join(CLASSES)}, and {ADVICE}"
         )
-    place, local = Path(source), Path(source).is_dir()
-    where = {"subfolder": "vae"} if not local else {}
-    inside = place / "vae" if local and (place / "vae").is_dir() else source
+    place, local, part = Path(source), Path(source).is_dir(), str(spec.options.get("part", "vae"))
+    where = {"subfolder": part} if not local else {}
+    inside = place / part if local and (place / part).is_dir() else source
     autoencoder = load_foreign(
         getattr(diffusers, kind), inside, f"the autoencoder of {source!r}", ADVICE, local_files_only=local,
         torch_dtype=torch.float32, **where,

@@ -38,7 +38,7 @@ def pipeline_card(source: str) -> ModelCard:
             f"is a {pipeline.network}."
         )
     file = denoiser_file(folder, pipeline) if local else None
-    tokenizer, factor = tokenizer_spec(folder, str(folder) if local else None, source)
+    tokenizer, factor = tokenizer_spec(folder, pipeline, str(folder) if local else None, source)
     return ModelCard(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name if local else source.rpartition("/")[2]).strip("-._"),
         family="text2image",
@@ -87,9 +87,9 @@ def side_of(config: Mapping[str, Any]) -> int:
     return int(side[0] if isinstance(side, list) else side)
 
 
-def tokenizer_spec(folder: Path, path: str | None, repo: str) -> tuple[TokenizerSpec, int]:
+def tokenizer_spec(folder: Path, pipeline: Pipeline, path: str | None, repo: str) -> tuple[TokenizerSpec, int]:
     """The pipeline's autoencoder, and how many pixels of a picture one of its latent has."""
-    config = read_config(folder / "vae")
+    config = read_config(folder / pipeline.autoencoder)
     kind = str(config.get("_class_name"))
     spec: dict[str, Any] = {"scale": config.get("scaling_factor", 0.18215), "shift": config.get("shift_factor") or 0.0}
     channels, patch = config.get("latent_channels", 4), 1
@@ -102,7 +102,7 @@ def tokenizer_spec(folder: Path, path: str | None, repo: str) -> tuple[Tokenizer
     identity = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{folder.name if path else repo}-vae")
     built = TokenizerSpec(
         id=identity, kind="diffusers-autoencoder", channels=channels, downsample=2**levels * patch,
-        options={"class": kind}, **spec, **where,
+        options={"class": kind, "part": pipeline.autoencoder}, **spec, **where,
     )  # fmt: skip
     return built, 2**levels
 

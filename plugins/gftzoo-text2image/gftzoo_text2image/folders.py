@@ -8,6 +8,7 @@ from typing import Any
 from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.foreign_folders import load_foreign, refuse_code
+from gftzoo_text2image.bert import CheckpointText
 from gftzoo_text2image.pipelines import known_pipeline
 
 INDEX = "model_index.json"
@@ -40,12 +41,15 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def load_text_encoders(pipeline: str, source: str) -> Any:
-    """The pipeline of that class with its text encoders and tokenizers alone, in fp32.
+    """The pipeline of that class with its text encoders and tokenizers alone, in fp32; of a file, latent diffusion's.
 
     Raises GftzooError if they cannot be had.
     """
     import diffusers  # slow to import
     import torch
+
+    if Path(source).is_file():
+        return CheckpointText(Path(source))
 
     known_pipeline(pipeline, "the pipeline")
     kind, local = getattr(diffusers, pipeline), Path(source).is_dir()

@@ -13,8 +13,11 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.errors import UsageError
 from gftzoo.layers.temperature import SMALLEST_BETA
+from gftzoo.layers.unet_names import RESIDUAL, places, renamed
 from gftzoo_text2image.options import PipelineNetwork
 from gftzoo_text2image.pipelines import Pipeline, known_pipeline
+
+ORIGINAL = ("model.diffusion_model.", "diffusion_model.")  # prefixes of a UNet in files of the original code
 
 
 def options_of(card: ModelCard) -> PipelineNetwork:
@@ -87,9 +90,26 @@ def predict(model: Model, x_BChw: Tensor, t_B: Tensor, text: Mapping[str, Tensor
     return pipeline.predict(model.network, x_BChw, t_B, text, scale_B)
 
 
+def from_original(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The UNet of a file of the original code under diffusers' names; other tensors as they are."""
+    prefix = next((p for p in ORIGINAL if any(key.startswith(p) for key in tensors)), None)
+    if prefix is None or pipeline_of(card).component != "unet":
+        return dict(tensors)
+    config = config_of(card)
+    unet = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    attention = ["CrossAttn" in block for block in config["down_block_types"]]
+    modules = places(attention, int(config["layers_per_block"]), residual=False)
+    fitted = renamed(unet, modules, RESIDUAL)
+    with torch.device("meta"):
+        own = build_denoiser(card).state_dict()
+    # A projection of tokens is a 1x1 convolution or a matrix, as the UNet has it.
+    return {key: value.view(own[key].shape) if key in own and value.numel() == own[key].numel() else value
+            for key, value in fitted.items()}  # fmt: skip
+
+
 def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, completed by an input of the temperature that has no effect yet, where the network has a new one."""
-    fitted, key = dict(tensors), "time_embedding.cond_proj.weight"
+    fitted, key = from_original(card, tensors), "time_embedding.cond_proj.weight"
     if card.temperature and pipeline_of(card).temperature == "timestep_cond" and key not in fitted:
         with torch.device("meta"):
             shape = build_denoiser(card).state_dict()[key].shape

@@ -30,7 +30,7 @@ def stock_images(pipeline: Any, card: ModelCard, **arguments: Any) -> Tensor:
     if name in ("FluxPipeline", "QwenImagePipeline"):
         latents = pipeline._pack_latents(latents, *latents.shape)
     extra: dict[str, Any] = {**pipeline_of(card).off, **arguments}
-    if "XL" not in name and name != "StableDiffusionPipeline":
+    if name not in ("LDMTextToImagePipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline"):
         extra["max_sequence_length"] = options_of(card).tokens
     if name in ("SanaPipeline", "PixArtSigmaPipeline"):
         extra["use_resolution_binning"] = False

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gftzoo_text2image.network import pipeline_of
 from peft import PeftModel
 from stock import PROMPTS, STEPS, stock_images, stock_pipeline
 from tiny_pipelines import TINY, tokens_of
@@ -17,7 +18,7 @@ from gftzoo.exporting import export
 from gftzoo.loading import load
 from gftzoo.model import Model
 
-SIDES = {"sdxl": 64, "sana": 32}
+SIDES = {"ldm": 64, "sdxl": 64, "sana": 32}
 Run = tuple[Path, Path]  # of the pipeline, and of the run on it
 
 
@@ -74,8 +75,9 @@ def test_a_trained_pipeline_runs_where_the_stock_one_does(
     export(model, "lora", tmp_path / "lora")
     if hasattr(base, "load_lora_weights"):
         base.load_lora_weights(tmp_path / "lora")
-    else:
-        base.transformer = PeftModel.from_pretrained(base.transformer, tmp_path / "lora").merge_and_unload()
+    else:  # diffusers leaves it to peft
+        part = pipeline_of(model.card).component
+        setattr(base, part, PeftModel.from_pretrained(getattr(base, part), tmp_path / "lora").merge_and_unload())
     assert far(wanted, stock_images(base, model.card)) < 1e-3
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -87,8 +88,8 @@ def stable_diffusion() -> Any:
 
 def stable_diffusion_xl() -> Any:
     return diffusers.StableDiffusionXLPipeline(
-        # Single files tell the two text encoders by their widths.
-        vae=vae(levels=4), text_encoder=clip(), text_encoder_2=clip(transformers.CLIPTextModelWithProjection, 2 * WIDTH),
+        vae=vae(levels=4), text_encoder=clip(),
+        text_encoder_2=clip(transformers.CLIPTextModelWithProjection, 2 * WIDTH),  # files tell it by its width
         tokenizer=tokenizer(77), tokenizer_2=tokenizer(77),
         unet=unet(
             cross_attention_dim=3 * WIDTH, addition_embed_type="text_time", addition_time_embed_dim=8,
@@ -96,6 +97,18 @@ def stable_diffusion_xl() -> Any:
         ),
         scheduler=diffusers.EulerDiscreteScheduler(**SD_BETAS, steps_offset=1, timestep_spacing="leading"),
         add_watermarker=False,
+    )  # fmt: skip
+
+
+def latent_diffusion() -> Any:
+    config = LDMBertConfig(
+        vocab_size=len(VOCABULARY), max_position_embeddings=77, encoder_layers=1, encoder_ffn_dim=64,
+        encoder_attention_heads=2, head_dim=8, d_model=WIDTH,
+    )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(**SD_BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    return diffusers.LDMTextToImagePipeline(
+        vqvae=vae(levels=4), bert=LDMBertModel(config), tokenizer=tokenizer(77),
+        unet=unet(cross_attention_dim=WIDTH), scheduler=scheduler,
     )  # fmt: skip
 
 
@@ -217,6 +230,7 @@ def lumina_2() -> Any:
 
 
 TINY: dict[str, Callable[[], Any]] = {
+    "ldm": latent_diffusion,
     "sd": stable_diffusion,
     "sdxl": stable_diffusion_xl,
     "sd3": stable_diffusion_3,
@@ -233,7 +247,7 @@ TINY: dict[str, Callable[[], Any]] = {
 
 def tokens_of(name: str) -> int | None:
     """The length of prompts; those of UNets are fixed, and some stand behind a system's message."""
-    return None if name in ("sd", "sdxl") else 40 if name == "lumina2" else TOKENS
+    return None if name in ("ldm", "sd", "sdxl") else 40 if name == "lumina2" else TOKENS
 
 
 def write(name: str, folder: Path) -> Path:

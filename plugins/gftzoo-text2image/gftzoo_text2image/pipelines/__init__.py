@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from gftzoo.errors import UsageError, nearest
 from gftzoo_text2image.pipelines.flux import Flux, Flux2
 from gftzoo_text2image.pipelines.language import Lumina2, QwenImage, ZImage
+from gftzoo_text2image.pipelines.latent_diffusion import LatentDiffusion
 from gftzoo_text2image.pipelines.pipeline import Pipeline as Pipeline
 from gftzoo_text2image.pipelines.pixart import PixArtSigma, Sana
 from gftzoo_text2image.pipelines.sd3 import StableDiffusion3
 from gftzoo_text2image.pipelines.stable_diffusion import StableDiffusion, StableDiffusionXL
 
 PIPELINES: Mapping[str, Pipeline] = {
+    "LDMTextToImagePipeline": LatentDiffusion(),
     "StableDiffusionPipeline": StableDiffusion(),
     "StableDiffusionXLPipeline": StableDiffusionXL(),
     "StableDiffusion3Pipeline": StableDiffusion3(),

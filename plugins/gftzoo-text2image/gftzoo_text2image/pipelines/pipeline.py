@@ -25,6 +25,7 @@ class Pipeline(ABC):
     Attributes:
         component: name of the denoiser in the pipeline's folder.
         network: its class in diffusers.
+        autoencoder: name of the autoencoder in the pipeline's folder.
         tokens: usual length of its prompts.
         temperature: the input of the network that can take a temperature: the scale that an embedded guidance is
             distilled for (`guidance`), or `timestep_cond` of a UNet; None where it has none.
@@ -35,6 +36,7 @@ class Pipeline(ABC):
 
     component: ClassVar[str] = "transformer"
     network: ClassVar[str]
+    autoencoder: ClassVar[str] = "vae"
     tokens: ClassVar[int]
     temperature: ClassVar[Literal["guidance", "timestep_cond"] | None] = None
     adapters: ClassVar[bool] = True
