@@ -41,6 +41,21 @@ def none_dropped() -> Tensor:
     return torch.zeros(BATCH, dtype=torch.bool)
 
 
+def test_one_temperature_needs_no_input() -> None:
+    step = make_step("dit-nano", temperature=False)
+    everyone = torch.ones(BATCH, dtype=torch.bool)
+    family, arguments = step.model.family, (step.model, step.problem)
+    null = family.condition_drop(step.model, step.condition, everyone)
+    c, u = (family.predict(*arguments, condition, None) for condition in (step.condition, null))
+    found = GFT(GFTOptions(beta_min=0.25, beta_max=0.25, p_drop=0.0)).loss(*arguments, step.condition, step.generator)
+    torch.testing.assert_close(found, family.loss_term(step.model, 0.25 * c + 0.75 * u, step.problem))
+    card = step.model.card.change(network={**step.model.card.network, "temperature_input": "none"})
+    with pytest.raises(
+        UsageError, match=r"trains at one temperature, and objective\.beta_min=0 and beta_max=1 are two"
+    ):
+        GFT().check(card, None)
+
+
 @pytest.mark.parametrize(("weighting", "power"), [("inverse-beta", 1), ("inverse-beta-squared", 2)])
 def test_weighting_takes_beta_out_of_the_loss(weighting: str, power: int) -> None:
     step = make_step("dit-nano")

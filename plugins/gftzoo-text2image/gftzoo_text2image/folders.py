@@ -12,7 +12,13 @@ from gftzoo_text2image.bert import CheckpointText
 from gftzoo_text2image.pipelines import known_pipeline
 
 INDEX = "model_index.json"
-LIBRARIES = ("diffusers", "transformers", None)
+LIBRARIES = (
+    "diffusers",
+    "transformers",
+    "stable_diffusion",
+    "latent_diffusion",
+    None,
+)  # modules of diffusers among them
 NOT_OF_TEXT = ("transformer", "unet", "vae", "safety_checker", "feature_extractor", "image_encoder")
 ADVICE = "name a local diffusers pipeline with --tokenizer-path PATH, in training with -o tokenizer_path=PATH."
 
@@ -30,7 +36,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise GftzooError(f"{str(path)!r} is damaged: it describes no pipeline.")
     known_pipeline(str(found.get("_class_name")), repr(str(folder)))
     for name, part in found.items():
-        if isinstance(part, list) and (len(part) != 2 or part[0] not in (*LIBRARIES, "stable_diffusion")):
+        if isinstance(part, list) and (len(part) != 2 or part[0] not in LIBRARIES):
             raise GftzooError(
                 f"{str(path)!r} has the part {name!r} from {part[0]!r}, code of its own, and none is run from a folder "
                 "of weights; take a pipeline of diffusers and transformers alone."

@@ -64,6 +64,7 @@ def test_a_trained_pipeline_runs_where_the_stock_one_does(
 ) -> None:
     source, run = trained(name)
     model = load(run)
+    assert model.baked_beta == 0.33 and not model.card.temperature
     wanted = ours(model)
     base = stock_pipeline(source)
     untrained = stock_images(base, model.card)
