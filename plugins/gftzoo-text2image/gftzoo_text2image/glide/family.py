@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
@@ -19,9 +20,16 @@ from gftzoo_text2image.glide.options import STEPS, GlideNetwork, GlideSampler
 
 @dataclass(frozen=True)
 class GlideProblem(NoisedProblem):
-    """Noise in a picture `x_0` (B, C, H, W), of which the variance is learned."""
+    """Noise in a picture `x_0` (B, C, H, W), of which the variance is learned; an upsampler sees it `small`, too."""
 
     x_0: Tensor
+    small: Tensor | None = None
+
+
+def small(pictures: Tensor) -> Tensor:
+    """Pictures of a quarter of the side, enlarged again, as the upsampler sees what the base model has drawn."""
+    quarter = F.interpolate(pictures, scale_factor=0.25, mode="area")
+    return F.interpolate(quarter, pictures.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class GlideFamily(NoisePrediction[GlideProblem]):
@@ -42,11 +50,12 @@ class GlideFamily(NoisePrediction[GlideProblem]):
         options = model.card.network_options(GlideNetwork)
         t_B, noise = generator.integers(STEPS), generator.normal(*latents.shape[1:])
         x_t = sampling.process_on(options.schedule, latents.device).noised(latents, t_B, noise)
-        return GlideProblem(x_t, t_B, noise, latents)
+        return GlideProblem(x_t, t_B, noise, latents, small(latents) if options.enlarges else None)
 
     @hookimpl
     def predict(self, model: Model, problem: GlideProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
-        return model.network(problem.x_t, problem.t, *conditions.tokens_of(condition), beta)
+        x = problem.x_t if problem.small is None else torch.cat([problem.x_t, problem.small], 1)
+        return model.network(x, problem.t, *conditions.tokens_of(condition), beta)
 
     @hookimpl
     def loss_term(self, model: Model, prediction: Tensor, problem: GlideProblem) -> Tensor:
