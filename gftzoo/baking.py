@@ -65,11 +65,6 @@ def _load(network: nn.Module, tensors: Mapping[str, Tensor], family: str) -> Non
     network.load_state_dict(dict(tensors))
 
 
-def trained_at(model: Model, beta: float) -> None:
-    """Records that a network without a temperature input was trained at one beta: it is as if folded in."""
-    model.provenance["baked"] = {"model": model.card.name, "beta": beta, "note": NOTE}
-
-
 def _provenance(model: Model, beta: float) -> dict[str, Any]:
     """That of the model, and what was baked: where it came from must stay known."""
     source = {key: value for key, value in model.provenance.items() if key in ("weights", "folder", "entry")}

@@ -85,7 +85,9 @@ class Model:
 
     @property
     def baked_beta(self) -> float | None:
-        """The temperature that is folded into the weights of a plain network (`bake`), if there is one."""
+        """The temperature in the weights of a plain network, folded (`bake`) or the one it was trained at, if any."""
+        if self.provenance.get("one_beta") is not None:
+            return float(self.provenance["one_beta"])
         baked = self.provenance.get("baked")
         return float(baked["beta"]) if isinstance(baked, dict) and "beta" in baked else None
 

@@ -24,6 +24,7 @@ class FamilyOptions:
         compiles: what is compiled for sampling: `blocks`; the whole `network`, whose inputs must have one shape in all
             steps; or what the sampler compiles itself, its `steps`.
         channels_last: whether the network is made of convolutions, which a GPU computes faster channels last.
+        adapter_exports: those of `exports` that write the factors of an adapter, and no merged weights.
     """
 
     network: type[BaseModel] = FreeForm
@@ -32,7 +33,7 @@ class FamilyOptions:
     exports: tuple[str, ...] = ()
     compiles: Literal["blocks", "network", "steps"] = "blocks"
     channels_last: bool = False
-    adapter_exports: tuple[str, ...] = ()  # those of them that write the factors of an adapter, and no merged weights
+    adapter_exports: tuple[str, ...] = ()
 
 
 def decay_groups(

@@ -80,12 +80,13 @@ def trained_further(start: Mapping[str, Any], **training: Any) -> dict[str, Any]
     """The provenance of weights that a run has changed: the run, and what it started from.
 
     Args:
-        start: provenance of the model that trained; its objective is the run's, and so is the record of an adapter.
+        start: provenance of the model that trained; its objective is the run's, and so are the record of an adapter and
+            the one temperature of a network that is told none.
         training: of the run, e.g. its name and step.
     """
-    before = {key: value for key, value in start.items() if key not in ("objective", "adapter")}
-    adapter = {key: start[key] for key in ("adapter",) if key in start}
-    return {"objective": start.get("objective"), **training, **adapter, "started_from": before}
+    own = {key: start[key] for key in ("adapter", "one_beta") if key in start}
+    before = {key: value for key, value in start.items() if key not in own and key != "objective"}
+    return {"objective": start.get("objective"), **training, **own, "started_from": before}
 
 
 def read_card(folder: Path) -> tuple[ModelCard, dict[str, Any]]:

@@ -11,7 +11,6 @@ import torch
 
 from gftzoo import arguments
 from gftzoo.arguments import shown
-from gftzoo.baking import trained_at
 from gftzoo.data import Source
 from gftzoo.engine import checkpoints
 from gftzoo.engine.checkpoints.finite import FiniteHook
@@ -66,9 +65,7 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
     model = adapted(initial_model(job), job).to(place.device)
     model.half = place.half  # of its pictures; what it trains in is the optimizer's matter
     model.provenance["objective"] = job.config.objective
-    options = job.objective.options
-    if isinstance(options, GFTOptions) and options.one_beta is not None and not model.card.temperature:
-        trained_at(model, options.one_beta)
+    model.provenance["one_beta"] = one_beta(job)
     job.source.check_model(model)
     if resume_from is not None and job.objective.copies:
         refuse_other_start(model, resume_from, str(job.config.weights))
@@ -76,6 +73,12 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
         refuse_changed_base(model, job.config, resume_from)
     job.objective.prepare(model)
     return model
+
+
+def one_beta(job: Job) -> float | None:
+    """The temperature that a run trains into a network which has no input for it."""
+    options = job.objective.options
+    return options.one_beta if isinstance(options, GFTOptions) and not job.config.card.temperature else None
 
 
 def refuse_other_start(model: Model, resume_from: Path, weights: str) -> None:
