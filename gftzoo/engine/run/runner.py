@@ -65,7 +65,8 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
     model = adapted(initial_model(job), job).to(place.device)
     model.half = place.half  # of its pictures; what it trains in is the optimizer's matter
     model.provenance["objective"] = job.config.objective
-    model.provenance["one_beta"] = one_beta(job)
+    model.provenance.pop("one_beta", None)  # of the weights it starts from
+    model.provenance |= one_beta(job)
     job.source.check_model(model)
     if resume_from is not None and job.objective.copies:
         refuse_other_start(model, resume_from, str(job.config.weights))
@@ -75,10 +76,11 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
     return model
 
 
-def one_beta(job: Job) -> float | None:
-    """The temperature that a run trains into a network which has no input for it."""
+def one_beta(job: Job) -> dict[str, float]:
+    """What a run records of the temperature that it trains into a network which has no input for it."""
     options = job.objective.options
-    return options.one_beta if isinstance(options, GFTOptions) and not job.config.card.temperature else None
+    told = job.config.card.temperature or not isinstance(options, GFTOptions) or options.one_beta is None
+    return {} if told else {"one_beta": options.one_beta}
 
 
 def refuse_other_start(model: Model, resume_from: Path, weights: str) -> None:

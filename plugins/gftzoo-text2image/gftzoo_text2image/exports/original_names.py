@@ -18,7 +18,7 @@ OPEN_CLIP = (
 
 def vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The autoencoder's tensors under the original names; its attention is of 1x1 convolutions there."""
-    levels = 1 + max(int(found[1]) for key in tensors if (found := re.search(r"up_blocks\.(\d+)", key)))
+    levels = 1 + max(int(match[1]) for key in tensors if (match := re.search(r"up_blocks\.(\d+)", key)))
     found = {}
     for key, value in tensors.items():
         name = re.sub(r"down_blocks\.(\d+)\.resnets", r"down.\1.block", key)

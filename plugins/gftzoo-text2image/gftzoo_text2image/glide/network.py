@@ -50,7 +50,8 @@ class Glide(nn.Module):
         self, x_BCHW: Tensor, t_B: Tensor, tokens_BT: Tensor, mask_BT: Tensor, beta_B: Tensor | None = None
     ) -> Tensor:
         """The prediction (B, 2C, H, W) at timesteps 0..999, noise before variance."""
-        return self.denoise(x_BCHW, t_B, *self.text(tokens_BT, mask_BT), beta_B)
+        text_BTD, vector_BD = self.text(tokens_BT, mask_BT)
+        return self.denoise(x_BCHW, t_B, text_BTD, vector_BD, beta_B)
 
     def denoise(
         self, x_BCHW: Tensor, t_B: Tensor, text_BTD: Tensor, vector_BD: Tensor, beta_B: Tensor | None = None
@@ -108,7 +109,7 @@ def unet_tensors(tensors: Mapping[str, Tensor], options: GlideNetwork) -> dict[s
         head, _, kind = key.rpartition(".")
         place, _, layer = head.rpartition(".")
         if layer == "qkv":
-            names = ("to_q", "to_k", "to_v")
+            names: tuple[str, ...] = ("to_q", "to_k", "to_v")
         elif layer == "encoder_kv":
             names = ("add_k_proj", "add_v_proj")
         else:

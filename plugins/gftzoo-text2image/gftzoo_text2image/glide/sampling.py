@@ -14,6 +14,7 @@ from gftzoo.contract.pieces import Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.diffusion import Diffusion, cosine_betas, spaced_timesteps
+from gftzoo.layers.temperature import plain
 from gftzoo_text2image.glide.conditions import tokens_of
 from gftzoo_text2image.glide.options import STEPS, GlideNetwork, GlideSampler
 
@@ -63,7 +64,7 @@ def sample(
     learned = learned_variance(model, settings)
     for progress, step in ramp(list(reversed(range(len(steps.beta_K))))):
         t_B = tables.timestep_K[step].expand(len(x_BCHW))
-        passes_G = steered.passes(denoise, progress, x_BCHW, t_B)
+        passes_G = plain(steered.passes(denoise, progress, x_BCHW, t_B))
         eps = steered.combine(passes_G, progress)[:, : x_BCHW.shape[1]]
         values = passes_G[: len(x_BCHW), x_BCHW.shape[1] :] if learned else None  # guidance leaves the variance alone
         x_BCHW = one_step(tables, step, x_BCHW, eps, values, settings, partial(generator.normal, *x_BCHW.shape[1:]))

@@ -30,7 +30,7 @@ class TextTransformer(nn.Module):
         """Features and vector of token numbers; where the boolean mask is false there is padding."""
         x_BTD = self.token_embedding(tokens_BT) + self.positional_embedding
         x_BTD = torch.where(mask_BT[..., None], x_BTD, self.padding_embedding)
-        for block in self.transformer["resblocks"]:  # type: ignore[union-attr]
+        for block in self.transformer["resblocks"].children():
             x_BTD = block(x_BTD)
         x_BTD = self.final_ln(x_BTD)
         return x_BTD, self.transformer_proj(x_BTD[:, -1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class StableDiffusion(Pipeline):
     component = "unet"
     network = "UNet2DConditionModel"
     tokens = 77
-    temperature = "timestep_cond"
+    temperature: ClassVar[Literal["guidance", "timestep_cond"] | None] = "timestep_cond"
 
     def shapes(self, config: Mapping[str, Any], tokens: int) -> Shapes:
         return {"text": (tokens, config["cross_attention_dim"])}
