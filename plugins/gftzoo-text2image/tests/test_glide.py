@@ -60,7 +60,7 @@ def test_a_step_of_gft(options: dict[str, float]) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[2] < losses[0]
     if not one:
         drawn = model.sample_latents(PROMPTS, Temperature(0.5), [1, 2], steps=2)
