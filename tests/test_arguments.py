@@ -64,7 +64,7 @@ def test_an_argument_of_another_kind_is_one_sentence(method: str, given: Any, na
         (engine.resolve, ("dit-nano",), {"steps": 1.5}),
         (engine.train, (None, Path("nowhere")), {}),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", None) or repr(value),
 )
 def test_so_it_is_of_functions(function: Any, given: Any, named: Any) -> None:
     with pytest.raises(GftzooError):
