@@ -7,6 +7,7 @@ ranks, and a resumed run needs no saved generator state.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
@@ -23,7 +24,8 @@ def seed_for(*key: object) -> int:
 class SampleGenerator:
     """One random stream per sample; every draw has shape (B, *shape) and row i comes from stream i only.
 
-    Streams live on the CPU, so that the numbers are the same whatever the device; draws are moved to `device`.
+    Streams live on the CPU, so that the numbers are the same whatever the device; draws are moved to `device`, which
+    nothing waits for. What Python itself has to know of them, such as a shape, is drawn from `host`.
 
     Attributes:
         positions: of the samples in a run, which say how far the training is; 0 outside of a run.
@@ -43,6 +45,13 @@ class SampleGenerator:
         generator = cls([seed_for(purpose, seed, place) for place in places], device)
         generator.positions = places
         return generator
+
+    @property
+    def host(self) -> SampleGenerator:
+        """The same streams, whose draws stay on the CPU, where looking at one does not wait for a device."""
+        same = copy.copy(self)
+        same.device = torch.device("cpu")
+        return same
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -64,5 +73,10 @@ class SampleGenerator:
         return self._stack(lambda stream: torch.randperm(n, generator=stream))
 
     def _stack(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        rows_BX = torch.stack([draw(stream) for stream in self.streams])
-        return rows_BX.to(self.device, non_blocking=True)
+        return to_device(torch.stack([draw(stream) for stream in self.streams]), self.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; a GPU copies one of the CPU from pinned memory, while the CPU goes on."""
+    pinned = device.type == "cuda" and tensor.device.type == "cpu"
+    return (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=True)

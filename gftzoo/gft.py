@@ -19,7 +19,7 @@ from gftzoo.contract.model import Model
 from gftzoo.contract.objective import Forwards, Objective, ObjectiveOptions
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
-from gftzoo.generator import SampleGenerator
+from gftzoo.generator import SampleGenerator, to_device
 from gftzoo.layers.temperature import Affine, Prediction, each, plain, without_slope
 
 
@@ -46,6 +46,13 @@ class GFTOptions(ObjectiveOptions):
     slope_weight: float = Field(0.25, gt=0.0, le=100.0, description="of the end at beta 0, where ends=both")
     dropped_mix: Literal["drawn", "one"] = Field(
         "drawn", description="mixing weight of a dropped sample: its drawn beta as published, or 1, the whole gradient"
+    )
+    unconditional_share: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="share of samples that see a drawn beta, and with it the unconditional pass; the others train the "
+        "plain prediction, at beta 1, which needs none",
     )
     skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
 
@@ -93,20 +100,45 @@ class GFT(Objective):
     def loss(self, model: Model, problem: Problem, condition: Tensor, generator: SampleGenerator) -> Tensor:
         low, high = self.options.beta_min, self.options.beta_max
         beta_B = low + (high - low) * generator.uniform()
-        dropped_B = generator.uniform() < self.options.p_drop
-        return self.loss_at(model, problem, condition, beta_B, dropped_B)
+        # Decided on the CPU: it says which rows take the second pass, and no device is waited for to know them.
+        dropped_B = generator.host.uniform() < self.options.p_drop
+        share = self.options.unconditional_share
+        plain_B = generator.host.uniform() >= share if share < 1 else torch.zeros_like(dropped_B)
+        return self.loss_at(model, problem, condition, beta_B, dropped_B, plain_B)
 
-    def loss_at(self, model: Model, problem: Problem, condition: Tensor, beta_B: Tensor, dropped_B: Tensor) -> Tensor:
-        """The loss (B,) for given temperatures in [0, 1] and dropped samples (Algorithm 1 of the paper)."""
-        family = model.family
+    def loss_at(
+        self,
+        model: Model,
+        problem: Problem,
+        condition: Tensor,
+        beta_B: Tensor,
+        dropped_B: Tensor,
+        plain_B: Tensor | None = None,
+    ) -> Tensor:
+        """The loss (B,) of Algorithm 1 of the paper.
+
+        Args:
+            model: what trains.
+            problem: of the batch.
+            condition: of the batch, nothing dropped yet.
+            beta_B: temperatures in [0, 1].
+            dropped_B: samples whose condition is dropped, on the CPU best.
+            plain_B: samples that see beta 1 instead, where the mix is f_s alone; None for none.
+        """
+        family, alone_B = model.family, dropped_B
+        if plain_B is not None:
+            alone_B = dropped_B | plain_B
+            beta_B = torch.where(to_device(plain_B & ~dropped_B, beta_B.device), 1.0, beta_B)
+        rows = self.rows_of_second_pass(alone_B, beta_B.device)
+        dropped_B, alone_B = to_device(dropped_B, beta_B.device), to_device(alone_B, beta_B.device)
         # A dropped sample is an unconditional one: it sees the null condition and beta = 1.
         beta_in_B = torch.where(dropped_B, 1.0, beta_B)
         shown = family.condition_drop(model, condition, dropped_B)
         told_B = beta_in_B if model.card.temperature else None
         prediction = each(family.prediction(model, problem, shown, told_B), torch.Tensor.float)
-        u_BX = self.unconditional(model, problem, condition, dropped_B, plain(prediction).detach())
+        u_BX = self.unconditional(model, problem, condition, rows, plain(prediction).detach())
         if self.options.ends == "both":
-            return self.at_both_ends(model, prediction, u_BX, dropped_B, problem)
+            return self.at_both_ends(model, prediction, u_BX, alone_B, problem)
         # Its mixing weight stays the drawn beta, as in the released code, unless `dropped_mix` says otherwise. There an
         # affine network has no slope to learn.
         if self.options.dropped_mix == "one" or isinstance(prediction, Affine):
@@ -116,28 +148,31 @@ class GFT(Objective):
         return loss_B / beta_B ** POWERS[self.options.weighting]
 
     def at_both_ends(
-        self, model: Model, prediction: Prediction, u_BX: Tensor, dropped_B: Tensor, problem: Problem
+        self, model: Model, prediction: Prediction, u_BX: Tensor, alone_B: Tensor, problem: Problem
     ) -> Tensor:
-        """The loss (B,) of c and, where the condition was shown, of d + sg[f_u]: `mix` at beta 1 and 0, half of each.
+        """The loss (B,) of c and, where there is an f_u, of d + sg[f_u]: `mix` at beta 1 and 0, half of each.
 
         It has the minimum of every draw, f_c and f_c - f_u, and c learns at the full pace of the plain model.
         """
         assert isinstance(prediction, Affine), "ends=both is refused for other networks, see `check`"
         c_B = model.family.loss_term(model, prediction.c, problem)
         slope_B = model.family.loss_term(model, prediction.d + u_BX, problem)
-        return (c_B + self.options.slope_weight * torch.where(dropped_B, 0.0, slope_B)) / 2
+        return (c_B + self.options.slope_weight * torch.where(alone_B, 0.0, slope_B)) / 2
+
+    def rows_of_second_pass(self, alone_B: Tensor, device: torch.device) -> Tensor:
+        """The samples, as indices on a device, that are not `alone_B`: those take the second pass."""
+        run_B = ~alone_B if self.options.skip_dropped else torch.ones_like(alone_B)
+        run_B[0] |= ~run_B.any()  # every rank runs the pass, so that sharded weights are gathered on all of them
+        return to_device(run_B.nonzero().squeeze(1), device)
 
     def unconditional(
-        self, model: Model, problem: Problem, condition: Tensor, dropped_B: Tensor, plain_BX: Tensor
+        self, model: Model, problem: Problem, condition: Tensor, rows: Tensor, plain_BX: Tensor
     ) -> Tensor:
-        """sg[f_u] (B, ...): dropped samples reuse their own prediction, the others take a pass without gradient.
+        """sg[f_u] (B, ...): `rows` take a pass without gradient, the others have their own prediction in its place.
 
         It runs after the conditional pass: under autocast the bf16 copies of the weights are cached at first use, and
         a copy made without gradient would cut the conditional pass off from the weights.
         """
-        run_B = ~dropped_B if self.options.skip_dropped else torch.ones_like(dropped_B)
-        run_B[0] |= ~run_B.any()  # every rank runs the pass, so that sharded weights are gathered on all of them
-        rows = run_B.nonzero().squeeze(1)
         everyone = torch.ones_like(rows, dtype=torch.bool)
         told = model.card.temperature and self.options.unconditional_input == "one"
         beta_in = torch.ones_like(rows, dtype=torch.float32) if told else None
@@ -162,9 +197,12 @@ def mix(prediction: Prediction, u_BX: Tensor, beta_B: Tensor) -> Tensor:
 def deterministic(network: nn.Module) -> Iterator[None]:
     """Dropout and the like off for the duration; every module gets its own mode back."""
     training = [module for module in network.modules() if module.training]
-    network.eval()
+    # All of them, and not dropout layers alone: any module may look at its mode. Setting it as an attribute takes a
+    # module's slow way, several milliseconds for a large network, twice a step.
+    for module in training:
+        module.__dict__["training"] = False
     try:
         yield
     finally:
         for module in training:
-            module.training = True
+            module.__dict__["training"] = True

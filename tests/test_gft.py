@@ -166,3 +166,15 @@ def test_modules_get_their_own_mode_back() -> None:
 def test_a_wrong_objective_is_one_sentence(name: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build_objective(name, options)
+
+
+def test_samples_without_a_second_pass_learn_the_plain_prediction(nano_name: str) -> None:
+    """`unconditional_share`: they see beta 1, where the mix is f_s alone."""
+    step = make_step(nano_name)
+    beta, plain = torch.tensor([0.2, 0.5, 0.7, 0.9]), torch.tensor([True, False, True, False])
+    arguments = (step.model, step.problem, step.condition)
+    shared = GFT().loss_at(*arguments, beta, none_dropped(), plain)
+    at_one = torch.where(plain, 1.0, beta)
+    torch.testing.assert_close(shared, GFT().loss_at(*arguments, at_one, none_dropped()), rtol=1e-4, atol=1e-5)
+    drawn = GFT(GFTOptions(unconditional_share=0.5)).loss(*arguments, SampleGenerator.for_samples("x", 0, range(BATCH)))
+    assert drawn.shape == (BATCH,) and bool(drawn.isfinite().all())

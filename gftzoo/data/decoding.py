@@ -18,40 +18,47 @@ from gftzoo.data.sources import Source, Split
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
+LARGE = 10_000  # pictures, of which only a sample is decoded at the start
+SAMPLE = 512  # pictures of it
 VERSION = 3  # of how files become pixels; part of fingerprints
 
 
 class DecodingSource(Source):
     """Pictures of files. Those that cannot be read have no row: they are found at the start, and named in `problems`.
 
-    One that is damaged later, while it is in use, is replaced by the next readable one, with its condition.
+    One that is found later, while it is in use, is replaced by the next readable one, with its condition: a file that
+    was damaged meanwhile, or that was not looked at, because of a large source only some are (`#check=`).
 
     Attributes:
         numbered: classes have their numbers from the pictures that there are, and not from a list of names.
     """
 
     numbered = True
+    decodes = True
 
     def __init__(self, decoding: Decoding | None = None) -> None:
         super().__init__()
         self.decoding = decoding or Decoding()
 
-    def leave_out_unreadable(self, state: str | None, known: Mapping[int, str] | None = None) -> bool:
+    def leave_out_unreadable(self, state: Callable[[], str | None], known: Mapping[int, str] | None = None) -> bool:
         """Gives up the rows of pictures that cannot be read; whether no other has a colour. Called once, at the start.
 
         Args:
-            state: changes whenever a picture does; None where that is not known.
+            state: what changes whenever a picture does; None where that is not known.
             known: what is known to be wrong with some rows.
 
         Raises GftzooError where no picture is left, or none of a class that would give its number to the next one.
         """
         known, count = known or {}, len(self)
-        pictures = ((row, attempted(self.stored, row)) for row in range(count) if row not in known)
-        versioned = None if state is None else f"{VERSION} {state}"
-        found = verdict_of(self.name, lambda: pictures, count, self.decoding, versioned)
+        rows = self._looked_at(count)
+        pictures = ((row, attempted(self.stored, row)) for row in rows if row not in known)
+        # What is known of a sample is not kept: to know that no file has changed takes longer than to look again.
+        now = state() if len(rows) == count else None
+        versioned = None if now is None else f"{VERSION} {now}"
+        found = verdict_of(self.name, lambda: pictures, len(rows), self.decoding, versioned)
         wrong = {**known, **{row: self.sentence(row, why) for row, why in found.unreadable.items()}}
         self.problems = [wrong[row] for row in sorted(wrong)]
-        if len(wrong) == count:
+        if all(row in wrong for row in rows):
             raise self.nothing_readable()
         if wrong:
             good = [row for row in range(count) if row not in wrong]
@@ -59,6 +66,17 @@ class DecodingSource(Source):
                 self._refuse_lost_class(good, wrong)
             self.keep(good)
         return found.grey
+
+    def _looked_at(self, count: int) -> Sequence[int]:
+        """The rows of pictures that are decoded at the start: all, or some, evenly spaced."""
+        check = self.decoding.check
+        if check == "full" or count <= SAMPLE or (check == "auto" and count < LARGE):
+            return range(count)
+        self.looked_at = (
+            f"{SAMPLE:,} of its pictures were looked at; a damaged one among the others is replaced by the next when "
+            "it is met, and #check=full behind the data's name finds all of them now"
+        )
+        return [index * count // SAMPLE for index in range(SAMPLE)]
 
     def _refuse_lost_class(self, good: Sequence[int], wrong: Mapping[int, str]) -> None:
         left = {self.own_condition(row) for row in good}
@@ -137,6 +155,8 @@ class DecodingSource(Source):
 
     def readable(self, row: int) -> int:
         """The row itself, or the next one that could be read so far."""
+        if row not in self.unreadable:
+            return row
         for offset in range(len(self)):
             if (row + offset) % len(self) not in self.unreadable:
                 return (row + offset) % len(self)

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from gftzoo.data.decoding import VERSION, DecodingSource, file_below
 from gftzoo.data.picture import UnreadableError, picture_suffixes
@@ -20,75 +22,109 @@ from gftzoo.printing import plain
 MOST_BYTES = 2**34  # of a file of captions
 
 
+class About(NamedTuple):
+    """What the file system says of a file; times in ns."""
+
+    size: int
+    modified: int
+    changed: int
+
+
 class FileSource(DecodingSource):
     """Image files with a class index or a caption each.
 
+    What the file system says of them is asked when a fingerprint is wanted, and once.
+
     Args:
-        items: file and class index or caption.
+        name: as given on the command line.
+        files: paths, of strings: pathlib takes most of the time of opening a million.
+        conditions: class index or caption of each.
+        class_names: one per class.
+        decoding: how pictures are decoded.
         unreadable: what is known to be wrong with some of them, by row.
     """
 
     def __init__(
         self,
         name: str,
-        items: list[tuple[Path, int | str]],
+        files: list[str],
+        conditions: list[int | str],
         class_names: tuple[str, ...] = (),
         decoding: Decoding | None = None,
         unreadable: dict[int, str] | None = None,
     ) -> None:
         super().__init__(decoding)
-        self.name, self.items, self.class_names = name, items, class_names
+        self.name, self.files, self.conditions, self.class_names = name, files, conditions, class_names
         self.condition = "class" if class_names else "text"
-        grey = self.leave_out_unreadable(self._state(), unreadable)
+        self._about: list[About | None] | None = None
+        grey = self.leave_out_unreadable(self._state, unreadable)
         self.channels = 1 if grey else 3
-        self.listing, self.times = self._hashes()
-        self.fingerprint = self.listing
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.files)
 
     def keep(self, rows: Sequence[int]) -> None:
-        self.items = [self.items[row] for row in rows]
+        self.files, self.conditions = [self.files[row] for row in rows], [self.conditions[row] for row in rows]
+        if self._about is not None:
+            self._about = [self._about[row] for row in rows]
 
     def place(self, row: int) -> str:
-        return plain(self.items[row][0])
+        return plain(self.files[row])
 
     def stored(self, row: int) -> Path:
-        return self.items[row][0]
+        return Path(self.files[row])
 
     def key(self, row: int) -> str:
-        path, what = self.items[row]
+        path, what = Path(self.files[row]), self.conditions[row]
         return f"{what if self.condition == 'text' else path.parent.name}/{path.name}"
 
     def own_condition(self, row: int) -> int | str:
-        return self.items[row][1]
+        return self.conditions[row]
+
+    @property
+    def about(self) -> list[About | None]:
+        """What the file system says of each file; None where it says nothing."""
+        if self._about is None:
+            self._about = [_about(path) for path in self.files]
+        return self._about
 
     def _state(self) -> str:
         """A hash of where all files lie and of when they changed."""
-        state = hashlib.sha256()
-        for path, _ in self.items:
-            about = _about(path)
-            changed = "" if about is None else f"{about.st_size} {about.st_ctime_ns}"
-            state.update(f"\n{path} {changed}".encode(errors="surrogatepass"))
-        return state.hexdigest()
+        lines = [
+            f"\n{path} " if about is None else f"\n{path} {about.size} {about.changed}"
+            for path, about in zip(self.files, self.about, strict=True)
+        ]
+        return _hash(lines)
 
-    def _hashes(self) -> tuple[str, str]:
-        """The listing and the times of the files that can be read."""
-        listing, times = hashlib.sha256(f"{VERSION} {settings_of(self.name)}".encode()), hashlib.sha256()
-        for path, what in self.items:
-            about = _about(path)
-            if about is not None:
-                listing.update(f"\n{path.name} {about.st_size} {what}".encode(errors="surrogatepass"))
-                times.update(f"\n{path.name} {about.st_mtime_ns}".encode(errors="surrogatepass"))
-        return listing.hexdigest()[:16], times.hexdigest()[:32]
+    @cached_property
+    def listing(self) -> str:  # type: ignore[override]
+        """The names and sizes of the files that can be read, and what comes with them."""
+        rows = zip(self.files, self.about, self.conditions, strict=True)
+        lines = [f"\n{os.path.basename(p)} {a.size} {what}" for p, a, what in rows if a is not None]  # noqa: PTH119
+        return _hash([f"{VERSION} {settings_of(self.name)}", *lines])[:16]
+
+    @cached_property
+    def times(self) -> str:  # type: ignore[override]
+        """The change times of the same."""
+        rows = zip(self.files, self.about, strict=True)
+        return _hash([f"\n{os.path.basename(p)} {a.modified}" for p, a in rows if a is not None])[:32]  # noqa: PTH119
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """The listing."""
+        return self.listing
 
 
-def _about(path: Path) -> os.stat_result | None:
-    """What the file system says of a file; None where it says nothing."""
+def _about(path: str) -> About | None:
     try:
-        return path.stat()
+        found = os.stat(path)  # noqa: PTH116 (of a million files)
     except (OSError, ValueError):
         return None
+    return About(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _hash(lines: list[str]) -> str:
+    return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
@@ -103,15 +139,14 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
     loose = pictures_in(root, left_out)
     if not classes:
         inside, classes = {root: loose}, [root]
-    items: list[tuple[Path, int | str]] = [
-        (path, index) for index, folder in enumerate(classes) for path in inside[folder]
-    ]
-    if not items:
+    files = [path for folder in classes for path in inside[folder]]
+    if not files:
         raise GftzooError(
             f"folder {argument!r} holds no pictures that can be read ({', '.join(picture_suffixes())})."
             + "".join(f" {line}." for line in left_out.sentences())
         )
-    source = FileSource(name, items, tuple(plain(path.name) for path in classes), decoding)
+    indices: list[int | str] = [index for index, folder in enumerate(classes) for _ in inside[folder]]
+    source = FileSource(name, files, indices, tuple(plain(path.name) for path in classes), decoding)
     if classes != [root]:
         left_out.add(
             "folders without a picture, which are no classes", *(f for f, found in inside.items() if not found)
@@ -126,23 +161,27 @@ def open_captions(argument: str, split: Split, decoding: Decoding, name: str) ->
     """Lines of {"caption": ..., "image": ...}; image paths are relative to the file (`image_path` is read as well)."""
     without_held_out(name, split, decoding)
     path = Path(argument)
-    items: list[tuple[Path, int | str]] = []
+    files: list[str] = []
+    captions: list[int | str] = []
     unreadable: dict[int, str] = {}
+    folder = os.path.normpath(path.parent)
+    before = folder.rstrip("/") + "/"
     for number, line in enumerate(text_lines(path), 1):
-        if not line.strip():
+        if not line or line.isspace():
             continue
         caption, named = _caption_line(path, number, line)
         try:
             if not is_text(caption):
                 raise UnreadableError("its caption has half a character, which no text encoder reads")
-            file = file_below(named, [path.parent], decoding.outside)
+            file = before + named if is_plain(named) else str(file_below(named, [path.parent], decoding.outside))
         except UnreadableError as error:
-            unreadable[len(items)] = f"line {number} of {plain(path)} cannot be read ({error})"
-            file, caption = path.parent, ""
-        items.append((file, caption))
-    if not items:
+            unreadable[len(files)] = f"line {number} of {plain(path)} cannot be read ({error})"
+            file, caption = folder, ""
+        files.append(file)
+        captions.append(caption)
+    if not files:
         raise GftzooError(f"{argument!r} has no lines.")
-    source = FileSource(name, items, decoding=decoding, unreadable=unreadable)
+    source = FileSource(name, files, captions, decoding=decoding, unreadable=unreadable)
     source.take_part(split)
     return source
 
@@ -150,12 +189,24 @@ def open_captions(argument: str, split: Split, decoding: Decoding, name: str) ->
 def text_lines(path: Path, most: int = MOST_BYTES) -> list[str]:
     r"""The lines of a UTF-8 file, with or without a byte order mark, that end at \n or \r\n alone; GftzooError."""
     text = read_text(path, most).removeprefix("\ufeff")
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    return [line.removesuffix("\r") for line in text.split("\n")] if "\r" in text else text.split("\n")
 
 
 def is_text(value: str) -> bool:
     """Whether it is whole characters, and no half of a pair, which JSON can write."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_plain(named: str) -> bool:
+    """Whether a name is that of a file below, as it stands: most are, and need no closer look."""
+    odd = "//" in named or "/." in named or "\0" in named
+    return named.isascii() and not odd and not named.startswith(("/", ".")) and not named.endswith("/")
 
 
 def _caption_line(path: Path, number: int, line: str) -> tuple[str, str]:

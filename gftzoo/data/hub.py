@@ -47,7 +47,7 @@ class HubSource(DecodingSource):
         self.fingerprint = f"{table._fingerprint}-{VERSION}{settings_of(name)}"
         self.table, self.numbers = undecoded(table, self.image_column), [*range(len(table))]
         self.labels = self._classes(labels[0]) if labels else []  # refused before every picture is read
-        self.leave_out_unreadable(state_of(self.table, self.image_column))
+        self.leave_out_unreadable(lambda: state_of(self.table, self.image_column))
         self.conditions = self.table.select_columns([self.condition_column])  # without reading an image
         nulls = self.conditions.with_format("arrow")[:][self.condition_column].null_count
         if nulls and not labels:

@@ -71,11 +71,6 @@ def picture_suffixes() -> dict[str, str]:
     return {suffix: known[suffix] for suffix in sorted(known) if known[suffix] in {*Image.OPEN, "MPO"} - NEVER}
 
 
-def has_picture_suffix(path: Path) -> bool:
-    """Whether the file's suffix, in whatever case, is that of a picture."""
-    return path.suffix.lower() in picture_suffixes()
-
-
 def looks_like_picture(path: Path) -> bool:
     """Whether a file is a picture by its content, be it one that cannot be read."""
     try:

@@ -27,6 +27,7 @@ class Preflight:
     problems: tuple[str, ...]
     left_out: tuple[str, ...]
     holds: str = ""
+    looked_at: str = ""
 
     def sentence(self) -> str:
         """Counts, sizes and classes in a line; others for files that cannot be read or are no part of the data."""
@@ -40,7 +41,7 @@ class Preflight:
             line += f"; {self.classes} classes of {small[1]:,} ({small[0]}) to {large[1]:,} ({large[0]})"
         if self.problems:
             line += f".\n{len(self.problems)} cannot be read and are left out, e.g. {self.problems[0]}"
-        return ".\n".join([line, *self.left_out]) + "."
+        return ".\n".join([line, *filter(None, [self.looked_at]), *self.left_out]) + "."
 
 
 def preflight(source: Source, resolution: int) -> Preflight:
@@ -62,6 +63,7 @@ def preflight(source: Source, resolution: int) -> Preflight:
         tuple(source.problems),
         tuple(source.left_out),
         source.holds,
+        source.looked_at,
     )
 
 

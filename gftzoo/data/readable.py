@@ -59,7 +59,9 @@ def verdict_of(
 
     Args:
         name: of the source.
+        pictures: those to decode.
         count: about how many there are.
+        decoding: how.
         state: changes whenever a picture does; None where that is not known, and nothing is kept.
     """
     if state is None:
@@ -81,7 +83,8 @@ def remember(name: str, verdict: Verdict, decoding: Decoding, state: str) -> Non
 
 
 def _key(decoding: Decoding, state: str) -> str:
-    return hashlib.sha256(f"{PIL.__version__} {decoding} {state}".encode(errors="surrogatepass")).hexdigest()[:32]
+    how = decoding.model_dump(exclude={"check"})  # which pictures they are is in the state
+    return hashlib.sha256(f"{PIL.__version__} {how} {state}".encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def _kept(name: str, key: str, decide: Callable[[], Verdict], count: int) -> Verdict:

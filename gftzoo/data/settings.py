@@ -6,7 +6,7 @@ The settings stand in the name, so that they go wherever it goes: a run's config
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator
@@ -26,6 +26,11 @@ class Decoding(Frozen):
     pixels: int = Field(LARGEST, gt=0, description="the largest picture, width times height; larger ones are skipped")
     range: tuple[float, float] | None = Field(
         None, description="LOW:HIGH, black and white of pictures with more than 8 bits a channel, in their own units"
+    )
+    check: Literal["auto", "full", "sampled"] = Field(
+        "auto",
+        description="which pictures are decoded before the first start, to leave out damaged ones: all (full), or some "
+        "(sampled), which auto takes of 10,000 pictures on",
     )
     outside: bool = Field(False, description="files that lie outside the data's folder are read too")
 

@@ -37,8 +37,10 @@ class Source(ABC):
         holds: what it holds where that is not images.
         is_encoded: whether it holds what a tokenizer made of images.
         streamed: whether it is read in order and has no length.
+        decodes: whether its pictures are decoded when they are needed, which takes a processor's time.
         problems: sentences about what cannot be read.
         left_out: sentences about what is there and is no part of the data.
+        looked_at: a sentence where not all pictures were decoded to find those that cannot be read.
         unreadable: those of `problems` about rows that could be read at the start, by row.
         fingerprint: changes when the content does.
         listing: of files, a hash of all their names and sizes and what comes with them.
@@ -53,8 +55,10 @@ class Source(ABC):
     named: bool = False
     mirrorable: bool = True
     holds: str = ""
+    looked_at: str = ""
     is_encoded: bool = False
     streamed: bool = False
+    decodes: bool = False
     fingerprint: str = ""
     listing: str = ""
     times: str = ""

@@ -67,7 +67,7 @@ class StreamSource(Source):
         self._rows: dict[str, int] = {}
         self._open: dict[str, Any] = {}
         self.holds = f"{len(shards):,} {kind} shards, streamed"
-        self.is_encoded = manifest is not None
+        self.is_encoded, self.decodes = manifest is not None, manifest is None
         if manifest is None:
             self._look_at_columns()
         else:

@@ -40,7 +40,7 @@ class TarSource(DecodingSource):
         self.labels: list[int] = []
         if self.condition == "class":
             self._number_classes()
-        self.leave_out_unreadable(state.hexdigest())
+        self.leave_out_unreadable(state.hexdigest)
 
     def _index(self, file: Path) -> list[str]:
         """Takes the samples of a file in; what those lack that are left out."""

@@ -243,8 +243,10 @@ class StreamData(PictureData):
 
 def mirrored(images_BCRR: Tensor, seed: int, positions: Sequence[int]) -> Tensor:
     """Images, mirrored at about half of the positions."""
-    flipped = torch.tensor([bool(seed_for("flip", seed, position) % 2) for position in positions])
-    return torch.where(flipped.view(-1, 1, 1, 1), images_BCRR.flip(-1), images_BCRR)
+    flipped = [row for row, position in enumerate(positions) if seed_for("flip", seed, position) % 2]
+    mirrored_BCRR = images_BCRR.clone()
+    mirrored_BCRR[flipped] = images_BCRR[flipped].flip(-1)
+    return mirrored_BCRR
 
 
 def drawn_views(manifest: Manifest, hflip: bool, seed: int, positions: Sequence[int]) -> list[int]:

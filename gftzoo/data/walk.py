@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gftzoo.data.picture import has_picture_suffix, looks_like_picture
+from gftzoo.data.picture import looks_like_picture, picture_suffixes
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
@@ -17,9 +17,9 @@ class LeftOut:
         self.root = root
         self.found: dict[str, tuple[int, str]] = {}
 
-    def add(self, why: str, *paths: Path) -> None:
+    def add(self, why: str, *paths: Path | str) -> None:
         """Takes note of paths that are left out."""
-        for path in paths:
+        for path in map(Path, paths):
             count, example = self.found.get(why, (0, ""))
             name = plain(path.relative_to(self.root)) if path.is_relative_to(self.root) else plain(path)
             self.found[why] = count + 1, min(example, name) if count else name
@@ -31,59 +31,88 @@ class LeftOut:
 
 def subfolders(root: Path, left_out: LeftOut) -> list[Path]:
     """The folders in a folder, without hidden ones, in which other programs keep copies; by their names."""
-    try:
-        entries = sorted(root.iterdir())
-    except OSError as error:
-        raise GftzooError(f"folder {plain(root)!r} cannot be read ({error.strerror or error}).") from error
-    folders = [path for path in entries if path.is_dir()]
-    left_out.add("hidden folders", *(path for path in folders if path.name.startswith(".")))
-    return [path for path in folders if not path.name.startswith(".")]
+    folders = [entry for entry in listed(root) if is_dir(entry)]
+    left_out.add("hidden folders", *(entry.path for entry in folders if entry.name.startswith(".")))
+    return [Path(entry.path) for entry in folders if not entry.name.startswith(".")]
 
 
-def pictures_in(folder: Path, left_out: LeftOut) -> list[Path]:
+def pictures_in(folder: Path, left_out: LeftOut) -> list[str]:
     """The pictures in a folder itself, by their names."""
-    return sorted(path for path in folder.iterdir() if not path.is_dir() and takes(path, left_out))
+    return [entry.path for entry in listed(folder) if not is_dir(entry) and takes(entry, left_out)]
 
 
-def pictures_below(folder: Path, left_out: LeftOut) -> list[Path]:
-    """The pictures in a folder and all folders below it, in the order of their paths.
+def pictures_below(folder: Path, left_out: LeftOut) -> list[str]:
+    """The pictures in a folder and all folders below it, in the order of their paths, name by name.
 
     Raises GftzooError where the folder itself cannot be listed: its pictures would be missing without a word.
     """
-    found: list[Path] = []
+    found: list[str] = []
+    waiting = listed(folder, "allow it, or take the folder away")[::-1]
+    while waiting:
+        entry = waiting.pop()
+        if not is_dir(entry):
+            if takes(entry, left_out):
+                found.append(entry.path)
+        elif entry.name.startswith("."):
+            left_out.add("hidden folders", entry.path)
+        elif entry.is_symlink():
+            left_out.add("links to folders inside a class", entry.path)
+        else:
+            try:
+                waiting += listed(entry.path)[::-1]
+            except GftzooError:
+                left_out.add("folders that cannot be read", entry.path)
+    return found
 
-    def refused(error: OSError) -> None:
-        place = Path(os.fsdecode(error.filename))
-        if place == folder:
-            raise GftzooError(
-                f"folder {plain(folder)!r} cannot be read ({error.strerror}); allow it, or take the folder away."
-            ) from error
-        left_out.add("folders that cannot be read", place)
 
-    for parent, folders, files in os.walk(folder, onerror=refused):
-        here = Path(parent)
-        left_out.add("hidden folders", *(here / name for name in folders if name.startswith(".")))
-        links = [name for name in folders if (here / name).is_symlink() and not name.startswith(".")]
-        left_out.add("links to folders inside a class", *(here / name for name in links))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [here / name for name in files if takes(here / name, left_out)]
-    return sorted(found)
+def is_dir(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder; a link that leads round in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
-def takes(path: Path, left_out: LeftOut) -> bool:
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether there is a file behind a name."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def listed(folder: Path | str, advice: str = "") -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name; GftzooError where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        why = f"folder {plain(folder)!r} cannot be read ({error.strerror or error})"
+        raise GftzooError(f"{why}{f'; {advice}' if advice else ''}.") from error
+
+
+def takes(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
     """Whether a file is a picture, by its suffix or, where it has none, by its content."""
-    if path.name.startswith("."):
-        left_out.add("hidden files", path)
+    name = entry.name
+    if name.startswith("."):
+        left_out.add("hidden files", entry.path)
         return False
-    if not path.is_file():
-        left_out.add("names without a file behind them", path)
+    if not is_file(entry):
+        left_out.add("names without a file behind them", entry.path)
         return False
-    if has_picture_suffix(path):
+    suffix = suffix_of(name)
+    if suffix in picture_suffixes():
         return True
-    if path.suffix:
-        left_out.add("files with a suffix of no picture that can be read", path)
+    if suffix:
+        left_out.add("files with a suffix of no picture that can be read", entry.path)
         return False
-    if looks_like_picture(path):
+    if looks_like_picture(Path(entry.path)):
         return True
-    left_out.add("files without a suffix whose content is no picture", path)
+    left_out.add("files without a suffix whose content is no picture", entry.path)
     return False
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name as pathlib has it, lower case; pathlib takes most of the time of a long listing."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""

@@ -71,7 +71,7 @@ class TrainConfig(Frozen):
     patience: Steps | None = Field(None, description="checkpoints without a better validation that end the run")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     seed: int = Field(0, ge=0, lt=2**32)
-    workers: int = Field(0, ge=0, le=512, description="data loading processes per rank")
+    workers: int = Field(0, ge=0, le=512, description="data loading processes per rank; a new run's follow its data")
     compile: bool = Field(False, description="torch.compile the network's blocks")
     activation_checkpointing: bool = False
     parallel: Literal["ddp", "fsdp"] = Field("ddp", description="how several ranks share the work")

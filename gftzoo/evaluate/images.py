@@ -59,7 +59,7 @@ def _image_paths(path: Path) -> tuple[list[Path], list[str]]:
     """The pictures below a folder, and sentences about what else is there."""
     folder = Path(split_settings(str(path))[0])
     left_out = LeftOut(folder)
-    return pictures_below(folder, left_out), left_out.sentences()
+    return [Path(found) for found in pictures_below(folder, left_out)], left_out.sentences()
 
 
 def _folder_batches(folder: Path) -> Iterator[tuple[Tensor, None]]:

@@ -77,6 +77,11 @@ def _from_source(spec: str, network: FeatureNetwork, resolution: int | None, kee
     source = open_source(spec, split)
     digest = hashlib.sha256()
     summary = summarize(network, _hashed(source_batches(source, resolution), digest), len(source), keep=keep, shuffle=0)
+    if source.unreadable:  # each was replaced by its neighbour
+        raise GftzooError(
+            f"{len(source.unreadable)} pictures of the reference {spec!r} turned out damaged while it was read, e.g. "
+            f"{next(iter(source.unreadable.values()))}; add #check=full to its name, which leaves them out beforehand."
+        )
     if source.problems:
         logging.getLogger("gftzoo.evaluate").warning(
             "%d pictures of the reference %s cannot be read and are left out, e.g. %s.",

@@ -1,4 +1,4 @@
-"""Draws of codes from logits.
+"""Logits of codes: draws from them, and how likely codes are under them.
 
 Suffixes: X any dimensions (images, positions), V codebook.
 """
@@ -7,6 +7,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+
+def nats(logits_XV: Tensor, codes_X: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """-log p (X,) of the codes, int64: the cross-entropy on rows, whose kernel reads memory in order."""
+    rows, codes = logits_XV.reshape(-1, logits_XV.shape[-1]), codes_X.reshape(-1)
+    return F.cross_entropy(rows, codes, reduction="none", label_smoothing=label_smoothing).view_as(codes_X)
 
 
 def draw(logits_XV: Tensor, uniform_X: Tensor) -> Tensor:

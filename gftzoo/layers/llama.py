@@ -73,9 +73,17 @@ def rotations(grid: int, head_width: int, prefix: int, device: torch.device) -> 
 
 
 def rotate(x_BHLK: Tensor, cos_LP: Tensor, sin_LP: Tensor) -> Tensor:
-    """Turns pairs of neighbouring elements, in float32."""
-    a, b = x_BHLK.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([a * cos_LP - b * sin_LP, b * cos_LP + a * sin_LP], -1).flatten(-2).type_as(x_BHLK)
+    """Turns pairs of neighbouring elements, in float32: a product of complex numbers, which is one pass over memory.
+
+    A compiler fuses the same into one pass by itself, and has no kernels for complex numbers.
+    """
+    pairs_BHLP2 = x_BHLK.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        a, b = pairs_BHLP2.unbind(-1)
+        turned_BHLP2 = torch.stack([a * cos_LP - b * sin_LP, b * cos_LP + a * sin_LP], -1)
+    else:
+        turned_BHLP2 = torch.view_as_real(torch.view_as_complex(pairs_BHLP2) * torch.complex(cos_LP, sin_LP))
+    return turned_BHLP2.flatten(-2).type_as(x_BHLK)
 
 
 class Attention(nn.Module):

@@ -192,7 +192,8 @@ def with_slope(slope: Slope | None, c: Tensor, hidden: Tensor, features: Tensor,
 @contextmanager
 def without_slope(network: nn.Module) -> Iterator[None]:
     """The network computes c alone for the duration: its slopes are out, and cost nothing."""
-    found: list[Any] = [module for module in network.modules() if isinstance(getattr(module, "slope", None), Slope)]
+    # asked of the dictionary of parts: a module without the attribute takes ten times as long to say so
+    found: list[Any] = [module for module in network.modules() if isinstance(module._modules.get("slope"), Slope)]
     owners = [(module, module.slope) for module in found]
     for module, _ in owners:
         module.slope = None

@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import Frozen, ModelCard
 from gftzoo.contract.hookspecs import hookimpl
@@ -44,14 +43,14 @@ class CodePrediction(Generic[Posed]):
 
     @hookimpl
     def loss_term(self, model: Model, prediction: Tensor, problem: Posed) -> Tensor:
-        nats_BN = F.cross_entropy(prediction.transpose(1, 2), problem.codes, reduction="none")
+        nats_BN = categorical.nats(prediction, problem.codes)
         if problem.asked is None:
             return nats_BN.mean(1)
         return (nats_BN * problem.asked).sum(1) / problem.asked.sum(1)
 
     @hookimpl
     def log_likelihood(self, model: Model, prediction: Tensor, problem: Posed) -> Tensor:
-        nats_BN = F.cross_entropy(prediction.transpose(1, 2), problem.codes, reduction="none")
+        nats_BN = categorical.nats(prediction, problem.codes)
         return -(nats_BN if problem.asked is None else nats_BN * problem.asked).sum(1)
 
 

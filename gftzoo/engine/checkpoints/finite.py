@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -14,36 +16,61 @@ from gftzoo.engine.framework import Hook
 from gftzoo.errors import GftzooError
 
 
+class Pending:
+    """Numbers of a step, on their way from the device.
+
+    Args:
+        step: from 1.
+        positions: of its samples in the data.
+        numbers: scalars by their names.
+    """
+
+    def __init__(self, step: int, positions: list[int], numbers: Mapping[str, torch.Tensor]) -> None:
+        self.step, self.positions, self.names = step, positions, list(numbers)
+        together = torch.stack([number.detach().float() for number in numbers.values()])
+        self.values = together.to("cpu", non_blocking=True)  # from a GPU into pinned memory
+        self.copied = torch.cuda.Event() if together.is_cuda else None
+        if self.copied is not None:
+            self.copied.record()
+
+    def arrived(self) -> dict[str, float]:
+        """The numbers, waited for where they are not there yet."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return dict(zip(self.names, self.values.tolist(), strict=True))
+
+
 class FiniteHook(Hook):
     """Stops a run whose loss or gradient is no number, naming step and samples.
 
-    A step is looked at one step later, so that a GPU is not waited for; checkpoints and the end of the run look at it
-    at once.
+    Its numbers set out for the CPU when the step is launched, and are looked at when the next one is: a GPU has work
+    meanwhile. Checkpoints and the end of the run look at them at once.
     """
 
     priority = "ABOVE_NORMAL"
 
     def __init__(self, config: TrainConfig, run: Path) -> None:
         self.config, self.run = config, run
-        self.pending: tuple[int, list[int], dict[str, torch.Tensor]] | None = None
+        self.pending: Pending | None = None
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.check()
-        positions = [int(p) for batch in data_batch for p in batch["position"]]
+        positions = [position for batch in data_batch for position in batch["position"].tolist()]
         numbers = {"loss": outputs["loss"]}
         if not runner.optim_wrapper.scaler.is_enabled():  # with fp16's scaler such a step is skipped
             numbers["gradient norm"] = runner.optim_wrapper.grad_norm
-        self.pending = runner.iter + 1, positions, numbers
+        self.pending = Pending(runner.iter + 1, positions, numbers)
 
     def check(self) -> None:
         """GftzooError if the last recorded loss or gradient is not finite."""
-        step, positions, numbers = self.pending or (0, [], {})
-        self.pending = None
-        for name, value in numbers.items():
-            if not torch.isfinite(value):
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return
+        for name, value in pending.arrived().items():
+            if not math.isfinite(value):
                 raise GftzooError(
-                    f"the {name} became {float(value)} at step {step} (samples at positions {positions[0]} to "
-                    f"{positions[-1]} of the data); {smaller_rate(self.config, self.run)}."
+                    f"the {name} became {value} at step {pending.step} (samples at positions {pending.positions[0]} to "
+                    f"{pending.positions[-1]} of the data); {smaller_rate(self.config, self.run)}."
                 )
 
 

@@ -68,7 +68,8 @@ def empty_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, names:
     for name, parameter in network.named_parameters():
         keys = [full.removeprefix(f"{name}/") for full in names if full.rpartition("/")[0] == name]
         if keys:
-            zeros = {key: torch.zeros(()) if key == "step" else torch.zeros_like(parameter.data) for key in keys}
+            step = torch.zeros((), device=parameter.device)  # where a fused optimizer counts
+            zeros = {key: step if key == "step" else torch.zeros_like(parameter.data) for key in keys}
             optimizer.state[parameter] = zeros
     return optimizer_tensors(network, optimizer)
 

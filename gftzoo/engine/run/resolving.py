@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from gftzoo.weights import Entry, own_weights
 from gftzoo.zoo import catalogue, get_card, get_tokenizer_spec
 
 UNSEEN = "imagefolder:YOUR_DATA"  # in the place of data that is not named
+MOST_WORKERS = 8  # that are taken without being asked for
 DEMONSTRATION_STEPS = 10
 DEMONSTRATION_BATCH = 8
 DEMONSTRATION_GRID = (1, 2)  # a full-size network takes its time on a CPU
@@ -82,7 +84,8 @@ def plan(wanted: Wanted) -> Job:
     card = _change_card(card, family, recipe, options, wanted.objective)
     if source is not None:
         source.check(card)
-    fields = _fields(recipe, options, demonstration)
+    workers = 0 if source is None else loading_processes(source)
+    fields = {"workers": workers, **_fields(recipe, options, demonstration)}
     fields |= {"steps": wanted.steps} if wanted.steps is not None else {}
     start = _start(card, wanted, None if demonstration else recipe.init, fields.get("entry"))
     try:
@@ -155,6 +158,18 @@ def _start(card: ModelCard, wanted: Wanted, init: str | None, entry: Entry | Non
         own_weights(copy.folder, entry)
         return copy.pinned  # what is pushed there later is not these weights
     return str(own_weights(Path(start), entry) or start)  # a run's newest file may change, not this
+
+
+def loading_processes(source: Source) -> int:
+    """How many processes of a rank load data where nobody says: none for what lies in memory or in a cache.
+
+    Pictures are decoded by as many as there are processors for, those of a stream by one: more would deal its shards
+    in another way.
+    """
+    if not source.decodes:
+        return 0
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 1 if source.streamed else min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // ranks))
 
 
 def _recipe(card: ModelCard, wanted: Wanted) -> Recipe:

@@ -22,11 +22,17 @@ REPORTED = 10  # unreadable pictures that are told of, one by one
 
 
 def reseed(*key: object) -> None:
-    """Sets the global generators (network dropout draws from torch's) to a pure function of `key`."""
+    """Sets the global generators (network dropout draws from torch's) to a pure function of `key`.
+
+    Those of torch one by one: `torch.manual_seed` leaves word for every kind of device that is not there, with a
+    stack trace.
+    """
     seed = seed_for(*key)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
 
 
 class StepLoop(BaseLoop):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gftzoo.contract.objective import Objective
 from gftzoo.contract.tokenizer import draw_latents
-from gftzoo.generator import SampleGenerator
+from gftzoo.generator import SampleGenerator, to_device
 from gftzoo.model import Model
 
 
@@ -46,7 +46,7 @@ class TrainingModel(nn.Module):
 
     def forward(
         self,
-        position: Tensor,
+        position: Sequence[int],
         condition: Tensor | Sequence[str],
         images: Tensor | None = None,
         latents: Tensor | None = None,
@@ -54,14 +54,15 @@ class TrainingModel(nn.Module):
     ) -> Tensor:
         """The scalar loss of uint8 images (B, C, H, W), or of latents or their moments from a cache.
 
-        Randomness follows `position` (B,).
+        Randomness follows `position`, B numbers: a tensor would be moved to a device by what is around this module,
+        and have to be fetched again.
         """
         model = self.zoo_model
-        generator = SampleGenerator.for_samples("train", self.seed, position.tolist(), model.device)
+        generator = SampleGenerator.for_samples("train", self.seed, position, model.device)
         with torch.no_grad(), torch.autocast(model.device.type, enabled=False):  # as a cache encodes them
             if moments is not None:
-                latents = draw_latents(moments.to(model.device), model.card.tokenizer, generator)
-            latents = self._latents(images, generator) if latents is None else latents.to(model.device)
+                latents = draw_latents(to_device(moments, model.device), model.card.tokenizer, generator)
+            latents = self._latents(images, generator) if latents is None else to_device(latents, model.device)
             encoded = self._condition(condition)
         problem = model.family.draw_problem(model, latents, generator)
         loss_B = self.objective.loss(model, problem, encoded, generator)
@@ -70,16 +71,16 @@ class TrainingModel(nn.Module):
     def _latents(self, images: Tensor | None, generator: SampleGenerator) -> Tensor:
         assert images is not None, "a batch has images, latents or moments"
         tokenizer = self.zoo_model.require_tokenizer()
-        return tokenizer.encode(images.to(self.zoo_model.device).float() / 127.5 - 1, generator)
+        return tokenizer.encode(to_device(images, self.zoo_model.device).float() / 127.5 - 1, generator)
 
     def _condition(self, condition: Tensor | Sequence[str]) -> Tensor:
         if isinstance(condition, Tensor):
-            return condition.to(self.zoo_model.device)
+            return to_device(condition, self.zoo_model.device)
         return self.zoo_model.encode_condition(condition)
 
     def train_step(self, data: Mapping[str, Any], optim_wrapper: Any, wrapped: nn.Module) -> Tensor:
         """Forward through `wrapped` (this module, or DDP around it) and backward; returns the loss, detached."""
         with optim_wrapper.optim_context(wrapped):
-            loss: Tensor = wrapped(**data)
+            loss: Tensor = wrapped(**{**data, "position": data["position"].tolist()})
         optim_wrapper.update_params(loss)
         return loss.detach()

@@ -33,7 +33,7 @@ class MixedPrecision(OptimWrapper):
     ) -> None:
         super().__init__(optimizer, accumulative_counts=accumulate)
         self.dtype = place.half
-        self.clip_norm = clip_norm or float("inf")
+        self.clip_norm = clip_norm
         self.grad_norm: torch.Tensor | None = None
         self.device = place.device.type
         self.scaler = torch.amp.GradScaler(self.device, enabled=place.half is torch.float16)
@@ -55,8 +55,11 @@ class MixedPrecision(OptimWrapper):
     def step(self, **kwargs: Any) -> None:
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm).detach()
-        self.grad_norm = whole(norm)
+        if self.clip_norm is None:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        else:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        self.grad_norm = whole(norm.detach())
         with one_way():
             self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import Guidance
@@ -16,6 +15,7 @@ from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import AllCodes, CodeProblem, PartSettings, Steered, decode, hook, refuse_ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers import categorical
 from gftzoo.layers.folding import fold, fold_slope
 from gftzoo.layers.temperature import without_slope
 from gftzoo_autoregressive.family import AutoregressiveFamily
@@ -69,7 +69,7 @@ class OpenMagvitFamily(AllCodes, AutoregressiveFamily[CodeProblem]):
         """-log p of every code (B, N), of both parts together."""
         network: MagvitTransformer = model.network
         parts = zip(prediction.split(network.options.parts, -1), network.split(problem.codes), strict=True)
-        losses = [F.cross_entropy(logits.mT, part, reduction="none") for logits, part in parts]
+        losses = [categorical.nats(logits, part) for logits, part in parts]
         return torch.stack(losses).sum(0)
 
     @hookimpl

@@ -18,7 +18,7 @@ from gftzoo.contract.options import FamilyOptions
 from gftzoo.contract.pieces import ClassConditions, MatrixDecay, OfficialWeights, OwnTokenizers, hook
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
-from gftzoo.generator import SampleGenerator
+from gftzoo.generator import SampleGenerator, to_device
 from gftzoo.layers.diffusion import STEPS
 from gftzoo.layers.temperature import Prediction, each
 from gftzoo_mar import folding, sampler
@@ -51,9 +51,11 @@ class MARProblem(Problem):
         return (value_BMK.mean(-1) * self.weight_BM).sum(1) / self.weight_BM.sum(1)
 
 
-def pose(tokens_BLC: Tensor, mask_BL: Tensor, t_BLK: Tensor, noise_BLKC: Tensor) -> MARProblem:
-    """The problem of denoising the tokens where the boolean `mask_BL` is true."""
-    hidden_B = mask_BL.sum(1)
+def pose(tokens_BLC: Tensor, mask_BL: Tensor, t_BLK: Tensor, noise_BLKC: Tensor, hidden_B: Tensor) -> MARProblem:
+    """The problem of denoising the tokens where the boolean `mask_BL` is true, `hidden_B` of each image.
+
+    Those numbers decide shapes: on the CPU, they can be looked at without waiting for a device.
+    """
     most, least = int(hidden_B.max()), int(hidden_B.min())
     visible_BV = mask_BL.int().argsort(dim=1, stable=True)[:, : mask_BL.shape[1] - least]
     masked_BM = (~mask_BL).int().argsort(dim=1, stable=True)[:, :most]
@@ -110,13 +112,14 @@ class MARFamily(ClassConditions, OfficialWeights, MatrixDecay, OwnTokenizers):
         tokens_BLC = patchify(latents, options.patch_size)
         tokens, channels = tokens_BLC.shape[1:]
         order_BL = generator.permutation(tokens)
-        uniform_B = generator.uniform()
+        uniform_B = generator.host.uniform()
         if options.mask_ratio == "batch":  # the first sample draws for all, so that no row has to be padded
             uniform_B = uniform_B[:1].expand_as(uniform_B)
-        hidden_B1 = (tokens * mask_ratio(uniform_B, options.mask_ratio_min)).ceil()[:, None]
-        mask_BL = order_BL.argsort(1) < hidden_B1
+        hidden_B = (tokens * mask_ratio(uniform_B, options.mask_ratio_min)).ceil()
+        mask_BL = order_BL.argsort(1) < to_device(hidden_B, order_BL.device)[:, None]
         t_BLK = generator.integers(STEPS, tokens, options.head_repeats)
-        return pose(tokens_BLC, mask_BL, t_BLK, generator.normal(tokens, options.head_repeats, channels))
+        noise_BLKC = generator.normal(tokens, options.head_repeats, channels)
+        return pose(tokens_BLC, mask_BL, t_BLK, noise_BLKC, hidden_B)
 
     @hookimpl
     def predict(self, model: Model, problem: MARProblem, condition: Tensor, beta: Tensor | None) -> Prediction:

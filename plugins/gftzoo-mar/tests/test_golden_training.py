@@ -32,7 +32,7 @@ def given_problem(golden: Golden) -> MARProblem:
     mask_BL = i["mask"].bool()
     t_BLK = i["loss/t"].view(repeats, *mask_BL.shape).permute(1, 2, 0)
     noise_BLKC = i["loss/noise"].view(repeats, *mask_BL.shape, -1).permute(1, 2, 0, 3)
-    return pose(i["patches"], mask_BL, t_BLK, noise_BLKC)
+    return pose(i["patches"], mask_BL, t_BLK, noise_BLKC, mask_BL.sum(1))
 
 
 def test_patches(train: Golden) -> None:

@@ -100,7 +100,7 @@ def test_an_imported_base_model_starts_unsteered(beta_input: str, tmp_path) -> N
     model = official_model(golden, tmp_path, temperature=True, network=network)
     mask = golden.inputs["mask"].bool()
     t, noise = torch.full((*mask.shape, 1), 500), torch.randn(*mask.shape, 1, 4)
-    problem = pose(golden.inputs["patches"], mask, t, noise)
+    problem = pose(golden.inputs["patches"], mask, t, noise, mask.sum(1))
     labels = golden.inputs["labels"]
     plain = base.family.predict(base, problem, labels, None)[..., :4]
     for beta in (0.1, 1.0):

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.hookspecs import hookimpl
@@ -20,6 +19,7 @@ from gftzoo.contract.pieces import ClassConditions, CodePrediction, CodeProblem,
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers import categorical
 from gftzoo.layers.temperature import Prediction
 from gftzoo_maskgit import masking, sampler
 from gftzoo_maskgit.checkpoints import fit_weights
@@ -94,8 +94,7 @@ class MaskGITFamily(ClassConditions, CodePrediction[MaskedProblem], MatrixDecay)
     def loss_term(self, model: Model, prediction: Tensor, problem: MaskedProblem) -> Tensor:
         """The smoothed cross-entropy, averaged over the masked parts of a sample, or over all of them."""
         options: NetworkOptions = model.network.options
-        smoothing = options.label_smoothing
-        nats_BM = F.cross_entropy(prediction.mT, problem.codes, reduction="none", label_smoothing=smoothing)
+        nats_BM = categorical.nats(prediction, problem.codes, options.label_smoothing)
         if options.loss == "all":
             return nats_BM.mean(1)
         assert problem.asked is not None

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gftzoo.generator import SampleGenerator
+from gftzoo.generator import SampleGenerator, to_device
 
 Schedule = Literal["linear", "cosine", "arccos", "root", "square", "cube", "log", "exp"]
 SMALLEST = 1e-6  # share that MaskGIT's schedules are cut to
@@ -62,9 +62,9 @@ def draw_mage(generator: SampleGenerator, codes: int) -> tuple[Tensor, Tensor]:
 
     The first sample's stream draws the share for all: rows have equal lengths, so that none is padded.
     """
-    rate = mage_share(generator.uniform()[0])
+    rate = mage_share(generator.host.uniform()[0])
     noise_BN = generator.uniform(codes)
-    count_2 = torch.stack([codes * rate, rate.new_tensor(codes * MAGE_LEAST)]).ceil().to(noise_BN.device)
+    count_2 = to_device(torch.stack([codes * rate, rate.new_tensor(codes * MAGE_LEAST)]).ceil(), noise_BN.device)
     masked_BN, left_out_BN = (smallest(noise_BN, count.expand(len(noise_BN))) for count in count_2)
     return masked_BN, left_out_BN
 

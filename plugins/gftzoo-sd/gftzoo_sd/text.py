@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.foreign_folders import load_foreign, refuse_code
+from gftzoo.generator import to_device
 from gftzoo.prompts import tell_of_long_prompts
 from gftzoo_sd.network import SDNetwork
 
@@ -78,7 +79,7 @@ class TextEncoder:
             return_tensors="pt",
         ).input_ids
         with torch.autocast(device.type, enabled=False):  # features do not depend on how the network is trained
-            features_BTD: Tensor = self.encoder.to(device)(ids_BT.to(device)).last_hidden_state
+            features_BTD: Tensor = self.encoder.to(device)(to_device(ids_BT, device)).last_hidden_state
         return features_BTD.float()
 
     def null(self, device: torch.device) -> Tensor:
@@ -110,6 +111,8 @@ def encode_prompts(model: Model, conditions: Sequence[int | str]) -> Tensor:
 
 def null_features(model: Model) -> Tensor:
     """Features (1, T, `text_width`) of the empty prompt."""
+    if model.device.type == "meta":
+        return encode_prompts(model, [""])
     return fit_width(model, encoder_of(model).null(model.device))
 
 

@@ -211,7 +211,7 @@ class MDTKind(DiTKind):
         if options.mask_ratio is None:
             return whole
         noise = generator.normal(*latents.shape[1:])
-        kept = kept_tokens(generator.uniform(), generator.uniform(tokens_of(options, latents)), options.mask_ratio)
+        kept = kept_tokens(generator.host.uniform(), generator.uniform(tokens_of(options, latents)), options.mask_ratio)
         way = options.way
         masked_x_t, target = way.noised(latents, whole.t, noise), way.target(latents, noise, whole.t)
         return MaskedProblem(whole.x_t, whole.t, whole.target, latents, masked_x_t, target, kept)

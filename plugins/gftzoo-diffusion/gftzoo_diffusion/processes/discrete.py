@@ -49,9 +49,14 @@ class Discrete(Process):
     def shown(self, t_B: Tensor) -> Tensor:
         return t_B + self.first if self.first else t_B
 
-    def signal_to_noise(self, t_B: Tensor) -> Tensor:
+    @cache
+    def ratios_on(self, device: torch.device) -> Tensor:
+        """The ratio of signal and noise of every step, float32, on a device."""
         kept = self.tables.alpha_bar_K
-        return (kept / (1 - kept)).float().to(t_B.device)[t_B]
+        return (kept / (1 - kept)).float().to(device)
+
+    def signal_to_noise(self, t_B: Tensor) -> Tensor:
+        return self.ratios_on(t_B.device)[t_B]
 
     def variances(self) -> Diffusion:
         return self.tables
