@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -27,10 +28,12 @@ from gftzoo.contract.guidance import ClassifierFree, Temperature
 from gftzoo.contract.problem import Problem
 from gftzoo.data import SeekableSampler, TrainingData, open_source
 from gftzoo.engine import TrainConfig, resolve
+from gftzoo.engine.step.optimizer import adamw
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT, GFTOptions
 from gftzoo.model import Model
+from gftzoo.objectives import build_objective
 from gftzoo.objectives.conditional import Conditional
 from gftzoo.sampling import image_seeds
 
@@ -68,33 +71,49 @@ def straightforward_gft(
     return family.loss_term(model, weight * s + (1 - weight) * u, problem)
 
 
+def update(model: Model, loss: Callable[..., torch.Tensor], config: TrainConfig, batch: int) -> Callable[[], None]:
+    """One update of a model on a batch, with the optimizer of a run."""
+    optimizer = adamw([{"params": list(model.network.parameters())}], config)
+    images = batch_of(model, batch)
+    latents = model.require_tokenizer().encode(images.to(model.device))
+    condition = model.encode_condition([i % max(model.card.classes, 1) for i in range(batch)])
+    positions = count()
+
+    def run() -> None:
+        place = next(positions) * batch
+        generator = SampleGenerator.for_samples("benchmark", 0, range(place, place + batch), model.device)
+        problem = model.family.draw_problem(model, latents, generator)
+        optimizer.zero_grad()
+        loss(model, problem, condition, generator).mean().backward()
+        optimizer.step()
+
+    return run
+
+
 def training_steps(name: str, batch: int, rounds: int, device: str) -> dict[str, float]:
     """Seconds of one update: plain, GFT, and GFT written straightforwardly."""
-    steered = build(resolve(name, objective="gft"), device)
-    plain = build(resolve(name, objective="conditional"), device)
-
-    def step(model: Model, loss: Callable[..., torch.Tensor]) -> Callable[[], None]:
-        optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-5)
-        images = batch_of(model, batch)
-        latents = model.require_tokenizer().encode(images.to(device))
-        condition = model.encode_condition([i % max(model.card.classes, 1) for i in range(batch)])
-
-        def run() -> None:
-            generator = SampleGenerator.for_samples("benchmark", 0, range(batch), device)
-            problem = model.family.draw_problem(model, latents, generator)
-            optimizer.zero_grad()
-            loss(model, problem, condition, generator).mean().backward()
-            optimizer.step()
-
-        return run
-
+    steered, plain = (resolve(name, objective=objective) for objective in ("gft", "conditional"))
+    model = build(steered, device)
+    no_skipping = GFT(GFTOptions(**{**steered.objective_options, "skip_dropped": False}))
     jobs = {
-        "plain": step(plain, Conditional().loss),
-        "gft": step(steered, GFT().loss),
-        "gft, no skipping": step(steered, GFT(GFTOptions(skip_dropped=False)).loss),
-        "gft, two full forwards": step(steered, straightforward_gft),
+        "plain": update(build(plain, device), Conditional().loss, plain, batch),
+        "gft": update(model, build_objective("gft", steered.objective_options).loss, steered, batch),
+        "gft, no skipping": update(model, no_skipping.loss, steered, batch),
+        "gft, two full forwards": update(model, straightforward_gft, steered, batch),
     }
     return medians(jobs, rounds)
+
+
+def gft_steps(name: str, shares: Sequence[float], rounds: int) -> dict[float, float]:
+    """Seconds of a GFT update at several shares of samples with a second pass, over those of a plain update."""
+    steered, plain = (resolve(name, objective=objective) for objective in ("gft", "conditional"))
+    model, batch = build(steered, "cpu"), steered.batch_size
+    jobs = {"plain": update(build(plain, "cpu"), Conditional().loss, plain, batch)}
+    for share in shares:
+        objective = build_objective("gft", {**steered.objective_options, "unconditional_share": share})
+        jobs[str(share)] = update(model, objective.loss, steered, batch)
+    found = medians(jobs, rounds)
+    return {share: found[str(share)] / found["plain"] for share in shares}
 
 
 def batch_of(model: Model, batch: int) -> torch.Tensor:
