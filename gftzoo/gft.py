@@ -7,7 +7,7 @@ temperature beta; `f_u` the unconditional one, the same weights without gradient
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal, Self
 
 import torch
@@ -53,6 +53,9 @@ class GFTOptions(ObjectiveOptions):
         le=1.0,
         description="share of samples that see a drawn beta, and with it the unconditional pass; the others train the "
         "plain prediction, at beta 1, which needs none",
+    )
+    unconditional_precision: Literal["same", "bf16"] = Field(
+        "same", description="of the unconditional pass: the run's, or bf16 also where the run computes in fp32"
     )
     skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
 
@@ -176,7 +179,9 @@ class GFT(Objective):
         everyone = torch.ones_like(rows, dtype=torch.bool)
         told = model.card.temperature and self.options.unconditional_input == "one"
         beta_in = torch.ones_like(rows, dtype=torch.float32) if told else None
-        with torch.no_grad(), deterministic(model.network), without_slope(model.network):
+        lowered = self.options.unconditional_precision == "bf16" and not torch.is_autocast_enabled(rows.device.type)
+        half = torch.autocast(rows.device.type, torch.bfloat16) if lowered else nullcontext()
+        with torch.no_grad(), deterministic(model.network), without_slope(model.network), half:
             null = model.family.condition_drop(model, condition[rows], everyone)
             u_RX = plain(model.family.prediction(model, problem.select(rows), null, beta_in)).float()
         return plain_BX.index_copy(0, rows, u_RX)

@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -104,16 +105,16 @@ def training_steps(name: str, batch: int, rounds: int, device: str) -> dict[str,
     return medians(jobs, rounds)
 
 
-def gft_steps(name: str, shares: Sequence[float], rounds: int) -> dict[float, float]:
-    """Seconds of a GFT update at several shares of samples with a second pass, over those of a plain update."""
+def gft_steps(name: str, variants: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, float]:
+    """Seconds of a GFT update with each of some options, over those of a plain update."""
     steered, plain = (resolve(name, objective=objective) for objective in ("gft", "conditional"))
     model, batch = build(steered, "cpu"), steered.batch_size
     jobs = {"plain": update(build(plain, "cpu"), Conditional().loss, plain, batch)}
-    for share in shares:
-        objective = build_objective("gft", {**steered.objective_options, "unconditional_share": share})
-        jobs[str(share)] = update(model, objective.loss, steered, batch)
+    for variant, options in variants.items():
+        objective = build_objective("gft", {**steered.objective_options, **options})
+        jobs[variant] = update(model, objective.loss, steered, batch)
     found = medians(jobs, rounds)
-    return {share: found[str(share)] / found["plain"] for share in shares}
+    return {variant: found[variant] / found["plain"] for variant in variants}
 
 
 def batch_of(model: Model, batch: int) -> torch.Tensor:
