@@ -14,7 +14,7 @@ from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import CodeProblem, DecodingSettings, Steered, cosine_power, decode, hook
 from gftzoo.contract.problem import Problem
-from gftzoo.generator import SampleGenerator
+from gftzoo.generator import SampleGenerator, to_device
 from gftzoo.layers.finetuning import fit_classes
 from gftzoo.layers.temperature import Prediction
 from gftzoo_autoregressive.family import AutoregressiveFamily
@@ -68,9 +68,9 @@ class RARFamily(AutoregressiveFamily[OrderedProblem]):
         codes_BN = latents.long().flatten(1)
         order_BN = torch.arange(codes_BN.shape[1], device=codes_BN.device).expand_as(codes_BN)
         if options.random_share(0) > 0:
-            share_B = torch.tensor([options.random_share(p) for p in generator.positions], device=generator.device)
-            shuffled_B, random_BN = generator.uniform() < share_B, generator.permutation(codes_BN.shape[1])
-            order_BN = torch.where(shuffled_B[:, None], random_BN, order_BN)
+            share_B = torch.tensor([options.random_share(p) for p in generator.positions])
+            shuffled_B = to_device(generator.host.uniform() < share_B, codes_BN.device)
+            order_BN = torch.where(shuffled_B[:, None], generator.permutation(codes_BN.shape[1]), order_BN)
         return OrderedProblem(codes_BN.gather(1, order_BN), order=order_BN)
 
     @hookimpl
