@@ -71,7 +71,7 @@ def measure(rounds: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as home:
         run = Path(home) / "runs" / "nano"
-        words = ("train", "dit-nano", "--gft", "--steps", "1", "--name", "nano", "-o", "sample_grid=1,1")
+        words = ("train", "dit-nano", "--gft", "--steps", "1", "--name", "nano", "-o", "sample_grid=[1,1]")
         subprocess.run(command(*words, "-o", "batch_size=2"), cwd=home, check=True, capture_output=True)
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as folder:

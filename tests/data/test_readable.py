@@ -17,9 +17,10 @@ import pytest
 import torch
 from command import call
 from PIL import Image
+from pooled import Pooled
 from safetensors.torch import load_file
 
-from gftzoo.data import open_source, readable
+from gftzoo.data import decoding, open_source, readable
 from gftzoo.data.fingerprint import fingerprint_of
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import Manifest
@@ -28,7 +29,9 @@ from gftzoo.data.preflight import preflight
 from gftzoo.data.stream import StreamSource
 from gftzoo.data.training import training_data
 from gftzoo.engine import checkpoints, resolve, train
+from gftzoo.engine.run.resolving import loading_processes
 from gftzoo.errors import GftzooError
+from gftzoo.evaluate.references import open_reference
 
 COUNT = 12
 BAD = (0, 4, 5, 11)  # the first of all, neighbours, and the last
@@ -240,3 +243,26 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         file.write('\n{"image": "pipe.png", "caption": "a pipe"}')
     source = open_source(spec)
     assert len(source) == COUNT - len(BAD) and source.problems[0].endswith("cannot be read (it is not a file)")
+
+
+def test_of_large_data_some_pictures_are_looked_at(tmp_path: Path, monkeypatch) -> None:
+    """A damaged one among the others keeps its row, and is replaced by the next that can be read, each time alike."""
+    monkeypatch.setattr(decoding, "LARGE", COUNT)
+    monkeypatch.setattr(decoding, "SAMPLE", 3)
+    spec = folder(tmp_path / "data", True)
+    full, *some = (open_source(f"{spec}{check}") for check in ("#check=full", "", "#check=sampled", ""))
+    assert len(full) == COUNT - len(BAD) and not full.looked_at
+    everything = range(COUNT - 2)  # two of those that are looked at are damaged
+    images = [source.images(everything, 8, 3) for source in some]
+    assert all(len(source) == len(everything) and torch.equal(images[0], found) for source, found in zip(some, images))
+    assert len(some[0].unreadable) == 2 and "3 of its pictures were looked at" in preflight(some[0], 8).sentence()
+    for row in some[0].unreadable:
+        assert torch.equal(images[0][row], images[0][some[0].readable(row)])  # type: ignore[attr-defined]
+    with pytest.raises(GftzooError, match=r"turned out damaged while it was read.*#check=full"):
+        open_reference(f"data:{spec}", Pooled(), 8)
+
+
+def test_pictures_are_decoded_beside_the_training(tmp_path: Path) -> None:
+    assert loading_processes(open_source("digits")) == 0
+    assert loading_processes(open_source(folder(tmp_path / "data", False))) >= 1
+    assert loading_processes(open_source(STREAMED["tar"](tmp_path / "tar", False))) == 1
