@@ -29,7 +29,7 @@ from gftzoo.contract.guidance import ClassifierFree, Temperature
 from gftzoo.contract.problem import Problem
 from gftzoo.data import SeekableSampler, TrainingData, open_source
 from gftzoo.engine import TrainConfig, resolve
-from gftzoo.engine.step.optimizer import adamw
+from gftzoo.engine.step.optimizers import adamw
 from gftzoo.families.finding import load_family
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT, GFTOptions

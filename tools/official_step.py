@@ -28,7 +28,7 @@ import torch
 
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.step.ema import EMA
-from gftzoo.engine.step.optimizer import adamw
+from gftzoo.engine.step.optimizers import adamw
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective

@@ -14,7 +14,8 @@ from gftzoo.engine import resolve
 from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.step.ema import EMA
 from gftzoo.engine.step.module import TrainingModel
-from gftzoo.engine.step.optimizer import MixedPrecision, adamw
+from gftzoo.engine.step.optimizer import MixedPrecision
+from gftzoo.engine.step.optimizers import adamw
 from gftzoo.objectives import build_objective
 
 BATCH = 4
