@@ -106,7 +106,9 @@ def sections(folders: Sequence[Path]) -> Iterator[str]:
     """A table for each model, in order, and one for all whose families come from one package."""
     families = zoo_registry().families.values()
     counts = Counter(family.distribution for family in families)
-    package = {family.nano: family.distribution for family in families if family.nano and counts[family.distribution] > 1}
+    package = {
+        family.nano: family.distribution for family in families if family.nano and counts[family.distribution] > 1
+    }
     grouped: dict[str, list[Path]] = {}
     for folder in folders:
         nano = next((nano for nano in package if folder.name.startswith(nano)), None)
