@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from gftzoo.catalogue.cards import Frozen
 
 # The layers inside of what families call their attention: `attn`, `attn1`, `attention`.
-ATTENTION = r"(?:.*\.)?(?:attn\d*|attention)\.[^.]+(?:\.\d+)?"
+ATTENTION = r"(?:.*\.)?(?:(?:attn\d*|attention)\.[^.]+|attentions\.\d+\.to_[^.]+)(?:\.\d+)?"
 LARGEST_RANK = 4096  # more than the layers of the largest published networks have channels
 
 

@@ -290,10 +290,21 @@ def test_a_frozen_run_is_known_to_cost_less() -> None:
 
 
 # Cards that differ in resolution alone have one slope.
+def takes_a_slope(card: ModelCard) -> bool:
+    """Whether the card's network can have an affine temperature: pipelines of other libraries cannot."""
+    try:
+        card.change(network={**card.network, "temperature_input": "affine"}).network_options(
+            load_family(card.family).options().network
+        )
+    except UsageError:
+        return False
+    return True
+
+
 SIZES = {
     (card.family, repr(card.network), card.condition, card.tokenizer.codebook): card
     for card in reversed(list_models())
-    if card.name not in NANO
+    if card.name not in NANO and takes_a_slope(card)
 }
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import TokenizerSpec
-from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.autoencoder import AutoencoderOptions
 from gftzoo.layers.codebook import nearest
@@ -23,14 +23,19 @@ OWN = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.embe
 FIRST_STAGE = "first_stage_model."  # prefix in a checkpoint of the diffusion model
 
 
+class LatentVQOptions(AutoencoderOptions):
+    """Sizes of a first stage and of its quantiser. The latents are no codes: the spec has no `codebook`."""
+
+    vectors: int = Field(8192, ge=2, le=2**20, description="code vectors")
+
+
 class LatentVQ(ConvolutionalTokenizer):
     """Latents are what stands before the quantiser; decoding takes each place to its nearest code vector first."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
-        if spec.codebook is None:
-            raise UsageError(f"tokenizer {spec.id!r} of kind 'latent-vq' names no codebook; add its number of codes.")
-        super().__init__(spec, read_tokenizer_options(spec, AutoencoderOptions), spec.channels, attention=((), ()))
-        self.quantize = nn.ModuleDict({"embedding": nn.Embedding(spec.codebook, spec.channels)})
+        options = read_tokenizer_options(spec, LatentVQOptions)
+        super().__init__(spec, options, spec.channels, attention=((), ()))
+        self.quantize = nn.ModuleDict({"embedding": nn.Embedding(options.vectors, spec.channels)})
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: SampleGenerator | None = None) -> Tensor:

@@ -139,8 +139,12 @@ def first_stage(tmp_path: Path) -> LatentVQ:
         kind="latent-vq",
         channels=vq["embed_dim"],
         downsample=2,
-        codebook=vq["n_embed"],
-        options={"width": sizes["ch"], "multipliers": sizes["ch_mult"], "blocks": sizes["num_res_blocks"]},
+        options={
+            "width": sizes["ch"],
+            "multipliers": sizes["ch_mult"],
+            "blocks": sizes["num_res_blocks"],
+            "vectors": vq["n_embed"],
+        },
     )
     return LatentVQ.load(spec, str(path))
 
