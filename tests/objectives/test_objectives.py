@@ -213,11 +213,11 @@ def test_a_family_without_the_hook_is_refused(objective: str, name: str, tmp_pat
         with pytest.raises(UsageError, match=r"starts from a trained model; give its weights with --weights"):
             resolve(name, objective=objective)
         return
-    having = ", ".join(sorted({nano_card(name).family for name in SUPPORTED[objective]}))
-    with pytest.raises(
-        UsageError, match=rf"needs the hook \w+, which family '[\w-]+' .*; families that have it: {having}"
-    ):
+    with pytest.raises(UsageError, match=r"needs the hook \w+, which family '[\w-]+' does not have;") as refused:
         resolve(name, objective=objective, weights=str(start_file(name, tmp_path)))
+    having = set(str(refused.value).partition("families that have it: ")[2].rstrip(".").split(", "))
+    assert having >= {nano_card(name).family for name in SUPPORTED[objective]}  # there are families without a nano too
+    assert nano_card(name).family not in having
 
 
 @pytest.mark.parametrize(("objective", "name"), [("cca", "var-nano"), ("distill", "dit-nano")])
