@@ -61,7 +61,7 @@ def test_the_picture_of_the_floors_and_the_story_of_a_step_are_current(tool: str
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-ABOUT_ALL = {"architecture", "behaviour", "docs", "no_remote_code"}
+ABOUT_ALL = {"architecture", "behaviour", "docs", "no_remote_code", "project_files"}
 
 
 def test_tests_lie_where_the_code_does() -> None:
