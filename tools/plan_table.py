@@ -121,7 +121,9 @@ def page(text: str, rows: dict[str, Row]) -> str:
     """The page with its table made anew."""
     before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
     said = f"One GPU each, {UTILISATION:.0%} of the dense bf16 peak assumed, latents from a cache."
-    return f"{before}{BEGIN}\n{said}\n\n{table(rows, list_models())}\n{END}{after}"
+    untraced = ", ".join(f"`{card.name}`" for card in list_models() if card.name not in rows)
+    rest = f"\nNot traced yet, `gftzoo train MODEL --gft --dry-run --gpu h100` tells: {untraced}.\n" if untraced else ""
+    return f"{before}{BEGIN}\n{said}\n\n{table(rows, list_models())}\n{rest}{END}{after}"
 
 
 def trace_missing(pattern: str | None) -> None:
