@@ -316,13 +316,13 @@ def test_a_constant_rate_has_no_horizon_to_speak_of(run: Path, tmp_path: Path, c
 
 def test_the_picture_of_a_checkpoint_is_drawn_by_the_resume_that_follows(run: Path, tmp_path: Path) -> None:
     config = small("dit-nano", 4, checkpoint_every=2, sample_every=2, sample_grid=(1, 1))
-    train(config, tmp_path / "whole")
+    train(config, tmp_path / "whole" / run.name)
     shutil.rmtree(newest(run))  # killed after the checkpoint of step 2, before its picture
     shutil.rmtree(run / "samples")
     config.write(run)
     go_on(run, steps=None)
     for name in ("step-00000002.png", "final.png"):
-        drawn, expected = (Image.open(folder / "samples" / name) for folder in (run, tmp_path / "whole"))
+        drawn, expected = (Image.open(folder / "samples" / name) for folder in (run, tmp_path / "whole" / run.name))
         assert drawn.tobytes() == expected.tobytes()
     (run / "samples" / "final.png").unlink()  # or before the last ones
     go_on(run, steps=None)
