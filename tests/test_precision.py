@@ -23,12 +23,13 @@ from gftzoo.sampling import image_seeds, sample_batches
 
 SHORT = {
     "dit": {"steps": 2}, "mdt": {"steps": 2}, "sit": {"steps": 2}, "uvit": {"steps": 2}, "sd": {"steps": 2},
-    "mar": {"steps": 2, "head_steps": 2}, "maskgit": {"steps": 3},
+    "adm": {"steps": 2}, "ldm": {"steps": 2}, "mar": {"steps": 2, "head_steps": 2}, "maskgit": {"steps": 3},
 }  # fmt: skip
 # As few blocks as there can be: what is traced is every block anew.
 TINY: dict[str, dict[str, Any]] = {
     "mdt": {"depth": 3, "decode_layer": 1}, "uvit": {"depth": 2}, "mar": {"depth": 1, "head_depth": 1},
     "sd": {"channels": (16,), "attention": (True,)},
+    "adm": {"multipliers": (1,), "attention": (True,)}, "ldm": {"multipliers": (1,), "attention": (True,)},
 }  # fmt: skip
 
 
