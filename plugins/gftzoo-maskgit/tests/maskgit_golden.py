@@ -137,6 +137,11 @@ class Masks:
     def __init__(self, *numbers: Tensor) -> None:
         self.numbers = iter(numbers)
 
+    @property
+    def host(self) -> Masks:
+        """The same numbers, on the CPU."""
+        return self
+
     def uniform(self, *shape: int) -> Tensor:
         found = next(self.numbers)
         assert tuple(found.shape[1:]) == shape
