@@ -23,7 +23,8 @@ ORIGINAL = ("time_embed.", "label_emb.", "input_blocks.", "middle_block.", "outp
 def write_single_file(model: Model, folder: Path) -> Path:
     """Writes `model.safetensors`, UNet, autoencoder and text encoders in fp32; returns the folder.
 
-    Raises UsageError for a model that the original code has not: another pipeline, or a temperature input.
+    Raises UsageError for another pipeline, for Stable Diffusion 2.x, whose text encoder is named otherwise, and for a
+    temperature input, which the original code has not.
     """
     from safetensors.torch import save_file
 
@@ -32,6 +33,12 @@ def write_single_file(model: Model, folder: Path) -> Path:
         raise UsageError(
             f"a single file is made of Stable Diffusion 1.x and SDXL, and {model.card.name} is a {name}; export it "
             "--to diffusers or --to lora."
+        )
+    if name == "StableDiffusionPipeline" and model.network.config.use_linear_projection:
+        # Their text encoder has other names there, open_clip's, and programs know the version by the UNet.
+        raise UsageError(
+            f"{model.card.name} is of Stable Diffusion 2.x, of which no single file is made; export it --to diffusers "
+            "or --to kohya."
         )
     if model.card.temperature:
         raise UsageError(
