@@ -69,8 +69,10 @@ class CacheWriter:
             raise UsageError(f"cache {str(self.folder)!r} was begun with {difference}; name a new folder.")
 
     def _holds_something_else(self) -> bool:
+        if not self.folder.exists():  # asked first: another rank may make the folder between two questions
+            return False
         if not self.folder.is_dir():
-            return self.folder.exists()
+            return True
         begun = f".{MANIFEST_FILE}."  # of a rank that is writing it
         others = [path for path in self.folder.iterdir() if not path.name.startswith(begun)]
         return bool(others) and not (self.folder / MANIFEST_FILE).exists()
