@@ -14,7 +14,7 @@ from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import ResidualMLP, Slope
+from gftzoo.layers.temperature import Prediction, ResidualMLP, Slope, each, with_slope
 from gftzoo_maskgit.options import NetworkOptions
 
 INIT_STD = 0.02
@@ -30,6 +30,7 @@ class MaskedNetwork(nn.Module):
         codes: N, codes of an image.
         splits: S, parts of a code; M = N S, code by code.
         beta_embed: embeds the temperature, which is added to every position before the first norm.
+        slope: d of an affine temperature.
         positions: key of the table that is added there too.
         readout: prefix of the layer that logits are read from; None where that is the table of codes, which is an input
             too.
@@ -37,6 +38,7 @@ class MaskedNetwork(nn.Module):
 
     positions: ClassVar[str]
     beta_embed: SinusoidEmbedding | None
+    slope: Slope | None
     options: NetworkOptions
     codes: int
     splits = 1
@@ -49,6 +51,52 @@ class MaskedNetwork(nn.Module):
     def join(self, parts_BM: Tensor) -> Tensor:
         """The codes (B, N) of parts."""
         return parts_BM
+
+    def hidden(
+        self,
+        codes_BM: Tensor,
+        masked_BM: Tensor,
+        class_B: Tensor,
+        beta_B: Tensor | None = None,
+        left_out_BM: Tensor | None = None,
+    ) -> Tensor:
+        """The last hidden state (B, N, W) of the codes; arguments as of `forward`."""
+        raise NotImplementedError
+
+    def features(self, h_BNW: Tensor) -> Tensor:
+        """What logits are read from, (B, N, D)."""
+        raise NotImplementedError
+
+    def read_out(self, features_BND: Tensor) -> Tensor:
+        """Logits (B, N, S V) of features."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        codes_BM: Tensor,
+        masked_BM: Tensor,
+        class_B: Tensor,
+        beta_B: Tensor | None = None,
+        left_out_BM: Tensor | None = None,
+    ) -> Prediction:
+        """Logits (B, M, V), float32.
+
+        Args:
+            codes_BM: int64 parts of codes; masked ones are not read.
+            masked_BM: which are masked.
+            class_B: class indices, `classes` for the null class.
+            beta_B: the temperature; None adds nothing.
+            left_out_BM: masked codes that an encoder is not shown, equally many in each row; None shows all. Without
+                an encoder apart it means nothing.
+        """
+        h_BNW = self.hidden(codes_BM, masked_BM, class_B, beta_B, left_out_BM)
+        features_BND = self.features(h_BNW)
+        found = with_slope(self.slope, self.read_out(features_BND), h_BNW, features_BND)
+        return each(found, self.by_parts)
+
+    def by_parts(self, logits_BNX: Tensor) -> Tensor:
+        """Logits (B, N, S V) as (B, M, V), float32."""
+        return logits_BNX.float().unflatten(-1, (self.splits, -1)).flatten(1, 2)
 
     def with_beta(self, x_BLD: Tensor, beta_B: Tensor | None) -> Tensor:
         """Embedded positions and the temperature; they alone where it is None, or not embedded."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.layers.initialisation import xavier
-from gftzoo.layers.temperature import Prediction, each, start_slope, with_slope
+from gftzoo.layers.temperature import start_slope
 from gftzoo_maskgit.layers import (
     Head,
     build_beta_embedding,
@@ -132,27 +132,18 @@ class MAGE(TableNetwork):
             x_BLW = block(x_BLW)
         return self.decoder_norm(x_BLW[:, 1:])
 
-    def forward(
+    def hidden(
         self,
-        codes_BN: Tensor,
-        masked_BN: Tensor,
+        codes_BM: Tensor,
+        masked_BM: Tensor,
         class_B: Tensor,
         beta_B: Tensor | None = None,
-        left_out_BN: Tensor | None = None,
-    ) -> Prediction:
-        """Logits (B, N, V), float32.
+        left_out_BM: Tensor | None = None,
+    ) -> Tensor:
+        return self.decode(self.encode(codes_BM, masked_BM, class_B, beta_B, left_out_BM), masked_BM, left_out_BM)
 
-        Args:
-            codes_BN: int64 codes; masked ones are not read.
-            masked_BN: which are masked.
-            class_B: class indices, `classes` for the null class.
-            beta_B: the temperature; None adds nothing.
-            left_out_BN: masked codes that the encoder is not shown, equally many in each row; None shows all.
-        """
-        latent_BKD = self.encode(codes_BN, masked_BN, class_B, beta_B, left_out_BN)
-        h_BNW = self.decode(latent_BKD, masked_BN, left_out_BN)
-        features_BND = self.mlm_layer(h_BNW)
-        return each(with_slope(self.slope, self.read_out(features_BND), h_BNW, features_BND), Tensor.float)
+    def features(self, h_BNW: Tensor) -> Tensor:
+        return self.mlm_layer(h_BNW)
 
     def tied_readout(self) -> tuple[Tensor, Tensor]:
         """The table gets no gradient from reading logits, as published."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError
-from gftzoo.layers.temperature import Prediction, each, start_slope, with_slope
+from gftzoo.layers.temperature import start_slope
 from gftzoo.tokenizers.quantised.bits import join, split, to_bits
 from gftzoo_maskgit.layers import (
     BERT_EPS,
@@ -111,32 +111,26 @@ class MaskBit(MaskedNetwork):
         start_idle(self.beta_embed)
         start_slope(self)
 
-    def forward(
+    def hidden(
         self,
         codes_BM: Tensor,
         masked_BM: Tensor,
         class_B: Tensor,
         beta_B: Tensor | None = None,
         left_out_BM: Tensor | None = None,
-    ) -> Prediction:
-        """Logits (B, M, V), float32.
-
-        Args:
-            codes_BM: int64 parts of codes; masked ones are not read.
-            masked_BM: which are masked.
-            class_B: class indices, `classes` for the null class.
-            beta_B: the temperature; None adds nothing.
-            left_out_BM: of no meaning here, since there is no encoder apart.
-        """
+    ) -> Tensor:
         class_B1D = self.class_emb(class_B)[:, None]
         x_BLD = torch.cat([self.tokens(codes_BM, masked_BM), class_B1D], 1) + self.pos_emb
         x_BLD = self.dropout(self.first_ln(self.with_beta(x_BLD, beta_B)))
         for layer in self.layers:
             x_BLD = layer(x_BLD)
-        h_BND = self.norm_after_transformer(x_BLD)[:, :-1]
-        features_BND = self.last_layer(h_BND)
-        found = with_slope(self.slope, self.tokens.read_out(features_BND), h_BND, features_BND)
-        return each(found, lambda logits: logits.float().unflatten(-1, (self.splits, -1)).flatten(1, 2))
+        return self.norm_after_transformer(x_BLD)[:, :-1]
+
+    def features(self, h_BNW: Tensor) -> Tensor:
+        return self.last_layer(h_BNW)
+
+    def read_out(self, features_BND: Tensor) -> Tensor:
+        return self.tokens.read_out(features_BND)
 
     def split(self, codes_BN: Tensor) -> Tensor:
         return split(codes_BN, self.splits, self.bits).flatten(1)

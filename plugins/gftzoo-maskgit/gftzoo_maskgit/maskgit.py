@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
-from gftzoo.layers.temperature import Prediction, each, start_slope, with_slope
+from gftzoo.layers.temperature import start_slope
 from gftzoo_maskgit.layers import (
     BERT_EPS,
     TANH_GELU,
@@ -61,35 +61,23 @@ class MaskGIT(TableNetwork):
     def table(self) -> nn.Embedding:
         return self.word_embeddings
 
-    def hidden(self, codes_BN: Tensor, masked_BN: Tensor, class_B: Tensor, beta_B: Tensor | None = None) -> Tensor:
-        """The last hidden state (B, L, D), the class token first."""
-        image_BND = self.word_embeddings(self.rows_of(codes_BN, masked_BN))
+    def hidden(
+        self,
+        codes_BM: Tensor,
+        masked_BM: Tensor,
+        class_B: Tensor,
+        beta_B: Tensor | None = None,
+        left_out_BM: Tensor | None = None,
+    ) -> Tensor:
+        image_BND = self.word_embeddings(self.rows_of(codes_BM, masked_BM))
         x_BLD = torch.cat([self.embed_class(class_B), image_BND], 1) + self.position_embeddings
         x_BLD = self.dropout(self.embeddings_ln(self.with_beta(x_BLD, beta_B)))
         for layer in self.layers:
             x_BLD = layer(x_BLD)
-        return x_BLD
+        return x_BLD[:, 1:]
 
-    def forward(
-        self,
-        codes_BN: Tensor,
-        masked_BN: Tensor,
-        class_B: Tensor,
-        beta_B: Tensor | None = None,
-        left_out_BN: Tensor | None = None,
-    ) -> Prediction:
-        """Logits (B, N, V), float32.
-
-        Args:
-            codes_BN: int64 codes; masked ones are not read.
-            masked_BN: which are masked.
-            class_B: class indices, `classes` for the null class.
-            beta_B: the temperature; None adds nothing.
-            left_out_BN: of no meaning here, since there is no encoder apart.
-        """
-        h_BND = self.hidden(codes_BN, masked_BN, class_B, beta_B)[:, 1:]
-        features_BND = self.head(h_BND)
-        return each(with_slope(self.slope, self.read_out(features_BND), h_BND, features_BND), Tensor.float)
+    def features(self, h_BNW: Tensor) -> Tensor:
+        return self.head(h_BNW)
 
     def tied_readout(self) -> tuple[Tensor, Tensor]:
         assert self.bias is not None
