@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.generator import SampleGenerator
 from gftzoo.model import Model
 
+T = TypeVar("T")
 # What autocast runs in half precision; the rest of its list is rare in these networks.
 PRODUCTS = {
     F.linear, F.conv1d, F.conv2d, F.scaled_dot_product_attention, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm,
@@ -39,15 +40,26 @@ def trace_forward(
         checkpointed: blocks keep only what they are given, and one at a time what it recomputes.
     """
     blocks = model.family.blocks(model.network) if checkpointed else []
-    # A family whose problems depend on values, on how much a mask hides, gets some that have values, and then forgets.
-    for device, rows in (("meta", 2), ("cpu", 8)):
+
+    def cost(device: torch.device, rows: int) -> tuple[float, float]:
         kept = Kept()
+        with kept.watch(blocks), LikeADevice(half, kept):
+            flops = _forward_flops(model, device, rows)
+        return flops / rows, kept.total() / rows
+
+    return _traced(cost)
+
+
+def _traced(cost: Callable[[torch.device, int], T]) -> T | None:
+    """What a measure says of rows on the meta device; None if it cannot be traced.
+
+    A family whose problems depend on values, on how much a mask hides, gets some that have values, and then forgets.
+    """
+    for device, rows in (("meta", 2), ("cpu", 8)):
         try:
-            with kept.watch(blocks), LikeADevice(half, kept):
-                flops = _forward_flops(model, torch.device(device), rows)
+            return cost(torch.device(device), rows)
         except Exception:  # noqa: S112  # shapes that follow from values fail in many ways
             continue
-        return flops / rows, kept.total() / rows
     return None
 
 
@@ -66,19 +78,18 @@ def trace_frozen(model: Model, half: torch.dtype | None = None) -> Frozen | None
         model: its network is on the meta device.
         half: autocast's dtype, if there is autocast.
     """
-    for device, rows in (("meta", 2), ("cpu", 8)):
+
+    def cost(device: torch.device, rows: int) -> Frozen:
         held = Held()
-        try:
-            with LikeADevice(half, Kept()):
-                with torch.no_grad():
-                    forward = _forward_flops(model, torch.device(device), rows)
-                step = _forward_flops(model, torch.device(device), rows, backward=True)
-                with held:
-                    _forward_flops(model, torch.device(device), rows)
-        except Exception:  # noqa: S112  # shapes that follow from values fail in many ways
-            continue
+        with LikeADevice(half, Kept()):
+            with torch.no_grad():
+                forward = _forward_flops(model, device, rows)
+            step = _forward_flops(model, device, rows, backward=True)
+            with held:
+                _forward_flops(model, device, rows)
         return Frozen(forward / rows, step / rows, held.peak / rows)
-    return None
+
+    return _traced(cost)
 
 
 def trace_sampling(model: Model, half: torch.dtype | None = None) -> float | None:
@@ -88,15 +99,14 @@ def trace_sampling(model: Model, half: torch.dtype | None = None) -> float | Non
         model: its network is on the meta device.
         half: autocast's dtype, if there is autocast.
     """
-    for device, rows in (("meta", 2), ("cpu", 8)):
+
+    def cost(device: torch.device, rows: int) -> float:
         held = Held()
-        try:
-            with torch.no_grad(), LikeADevice(half, Kept()), held:
-                _forward_flops(model, torch.device(device), rows)
-        except Exception:  # noqa: S112  # shapes that follow from values fail in many ways
-            continue
+        with torch.no_grad(), LikeADevice(half, Kept()), held:
+            _forward_flops(model, device, rows)
         return held.peak / rows
-    return None
+
+    return _traced(cost)
 
 
 def _forward_flops(model: Model, device: torch.device, rows: int, backward: bool = False) -> float:
