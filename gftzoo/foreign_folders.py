@@ -8,6 +8,7 @@ from typing import Any
 from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError
 
+PIPELINES = Path(__file__).parent / "pipelines"  # those that come with gftzoo
 CONFIGS = ("config.json", "tokenizer_config.json", "model_index.json", "processor_config.json")
 
 
@@ -45,3 +46,25 @@ def load_foreign(kind: Any, source: str | Path, what: str, advice: str, **option
     except Exception as error:  # the hub client and the readers raise many types
         reason = str(error).split("\n", 1)[0][:120]
         raise GftzooError(f"{what} could not be loaded ({type(error).__name__}: {reason}); {advice}") from error
+
+
+def local_folder(pipeline: str) -> Path | None:
+    """The folder of a pipeline that is here, one of gftzoo's own or a user's; None for one on the hub."""
+    return next((folder for folder in (PIPELINES / pipeline, Path(pipeline)) if folder.is_dir()), None)
+
+
+def load_part(kind: Any, part: str, pipeline: str, **options: Any) -> Any:
+    """A component of a pipeline (`vae`, `text_encoder`, `tokenizer`); a local folder may also be the component itself.
+
+    Raises GftzooError if it cannot be had.
+    """
+    folder, what = local_folder(pipeline), f"the {part} of {pipeline!r}"
+    advice = (
+        "name a local diffusers folder, in training with -o text_encoder=PATH and -o tokenizer_path=PATH, in sampling "
+        "with --tokenizer-path PATH."
+    )
+    if folder is None:
+        return load_foreign(kind, pipeline, what, advice, subfolder=part, **options)
+    refuse_code(folder)
+    place = folder / part if (folder / part).is_dir() else folder
+    return load_foreign(kind, place, what, advice, local_files_only=True, **options)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from gftzoo_llamagen.captions import text_encoder as t5
-from gftzoo_sd.text import load_part
 from transformers import CLIPTextModel
 
 from gftzoo.errors import GftzooError
-from gftzoo.foreign_folders import refuse_code
+from gftzoo.foreign_folders import load_part, refuse_code
 from gftzoo.tokenizers import build_core_tokenizer
 from gftzoo.zoo import get_tokenizer_spec
 

@@ -5,7 +5,7 @@
 
 They are what Stable Diffusion's are, only smaller: a CLIP tokenizer (byte-pair encoding), a CLIP text encoder trained
 contrastively against a small image encoder, and an AutoencoderKL. All see the train split only. They go into
-`plugins/gftzoo-sd/gftzoo_sd/nano/`, in the layout of a diffusers pipeline. About 10 minutes each on one thread.
+`gftzoo/pipelines/nano/`, in the layout of a diffusers pipeline. About 10 minutes each on one thread.
 
 Suffixes: B batch, T tokens, D width.
 """
@@ -16,7 +16,6 @@ import argparse
 import json
 import sys
 from itertools import count
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
@@ -27,8 +26,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from gftzoo.data import Source, open_source
+from gftzoo.foreign_folders import PIPELINES
 
-PARTS = Path(__file__).parents[1] / "plugins/gftzoo-sd/gftzoo_sd/nano"
+PARTS = PIPELINES / "nano"
 DATA, SIDE, TOKENS, MERGES = "emoji-captions", 32, 24, 2048
 START, END = "<|startoftext|>", "<|endoftext|>"
 

@@ -164,13 +164,12 @@ def with_labels(table: Any, column: str) -> tuple[Any, list[Any]]:
 
 def state_of(table: Any, column: str) -> str | None:
     """Changes whenever a picture of the table does; None where a row may name a file, which does so by itself."""
-    import pyarrow as pa  # with datasets, slow to import, and most data needs none of it
-    from pyarrow import compute  # likewise
+    import pyarrow.compute  # with datasets, slow to import, and most data needs none of it
 
     cells = table.data.column(column)
-    if pa.types.is_struct(cells.type):
+    if pyarrow.types.is_struct(cells.type):
         names = [field.name for field in cells.type]
-        cells = compute.struct_field(cells, "bytes") if "bytes" in names else None
+        cells = pyarrow.compute.struct_field(cells, "bytes") if "bytes" in names else None
     if cells is None or cells.null_count:
         return None
     files = [Path(file["filename"]) for file in table.cache_files]

@@ -1,9 +1,9 @@
 """Pieces of a family: what several say in the same words, written once. A family inherits those that fit it.
 
-`conditions` class indices with a null row, `noise` and `codes` what is predicted and how it is scored, `sampling` the
-network's batch under a guidance, `decoding` codes one after the other, `declared` hooks that are functions, tables or
-rules, `official` weights of others in and the temperature folded out. A hook of the family's own takes the place of a
-piece's.
+`conditions` class indices with a null row, `prompts` features of a text encoder, `noise` and `codes` what is predicted
+and how it is scored, `sampling` the network's batch under a guidance, `decoding` codes one after the other, `declared`
+hooks that are functions, tables or rules, `official` weights of others in and the temperature folded out. A hook of the
+family's own takes the place of a piece's.
 """
 
 from gftzoo.contract.pieces.codes import AllCodes as AllCodes
@@ -24,6 +24,8 @@ from gftzoo.contract.pieces.noise import NoisedProblem as NoisedProblem
 from gftzoo.contract.pieces.noise import NoisePrediction as NoisePrediction
 from gftzoo.contract.pieces.noise import squared_error as squared_error
 from gftzoo.contract.pieces.official import OfficialWeights as OfficialWeights
+from gftzoo.contract.pieces.prompts import PromptConditions as PromptConditions
+from gftzoo.contract.pieces.prompts import encoder_of as encoder_of
 from gftzoo.contract.pieces.sampling import SamplerChoice as SamplerChoice
 from gftzoo.contract.pieces.sampling import Steered as Steered
 from gftzoo.contract.pieces.sampling import ramp as ramp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
-from gftzoo.contract.pieces import ClassConditions, OwnTokenizers, squared_error
+from gftzoo.contract.pieces import OwnTokenizers, squared_error
 from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
@@ -26,7 +26,7 @@ from gftzoo_diffusion.tokenizers import LatentVQ
 from gftzoo_diffusion.training import DiffusionProblem
 
 
-class DiffusionFamily(ClassConditions, OwnTokenizers):
+class DiffusionFamily(OwnTokenizers):
     """Diffusion and flow matching in a latent space."""
 
     contract_version = 2
@@ -41,6 +41,14 @@ class DiffusionFamily(ClassConditions, OwnTokenizers):
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
         return network_of(card).build_network(card)
+
+    @hookimpl
+    def encode_condition(self, model: Model, conditions: Sequence[int | str]) -> Tensor | None:
+        return network_of(model.card).encode_condition(model, conditions)
+
+    @hookimpl
+    def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
+        return network_of(model.card).condition_drop(model, condition, dropped)
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:

@@ -22,7 +22,7 @@ class NetworkOptions(ScaledTemperatureOptions, Choice):
 
     choose: ClassVar[Callable[[Mapping[str, Any]], type[NetworkOptions]]]  # set by the shelf
 
-    kind: str = Field("dit", description="the network: dit, uvit, mdt, adm or ldm")
+    kind: str = Field("dit", description="the network: dit, uvit, uvit-text, mdt, adm or ldm")
     process: str = Field("linear", description=f"what noises the data: {', '.join(PROCESSES)}")
     loss_weight: Literal["one", "min-snr", "velocity", "likelihood"] = Field(
         "one",

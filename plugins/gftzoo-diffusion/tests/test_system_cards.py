@@ -20,6 +20,8 @@ OFFICIAL = {  # model: parameters, tensors of the official state dict
     "uvit-l-4-512": (286_861_524, 261),
     "uvit-h": (500_832_016, 355),
     "uvit-h-4-512": (500_942_656, 355),
+    "uvit-s-coco": (44_692_644, 166),
+    "uvit-s-deep-coco": (58_345_636, 214),
     "mdt-s": (38_454_872, 188 - 13),  # without the indices of relative positions
     "mdt-xl": (742_263_904, 394 - 29),
     "ldm-4": (400_920_579 + 512_512, 688 + 1),

@@ -7,8 +7,8 @@ from diffusers import AutoencoderKL
 
 from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.errors import UsageError
+from gftzoo.foreign_folders import load_part
 from gftzoo.tokenizers import DiffusersVAE
-from gftzoo_sd.text import load_part
 
 
 class PipelineVAE(DiffusersVAE):
@@ -20,7 +20,7 @@ class PipelineVAE(DiffusersVAE):
 
 
 def build_autoencoder(spec: TokenizerSpec, weights: str | None) -> PipelineVAE:
-    """The VAE of a pipeline: of the local folder `weights`, beside the plugin's code (`spec.file`) or on the hub."""
+    """The VAE of a pipeline: of the local folder `weights`, gftzoo's own (`spec.file`) or on the hub."""
     source = weights or spec.file or spec.repo
     if source is None:
         raise UsageError(f"tokenizer {spec.id!r} names no weights; give a local diffusers folder.")

@@ -7,11 +7,11 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 
 from gftzoo.contract.model import Model
+from gftzoo.contract.pieces import encoder_of
 from gftzoo.errors import UsageError
 from gftzoo.exporting import pipeline_vae, save_pipeline
 from gftzoo_sd.network import SDNetwork
 from gftzoo_sd.sampler import build_scheduler
-from gftzoo_sd.text import encoder_of
 
 
 def export_pipeline(model: Model, folder: Path) -> Path:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.contract.options import FamilyOptions
-from gftzoo.contract.pieces import NoisedProblem, NoisePrediction, OwnTokenizers, hook
+from gftzoo.contract.pieces import NoisedProblem, NoisePrediction, OwnTokenizers, PromptConditions, hook
 from gftzoo.contract.problem import Problem
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.temperature import Prediction
-from gftzoo_sd import checkpoints, folding, sampler, text
+from gftzoo_sd import checkpoints, folding, sampler
 from gftzoo_sd.network import SDNetwork, predict_noise
 
 # What takes diffusers, whose import takes seconds, is imported where it is used.
@@ -29,12 +28,11 @@ def build_autoencoder(spec: TokenizerSpec, weights: str | None) -> Tokenizer:
     return autoencoder.build_autoencoder(spec, weights)
 
 
-class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
+class StableDiffusionFamily(NoisePrediction[NoisedProblem], PromptConditions, OwnTokenizers):
     """Stable Diffusion on diffusers' UNet and VAE and transformers' CLIP text encoder."""
 
     contract_version = 2
     tokenizers = {"pipeline-vae": build_autoencoder}
-    encode_condition = hook(text.encode_prompts)
     temperature_sampler = hook(sampler.sample)
     fold_temperature = hook(folding.fold_temperature)
     import_weights = hook(checkpoints.fit_weights)
@@ -49,6 +47,9 @@ class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
             compiles="network",
             channels_last=True,
         )
+
+    def prompt_shape(self, card: ModelCard) -> tuple[int | None, int]:
+        return None, card.network_options(SDNetwork).text_width
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:
@@ -65,10 +66,6 @@ class StableDiffusionFamily(NoisePrediction[NoisedProblem], OwnTokenizers):
     @hookimpl
     def predict(self, model: Model, problem: NoisedProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
         return predict_noise(model.network, problem.x_t, problem.t, condition, beta)
-
-    @hookimpl
-    def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:
-        return torch.where(dropped.view(-1, 1, 1), text.null_features(model), condition)
 
     @hookimpl
     def export(self, model: Model, to: str, folder: Path) -> Path | None:

@@ -18,7 +18,6 @@ from gftzoo.contract.pieces import SamplerChoice, Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo_sd.network import predict_noise
-from gftzoo_sd.text import encode_prompts
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -95,7 +94,7 @@ def away_from(model: Model, condition: Tensor, guidance: Guidance, settings: SDS
             f"negative_prompt {settings.negative_prompt!r} needs a second pass, which only CFG has; "
             "sample plain weights with --cfg, or leave it out."
         )
-    return encode_prompts(model, [settings.negative_prompt]).expand_as(condition)
+    return model.encode_condition([settings.negative_prompt]).expand_as(condition)
 
 
 def step_noise(settings: SDSampler, x_BCHW: Tensor, generator: SampleGenerator) -> dict[str, Any]:

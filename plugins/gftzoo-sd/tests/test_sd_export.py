@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from gftzoo_sd.text import HERE, text_encoder
 from safetensors.torch import load_file
 from sd_tiny import PROMPTS, near, tiny_model
 
@@ -17,8 +16,10 @@ from gftzoo.adapters import Adapter, Base, base_hash, freeze
 from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.exporting import export
+from gftzoo.foreign_folders import PIPELINES
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.lora_options import LoraOptions
+from gftzoo.layers.text_encoder import text_encoder
 from gftzoo.loading import load
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds
@@ -132,7 +133,7 @@ def test_an_incomplete_pipeline_is_named(tmp_path: Path, steered: Model) -> None
     elsewhere = Model(steered.card.change(text_encoder=str(tmp_path)), steered.network, None, steered.family)
     with pytest.raises(GftzooError, match=r"text_encoder of .* could not be loaded .*text_encoder=PATH"):
         elsewhere.encode_condition(PROMPTS)
-    shutil.copytree(HERE / "nano" / "text_encoder", tmp_path / "text_encoder")
+    shutil.copytree(PIPELINES / "nano" / "text_encoder", tmp_path / "text_encoder")
     text_encoder.cache_clear()
     with pytest.raises(GftzooError, match=r"tokenizer of .* has 2 tokens and its text encoder 2562"):
         elsewhere.encode_condition(PROMPTS)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from gftzoo_sd.network import embed_temperature
-from gftzoo_sd.text import HERE
 from sd_tiny import PROMPTS, tiny_model
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from gftzoo.foreign_folders import PIPELINES
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
 from gftzoo.model import Model
@@ -27,8 +27,8 @@ def sinusoid(beta: float, width: int = 512) -> np.ndarray:
 
 
 def text_features(prompts: list[str]) -> Tensor:
-    tokenizer = CLIPTokenizer.from_pretrained(HERE / "nano" / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(HERE / "nano" / "text_encoder", torch_dtype=torch.float32).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(PIPELINES / "nano" / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(PIPELINES / "nano" / "text_encoder", torch_dtype=torch.float32).eval()
     ids = tokenizer(prompts, padding="max_length", max_length=24, truncation=True, return_tensors="pt").input_ids
     with torch.no_grad():
         return encoder(ids).last_hidden_state

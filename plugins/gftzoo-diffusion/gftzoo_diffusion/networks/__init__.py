@@ -13,11 +13,13 @@ from gftzoo_diffusion.networks.kind import Kind
 from gftzoo_diffusion.networks.ldm import LDMKind
 from gftzoo_diffusion.networks.mdt import MDTKind
 from gftzoo_diffusion.networks.uvit import UViTKind
+from gftzoo_diffusion.networks.uvit_text import UViTTextKind
 from gftzoo_diffusion.options import NetworkOptions
 
 NETWORKS: Final[Mapping[str, Kind]] = {
     "dit": DiTKind(),
     "uvit": UViTKind(),
+    "uvit-text": UViTTextKind(),
     "mdt": MDTKind(),
     "adm": ADMKind(),
     "ldm": LDMKind(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
-from gftzoo.contract.pieces import OfficialWeights
+from gftzoo.contract.pieces import ClassConditions, OfficialWeights
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.folding import Tensors, settle_rows
@@ -26,8 +27,8 @@ from gftzoo_diffusion.training import DiffusionProblem
 BOUNDS = {"auto": 1.0, "fixed-large": 1.0, "fixed-small": -1.0}
 
 
-class Kind(OfficialWeights):
-    """A network of `(x_t, t, condition, beta)`, its options and its official weights.
+class Kind(ClassConditions, OfficialWeights):
+    """A network of `(x_t, t, condition, beta)`, its conditions, its options and its official weights.
 
     Attributes:
         Options: its hyperparameters.
@@ -50,6 +51,10 @@ class Kind(OfficialWeights):
                 f"that is a multiple of {options.side_multiple * card.tokenizer.downsample}."
             )
         return self.assemble(options, card.grid, card)
+
+    def encode_condition(self, model: Model, conditions: Sequence[int | str]) -> Tensor | None:
+        """What the network is told (B, ...); None for the indices of classes, the contract's own."""
+        return None
 
     def idle(self, name: str, embedding: nn.Module) -> dict[str, Tensor]:
         return idle_temperature(name, embedding)

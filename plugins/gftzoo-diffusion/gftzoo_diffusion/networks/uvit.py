@@ -94,8 +94,7 @@ class UViT(nn.Module):
         self.patch_embed = PatchEmbed(side, network.patch, channels, width)
         layers = [nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)]
         self.time_embed = nn.Sequential(*layers) if network.mlp_time_embed else nn.Identity()
-        self.label_emb = nn.Embedding(classes + 1, width) if classes else None
-        self.extra = 2 if classes else 1  # tokens before the patches: class and time
+        self.extra = 1 + self.build_condition(network, classes)  # tokens before the patches
         self.pos_embed = nn.Parameter(torch.zeros(1, self.extra + (side // network.patch) ** 2, width))
         self.in_blocks = nn.ModuleList(block() for _ in range(network.depth // 2))
         self.mid_block = block()
@@ -112,6 +111,16 @@ class UViT(nn.Module):
             self.slope = network.build_slope(width, outputs, block, partial(nn.LayerNorm, width))
         self.initialise()
 
+    def build_condition(self, network: Any, classes: int) -> int:
+        """Makes what embeds the condition; returns how many tokens it becomes."""
+        self.label_emb = nn.Embedding(classes + 1, network.width) if classes else None
+        return 1 if classes else 0
+
+    @property
+    def time_place(self) -> int:
+        """Where the time's token stands: last of those before the patches."""
+        return self.extra - 1
+
     @property
     def repeated(self) -> list[nn.Module]:
         """The blocks, in the order in which they run."""
@@ -119,9 +128,7 @@ class UViT(nn.Module):
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor, y_B: Tensor, beta_B: Tensor | None = None) -> Prediction:
         """The noise (B, C, H, W) at the times that the process shows; `beta_B` None leaves the temperature out."""
-        label = [] if self.label_emb is None else [self.label_emb(y_B)]
-        tokens = [*label, self.time_token(t_B, beta_B)]
-        x_BTD = torch.cat([*(token_BD[:, None] for token_BD in tokens), self.patch_embed(x_BCHW)], dim=1)
+        x_BTD = torch.cat([*self.told(self.time_token(t_B, beta_B), y_B), self.patch_embed(x_BCHW)], dim=1)
         x_BTD = x_BTD + self.pos_embed
         skips: list[Tensor] = []
         for block in self.in_blocks:
@@ -132,6 +139,11 @@ class UViT(nn.Module):
             x_BTD = block(x_BTD, skips.pop())
         features_BTD = self.norm(x_BTD)
         return self.read_out(with_slope(self.slope, self.decoder_pred(features_BTD), x_BTD, features_BTD))
+
+    def told(self, time_BD: Tensor, y_B: Tensor) -> list[Tensor]:
+        """The tokens (B, T, D) before the patches, time and condition."""
+        label = [] if self.label_emb is None else [self.label_emb(y_B)]
+        return [token_BD[:, None] for token_BD in (*label, time_BD)]
 
     def time_token(self, t_B: Tensor, beta_B: Tensor | None) -> Tensor:
         """Time and temperature (B, D)."""
@@ -182,6 +194,6 @@ class UViTKind(Kind):
         tensors = fold(model.network, beta, self.embeddings, self.readout)
         if hasattr(model.network, "beta_embedder"):
             positions = tensors["pos_embed"].double().clone()
-            positions[0, model.network.extra - 1] += constant(model.network.beta_embedder, torch.tensor([beta]))
+            positions[0, model.network.time_place] += constant(model.network.beta_embedder, torch.tensor([beta]))
             tensors["pos_embed"] = positions.to(tensors["pos_embed"].dtype)
         return tensors
