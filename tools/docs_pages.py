@@ -167,8 +167,10 @@ def family_pages() -> dict[str, Path]:
     """The page of every family, by its place in the site: its own, or the README of its plugin."""
     found = {}
     for own_name, family in zoo_registry().families.items():
-        name = (family.nano or own_name).removesuffix("-nano")
-        own = ROOT / "docs" / "families" / f"{name}.md"
+        name, pages = (family.nano or own_name).removesuffix("-nano"), ROOT / "docs" / "families"
+        shared = name.partition("-")[0]  # of several families, one page
+        name = shared if (pages / f"{shared}.md").is_file() else name
+        own = pages / f"{name}.md"
         found[f"families/{name}.md"] = own if own.is_file() else ROOT / "plugins" / family.distribution / "README.md"
     return found
 

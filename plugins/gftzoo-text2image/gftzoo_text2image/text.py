@@ -33,6 +33,11 @@ def shapes_of(card: ModelCard) -> Shapes:
     return pipeline.shapes(config_of(card), options_of(card).tokens or pipeline.tokens)
 
 
+def numbers_of(shapes: Shapes) -> int:
+    """How many numbers the tensors of these shapes have."""
+    return sum(map(math.prod, shapes.values()))
+
+
 def join(tensors: dict[str, Tensor], shapes: Shapes) -> Tensor:
     """The tensors in one (B, N), each padded with zeros to its shape."""
     rows = []
@@ -98,7 +103,7 @@ def encoders_of(model: Model) -> TextEncoders:
 def encode_prompts(model: Model, conditions: Sequence[int | str]) -> Tensor:
     """Features (B, N) of prompts."""
     if model.device.type == "meta":  # shapes only: no encoder is loaded, nor may be at hand
-        return torch.empty(len(conditions), sum(map(math.prod, shapes_of(model.card).values())), device="meta")
+        return torch.empty(len(conditions), numbers_of(shapes_of(model.card)), device="meta")
     return encoders_of(model).encode(model.card, [str(prompt) for prompt in conditions], model.device)
 
 

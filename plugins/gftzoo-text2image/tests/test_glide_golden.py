@@ -41,8 +41,8 @@ def tiny_card(golden: Golden, **network: Any) -> ModelCard:
     )  # fmt: skip
 
 
-def imported(golden: Golden, **network: Any) -> Model:
-    card, family = tiny_card(golden, **network), load_family("glide")
+def imported(golden: Golden, temperature: bool = False, **network: Any) -> Model:
+    card, family = tiny_card(golden, **network).change(temperature=temperature), load_family("glide")
     built = family.build_network(card)
     load_weights(built, family.import_weights(card, golden.weights), "the golden file")
     return Model(card, built.eval(), family.build_tokenizer(card.tokenizer), family)
@@ -65,6 +65,15 @@ def test_the_network() -> None:
     assert torch.equal(null, condition(given["tokens_null"], given["mask_null"]))
 
 
+def test_an_added_temperature_changes_nothing_and_can_learn() -> None:
+    golden = read_golden("glide-forward")
+    model, given = imported(golden, temperature=True), golden.inputs
+    out = model.network(given["x"], given["t"], given["tokens"], given["mask"], torch.full((len(given["t"]),), 0.3))
+    assert near(out, golden.outputs["out"])
+    out.square().sum().backward()
+    assert model.network.beta_embedder.layers[-1].weight.grad.abs().max() > 0
+
+
 def test_the_upsampler() -> None:
     golden = read_golden("glide-upsample")
     model, given = imported(golden, enlarges=True, schedule="linear"), golden.inputs
@@ -72,7 +81,7 @@ def test_the_upsampler() -> None:
     with torch.no_grad():
         out = model.network(torch.cat([given["x"], enlarged], 1), given["t"], given["tokens"], given["mask"])
     assert near(out, golden.outputs["out"])
-    steps = respaced(model.card, GlideSampler(spacing="fast27"))
+    steps = respaced("linear", GlideSampler(spacing="fast27"))
     assert torch.equal(steps.timestep_K, golden.outputs["fast27/timestep_map"])
     assert near(steps.beta_K, golden.outputs["fast27/betas"], 1e-12)
 

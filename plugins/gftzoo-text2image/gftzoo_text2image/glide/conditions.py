@@ -32,6 +32,8 @@ def tokenizer(source: str) -> Any:
 def encode_prompts(model: Model, conditions: Sequence[int | str]) -> Tensor:
     """The conditions (B, 3, T) of prompts; longer ones are cut."""
     options = model.card.network_options(GlideNetwork)
+    if model.device.type == "meta":  # shapes only: no tokenizer is loaded, nor may be at hand
+        return torch.empty(len(conditions), 3, options.tokens, device="meta")
     end, rows = options.vocabulary - 1, []
     if model.card.text_encoder is not None:
         known = tokenizer(model.card.text_encoder)

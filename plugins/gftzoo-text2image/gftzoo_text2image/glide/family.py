@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from gftzoo.contract.pieces import NoisedProblem, NoisePrediction, hook
 from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
 from gftzoo_text2image.glide import conditions, network, sampling
-from gftzoo_text2image.glide.options import STEPS, GlideNetwork, GlideSampler
+from gftzoo_text2image.glide.options import STEPS, GlideNetwork, GlideSampler, UNetOptions
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,32 @@ def small(pictures: Tensor) -> Tensor:
     return F.interpolate(quarter, pictures.shape[-2:], mode="bilinear", align_corners=False)
 
 
-class GlideFamily(NoisePrediction[GlideProblem]):
+class VariancePrediction(NoisePrediction[GlideProblem]):
+    """Noise and, behind its channels, a variance, which trains with plain weights and stays as it is under GFT.
+
+    Attributes:
+        network_options: the schema of the network's options.
+    """
+
+    network_options: ClassVar[type[UNetOptions]]
+
+    @hookimpl
+    def loss_term(self, model: Model, prediction: Tensor, problem: GlideProblem) -> Tensor:
+        loss_B = super().loss_term(model, prediction, problem)
+        options = model.card.network_options(self.network_options)
+        if model.card.temperature or not options.learn_variance:
+            return loss_B
+        eps, values = prediction.chunk(2, dim=1)
+        tables = sampling.process_on(options.schedule, prediction.device)
+        # The weight of a thousandth is that of a loss over all steps (iDDPM's L_hybrid).
+        return loss_B + tables.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
+
+
+class GlideFamily(VariancePrediction):
     """GLIDE base models, whose text transformer trains with the U-Net; the null condition is the empty prompt."""
 
     contract_version = 2
+    network_options = GlideNetwork
     build_network = hook(network.build_glide)
     import_weights = hook(network.from_official)
     encode_condition = hook(conditions.encode_prompts)
@@ -56,17 +79,6 @@ class GlideFamily(NoisePrediction[GlideProblem]):
     def predict(self, model: Model, problem: GlideProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
         x = problem.x_t if problem.small is None else torch.cat([problem.x_t, problem.small], 1)
         return model.network(x, problem.t, *conditions.tokens_of(condition), beta)
-
-    @hookimpl
-    def loss_term(self, model: Model, prediction: Tensor, problem: GlideProblem) -> Tensor:
-        loss_B = super().loss_term(model, prediction, problem)
-        options = model.card.network_options(GlideNetwork)
-        if model.card.temperature or not options.learn_variance:
-            return loss_B
-        eps, values = prediction.chunk(2, dim=1)
-        tables = sampling.process_on(options.schedule, prediction.device)
-        # The weight of a thousandth is that of a loss over all steps (iDDPM's L_hybrid).
-        return loss_B + tables.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
 
     @hookimpl
     def condition_drop(self, model: Model, condition: Tensor, dropped: Tensor) -> Tensor:

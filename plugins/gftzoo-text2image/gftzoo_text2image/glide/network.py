@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.layers.finetuning import idle_embedding
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import zero_layer
 from gftzoo.layers.unet_names import RESIDUAL, places, renamed
-from gftzoo_text2image.glide.options import GlideNetwork
+from gftzoo_text2image.glide.options import GlideNetwork, UNetOptions
 from gftzoo_text2image.glide.text import TextTransformer
 
 TEXT = (
@@ -26,6 +27,7 @@ TEXT = (
     "padding_embedding",
     "transformer_proj.",
 )
+BETA = "beta_embedder"  # name of the temperature's module
 ATTENTION = {"norm": "group_norm", "proj_out": "to_out.0"}
 
 
@@ -37,14 +39,13 @@ class Glide(nn.Module):
 
         super().__init__()
         vector = 4 * options.width
-        self.unet = UNet2DConditionModel(**arguments(options, channels))
+        self.unet = UNet2DConditionModel(**arguments(options, channels * (2 if options.enlarges else 1), channels))
         self.text = TextTransformer(
             options.vocabulary, options.tokens, options.text_width, options.text_layers, options.text_heads, vector
         )
         zero_layer(self.unet.conv_out)
         if temperature and options.temperature_input == "embedding":
-            self.beta_embedder = SinusoidEmbedding(vector, 1000.0)
-            nn.init.normal_(self.beta_embedder.layers[-1].weight, std=0.02)
+            self.beta_embedder = temperature_embedding(vector)
 
     def forward(
         self, x_BCHW: Tensor, t_B: Tensor, tokens_BT: Tensor, mask_BT: Tensor, beta_B: Tensor | None = None
@@ -62,17 +63,24 @@ class Glide(nn.Module):
         return self.unet(x_BCHW, t_B, text_BTD, class_labels=vector_BD, return_dict=False)[0]
 
 
+def temperature_embedding(width: int) -> SinusoidEmbedding:
+    """What is added to the embedding of the timestep."""
+    embedding = SinusoidEmbedding(width, 1000.0)
+    nn.init.normal_(embedding.layers[-1].weight, std=0.02)
+    return embedding
+
+
 def build_glide(card: ModelCard) -> Glide:
     """The network of a card."""
     return Glide(card.network_options(GlideNetwork), card.tokenizer.channels, card.temperature)
 
 
-def arguments(options: GlideNetwork, channels: int) -> dict[str, Any]:
-    """Those of diffusers' class."""
+def arguments(options: UNetOptions, seen: int, channels: int) -> dict[str, Any]:
+    """Those of diffusers' class for so many channels in, and so many predicted."""
     down = ["SimpleCrossAttnDownBlock2D" if attends else "ResnetDownsampleBlock2D" for attends in options.attention]
     up = ["SimpleCrossAttnUpBlock2D" if attends else "ResnetUpsampleBlock2D" for attends in options.attention]
     return {
-        "in_channels": channels * (2 if options.enlarges else 1),
+        "in_channels": seen,
         "out_channels": 2 * channels,
         "layers_per_block": options.layers,
         "block_out_channels": options.channels,
@@ -97,11 +105,19 @@ def from_official(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, T
         unet = {key: value for key, value in found.items() if not key.startswith(TEXT)}
         found = text | {f"unet.{key}": value for key, value in unet_tensors(unet, options).items()}
     with torch.device("meta"):
-        own = build_glide(card).state_dict()
-    return found | {key: torch.zeros(own[key].shape) for key in own.keys() - found.keys() if "beta_embedder" in key}
+        return with_idle_temperature(found, build_glide(card))
 
 
-def unet_tensors(tensors: Mapping[str, Tensor], options: GlideNetwork) -> dict[str, Tensor]:
+def with_idle_temperature(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The tensors, with a temperature input that has no effect yet where the network has one and they have none."""
+    embedding = getattr(network, BETA, None)
+    if embedding is None or f"{BETA}.mlp.0.weight" in tensors:
+        return dict(tensors)
+    with torch.device("cpu"):
+        return {**tensors, **idle_embedding(BETA, embedding)}
+
+
+def unet_tensors(tensors: Mapping[str, Tensor], options: UNetOptions) -> dict[str, Tensor]:
     """The U-Net's tensors under diffusers' names; where q, k and v, and those of the text, are apart."""
     modules = places(options.attention, options.layers, residual=True)
     found: dict[str, Tensor] = {}

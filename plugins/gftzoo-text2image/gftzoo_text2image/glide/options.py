@@ -11,8 +11,8 @@ from gftzoo.catalogue.cards import Frozen
 STEPS = 1000
 
 
-class GlideNetwork(Frozen):
-    """Of the U-Net and of its text transformer; the defaults are the base model's at 64 px."""
+class UNetOptions(Frozen):
+    """Of a U-Net that predicts noise and variance of pictures, on the features of a text; the defaults are GLIDE's."""
 
     width: int = Field(192, gt=0, multiple_of=2, description="channels that the multipliers are of")
     multipliers: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1, max_length=10, description="one for each level")
@@ -20,12 +20,7 @@ class GlideNetwork(Frozen):
     layers: int = Field(3, gt=0, description="residual blocks of a level; one more on the way up")
     head_width: int = Field(64, gt=0, description="channels of an attention head")
     norm_groups: int = Field(32, gt=0, description="groups of the normalisation")
-    text_layers: int = Field(16, gt=0, description="of the text transformer")
-    text_width: int = Field(512, gt=0, description="of its features")
-    text_heads: int = Field(8, gt=0, description="of its attention")
-    tokens: int = Field(128, gt=0, le=8192, description="length of a prompt")
-    vocabulary: int = Field(50257, gt=1, le=65536, description="tokens that there are; the last is the end of a text")
-    enlarges: bool = Field(False, description="whether the network sees a small picture, of a quarter of the side, too")
+    text_width: int = Field(512, gt=0, description="of the features of the text")
     schedule: Literal["cosine", "linear"] = Field("cosine", description="of the noise")
     learn_variance: bool = Field(True, description="whether the variance trains; under GFT it stays as it is")
     temperature_input: Literal["embedding", "none"] = Field(
@@ -36,14 +31,28 @@ class GlideNetwork(Frozen):
     def _levels_agree(self) -> Self:
         if len(self.multipliers) != len(self.attention):
             raise ValueError(f"multipliers has {len(self.multipliers)} levels and attention has {len(self.attention)}")
-        if self.text_width % self.text_heads:
-            raise ValueError(f"text_width {self.text_width} is no multiple of text_heads {self.text_heads}")
         return self
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each level."""
         return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+
+class GlideNetwork(UNetOptions):
+    """Of the U-Net and of its text transformer; the defaults are the base model's at 64 px."""
+
+    text_layers: int = Field(16, gt=0, description="of the text transformer")
+    text_heads: int = Field(8, gt=0, description="of its attention")
+    tokens: int = Field(128, gt=0, le=8192, description="length of a prompt")
+    vocabulary: int = Field(50257, gt=1, le=65536, description="tokens that there are; the last is the end of a text")
+    enlarges: bool = Field(False, description="whether the network sees a small picture, of a quarter of the side, too")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.text_width % self.text_heads:
+            raise ValueError(f"text_width {self.text_width} is no multiple of text_heads {self.text_heads}")
+        return self
 
 
 class GlideSampler(Frozen):

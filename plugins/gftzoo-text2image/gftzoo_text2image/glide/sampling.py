@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
 from torch import Tensor
 
-from gftzoo.catalogue.cards import ModelCard
-from gftzoo.contract.guidance import Guidance
+from gftzoo.contract.guidance import ClassifierFree, Guidance
 from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import Steered, ramp
 from gftzoo.errors import UsageError
@@ -33,7 +33,7 @@ def process_on(schedule: str, device: torch.device) -> Diffusion:
     return process(schedule).to(device)
 
 
-def respaced(card: ModelCard, settings: GlideSampler) -> Diffusion:
+def respaced(schedule: str, settings: GlideSampler) -> Diffusion:
     """The process that visits the chosen steps; UsageError for a spacing that cannot be."""
     fast = settings.spacing == "fast27"
     try:
@@ -42,7 +42,7 @@ def respaced(card: ModelCard, settings: GlideSampler) -> Diffusion:
         raise UsageError(f"sampler setting spacing={settings.spacing!r}: {error}.") from error
     if fast:  # the official code begins two steps later
         timesteps[-1] = STEPS - 3
-    return process(card.network_options(GlideNetwork).schedule).respaced(timesteps)
+    return process(schedule).respaced(timesteps)
 
 
 def sample(
@@ -50,25 +50,45 @@ def sample(
 ) -> Tensor:
     """Pictures (B, C, H, W) of prompts; the text transformer reads each once."""
     card, network = model.card, model.network
-    if card.network_options(GlideNetwork).enlarges:
+    options = card.network_options(GlideNetwork)
+    if options.enlarges:
         raise UsageError(f"{card.name} enlarges small pictures and draws none of its own; sample the base model.")
-    steps = respaced(card, settings)
-    x_BCHW = generator.normal(card.tokenizer.channels, card.grid, card.grid)
     steered = Steered(model, condition, guidance)
     text, vector = network.text(*tokens_of(steered.condition_G))
 
     def denoise(x: Tensor, t: Tensor, _: Tensor, beta: Tensor | None) -> Tensor:
         return network.denoise(x, t, text, vector, beta)
 
+    noise = generator.normal(card.tokenizer.channels, card.grid, card.grid)
+    return reverse(model, steered, denoise, noise, respaced(options.schedule, settings), settings, generator)
+
+
+def reverse(
+    model: Model,
+    steered: Steered,
+    denoise: Callable[..., Tensor],
+    x_BCHW: Tensor,
+    steps: Diffusion,
+    settings: GlideSampler,
+    generator: SampleGenerator,
+) -> Tensor:
+    """Pictures (B, C, H, W) from noise; `denoise` of (x, t, condition, beta) gives noise, and variance behind it."""
     tables = steps.to(x_BCHW.device)
     learned = learned_variance(model, settings)
+    draw = partial(generator.normal, *x_BCHW.shape[1:])
     for progress, step in ramp(list(reversed(range(len(steps.beta_K))))):
         t_B = tables.timestep_K[step].expand(len(x_BCHW))
         passes_G = plain(steered.passes(denoise, progress, x_BCHW, t_B))
         eps = steered.combine(passes_G, progress)[:, : x_BCHW.shape[1]]
-        values = passes_G[: len(x_BCHW), x_BCHW.shape[1] :] if learned else None  # guidance leaves the variance alone
-        x_BCHW = one_step(tables, step, x_BCHW, eps, values, settings, partial(generator.normal, *x_BCHW.shape[1:]))
+        values = variance_of(steered.guidance, passes_G, len(x_BCHW), x_BCHW.shape[1]) if learned else None
+        x_BCHW = one_step(tables, step, x_BCHW, eps, values, settings, draw)
     return x_BCHW
+
+
+def variance_of(guidance: Guidance, passes_G: Tensor, images: int, channels: int) -> Tensor:
+    """The variance (B, C, H, W), which guidance leaves alone: the conditional's, and at scale 0 the null pass's."""
+    unconditional = isinstance(guidance, ClassifierFree) and guidance.scale == 0
+    return (passes_G[images:] if unconditional else passes_G[:images])[:, channels:]
 
 
 def learned_variance(model: Model, settings: GlideSampler) -> bool:
