@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,10 @@ def small(pictures: Tensor) -> Tensor:
     return F.interpolate(quarter, pictures.shape[-2:], mode="bilinear", align_corners=False)
 
 
-class VariancePrediction(NoisePrediction[GlideProblem]):
+Posed = TypeVar("Posed", bound=GlideProblem)
+
+
+class VariancePrediction(NoisePrediction[Posed]):
     """Noise and, behind its channels, a variance, which trains with plain weights and stays as it is under GFT.
 
     Attributes:
@@ -43,7 +46,7 @@ class VariancePrediction(NoisePrediction[GlideProblem]):
     network_options: ClassVar[type[UNetOptions]]
 
     @hookimpl
-    def loss_term(self, model: Model, prediction: Tensor, problem: GlideProblem) -> Tensor:
+    def loss_term(self, model: Model, prediction: Tensor, problem: Posed) -> Tensor:
         loss_B = super().loss_term(model, prediction, problem)
         options = model.card.network_options(self.network_options)
         if model.card.temperature or not options.learn_variance:
@@ -54,7 +57,7 @@ class VariancePrediction(NoisePrediction[GlideProblem]):
         return loss_B + tables.variational_bound(problem.x_0, problem.x_t, problem.t, eps, values)
 
 
-class GlideFamily(VariancePrediction):
+class GlideFamily(VariancePrediction[GlideProblem]):
     """GLIDE base models, whose text transformer trains with the U-Net; the null condition is the empty prompt."""
 
     contract_version = 2

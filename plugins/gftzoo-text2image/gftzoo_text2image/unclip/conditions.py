@@ -72,8 +72,9 @@ def load_part(kind: Any, source: str, part: str, what: str, advice: str) -> Any:
 
 def shapes_of(model: Model) -> Shapes:
     """The tensors of a condition of the model, without the batch."""
-    decodes = model.card.family == "unclip-decoder"
-    options: PriorNetwork | DecoderNetwork = model.card.network_options(DecoderNetwork if decodes else PriorNetwork)
+    card = model.card
+    schema: type[PriorNetwork | DecoderNetwork] = DecoderNetwork if card.family == "unclip-decoder" else PriorNetwork
+    options = card.network_options(schema)
     width, tokens = options.clip_width, options.tokens
     return {"text": (width,), "states": (tokens, width), "mask": (tokens,), "dropped": (1,)}
 

@@ -76,7 +76,7 @@ class DecoderProblem(GlideProblem):
     image: Tensor | None = None
 
 
-class UnclipDecoderFamily(ClipConditions, VariancePrediction):
+class UnclipDecoderFamily(ClipConditions, VariancePrediction[DecoderProblem]):
     """Decoders; their null condition leaves out the text and the picture's embedding together."""
 
     network_options = DecoderNetwork

@@ -33,7 +33,7 @@ def decoder_file(folder: Path) -> Path:
             f"{str(folder)!r} holds no {missing}; a pipeline of Karlo has the folders {', '.join(DECODER)}."
         )
     place = Path(tempfile.mkdtemp(prefix="gftzoo-decoder-"))
-    names = {}
+    names: dict[str, str] = {}
     for part, file in files.items():
         assert file is not None
         target = place / f"{part}{file.suffix}"
