@@ -90,7 +90,7 @@ def refuse_for_images(subject: str) -> None:
 def evaluator_for(model: Model | None, options: dict[str, Any]) -> Evaluator:
     """The evaluator of the chosen protocol, its reference scored."""
     card = model.card if model else None
-    names = ("data", "features", "reference", "images", "few")
+    names = ("data", "features", "reference", "images", "few", "prompt_encoder")
     chosen = {name: options[name] for name in names}
     if options["data"] is not None:
         chosen["data"] = named(options["data"], options["background"], options["allow_outside"])

@@ -77,12 +77,13 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def protocol_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how images are scored."""
     options = [
-        click.option("--protocol", default="embedded", help="embedded (no network, no files) or adm."),
+        click.option("--protocol", default="embedded", help="embedded (no network, no files), adm or coco."),
         click.option("--data", help="Data source whose held-out split is the reference; default the model's own."),
         click.option("--features", help="Feature network: inception, efflite0, embedded:SOURCE."),
         click.option("--feature-weights", type=click.Path(path_type=Path), help="Its local weights."),
-        click.option("--reference", help="ADM .npz, a folder of images, or data:SOURCE."),
+        click.option("--reference", help="ADM .npz, a folder of images, data:SOURCE or all:SOURCE (held out, or all)."),
         click.option("-n", "images", type=limits.SCORED_IMAGES, help="Number of images."),
+        click.option("--prompt-encoder", help="Folder of a CLIP model: adds CLIP score and prompt agreement."),
         click.option("--few", is_flag=True, help="Score fewer images than the statistics need, knowing it."),
     ]
     for option in reversed(options):

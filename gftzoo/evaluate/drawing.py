@@ -9,7 +9,7 @@ import torch
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.data import Source, open_source
 from gftzoo.errors import UsageError
-from gftzoo.evaluate.references import scored_split
+from gftzoo.evaluate.references import of_source
 
 
 def conditions_for(card: ModelCard, total: int, reference: str) -> tuple[Sequence[int | str], str]:
@@ -34,12 +34,12 @@ def labels_for(card: ModelCard, total: int, reference: str) -> list[int] | None:
 
 def caption_source(card: ModelCard, reference: str) -> Source:
     """Where captions come from: the data that the images are compared with."""
-    if not reference.startswith("data:"):
+    named = of_source(reference)
+    if named is None:
         raise UsageError(
             f"{card.name} needs captions to be scored with; give a data source as --reference data:SOURCE."
         )
-    name = reference.removeprefix("data:")
-    return open_source(name, scored_split(name))
+    return open_source(*named)
 
 
 def spread_rows(length: int, total: int) -> list[int]:

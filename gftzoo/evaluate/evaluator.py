@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
+from gftzoo.evaluate.agreement import PromptAgreement, PromptEncoder, agreement_with
 from gftzoo.evaluate.drawing import conditions_for, labels_for, rank_positions
 from gftzoo.evaluate.features import FeatureNetwork
 from gftzoo.evaluate.images import file_batches, image_count, is_folder, to_uint8
@@ -62,6 +63,8 @@ class Evaluator:
         check_reference(protocol.reference)  # before a feature network is trained
         self.protocol = protocol
         self.network = (network or feature_network(protocol.features, feature_weights)).to(device)
+        clip = protocol.prompt_encoder
+        self.prompts = None if clip is None else PromptEncoder(clip, device)
         self.reference: Reference = open_reference(protocol.reference, self.network, resolution, protocol.keep)
 
     def measure(self, images: int, class_plan: str) -> Measure:
@@ -84,6 +87,8 @@ class Evaluator:
             splits=self.protocol.splits,
             neighbours=self.protocol.neighbours,
             kept_features=min(self.protocol.keep, images),
+            prompt_encoder=self.prompts and self.prompts.name,
+            prompt_encoder_sha256=self.prompts and self.prompts.sha256,
         )
 
     def score_model(
@@ -115,17 +120,19 @@ class Evaluator:
         conditions, plan = conditions_for(model.card, total, self.protocol.reference)
         labels = labels_for(model.card, total, self.protocol.reference)
         measure = self.measure(total, plan)
+        agreement = agreement_with(self.prompts, conditions, model.card.name)
         stream = FeatureStream(self.network, total, self.protocol.splits, None, self.protocol.keep)
         positions = rank_positions(total)
         chosen = [conditions[position] for position in positions]
         batches = sample_batches(
             model, chosen, guidance, image_seeds(seed, positions), batch_size, **dict(settings or {})
         )
-        timing = taken_in(stream, batches, positions, labels, on_batch)
+        timing = taken_in(stream, batches, positions, labels, on_batch, agreement)
+        scores = score(stream.summary(), self.reference.summary, self.protocol.neighbours)
         return ScoreRecord(
             measure=measure,
             subject=subject_of(model, guidance, settings or {}, seed, objective),
-            scores=score(stream.summary(), self.reference.summary, self.protocol.neighbours),
+            scores=scores.model_copy(update=agreement.compute() if agreement else {}),
             passes=guidance.passes,
             seconds_per_image=timing.fastest,
             versions=library_versions([find_family(model.card.family).distribution]),
@@ -134,6 +141,8 @@ class Evaluator:
     def score_images(self, path: str | Path) -> ScoreRecord:
         """Scores images that are there already: a folder, or an npz in ADM's layout."""
         path = Path(path)
+        if self.prompts is not None:
+            raise UsageError(f"{str(path)!r} is a set of images without prompts; leave --prompt-encoder out.")
         total = image_count(path)
         measure = self.measure(total, "as in the files")
         shuffle = SHUFFLE if is_folder(path) else None  # folders are often sorted by class
@@ -152,6 +161,7 @@ def taken_in(
     positions: Sequence[int],
     labels: Sequence[int] | None,
     on_batch: Callable[[int], None] | None,
+    agreement: PromptAgreement | None = None,
 ) -> Timing:
     """Puts the features of images at `positions` into the stream as they are drawn; how long each batch took."""
     timing = Timing()
@@ -162,6 +172,8 @@ def taken_in(
         timing.lap(started, len(images_BCHW))
         known = None if labels is None else [labels[position] for position in positions[rows]]
         stream.add(uint8_BCHW, positions[rows], known)
+        if agreement is not None:
+            agreement.update(uint8_BCHW, positions[rows])
         if on_batch is not None:
             on_batch(len(images_BCHW))
         start, started = rows.stop, time.perf_counter()
@@ -178,6 +190,7 @@ def evaluate(
     reference: str | None = None,
     images: int | None = None,
     few: bool = False,
+    prompt_encoder: str | None = None,
     feature_weights: str | Path | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -187,7 +200,10 @@ def evaluate(
     """Scores a model, or images in a folder or npz, by a protocol; see `choose_protocol` and `Evaluator`."""
     model = subject if isinstance(subject, Model) else None
     card = model.card if model else None
-    chosen = choose_protocol(protocol, card, data=data, features=features, reference=reference, images=images, few=few)
+    chosen = choose_protocol(
+        protocol, card, data=data, features=features, reference=reference, images=images, few=few,
+        prompt_encoder=prompt_encoder,
+    )  # fmt: skip
     where = device or (model.device if model else "cpu")
     resolution = card.resolution if card else None
     evaluator = Evaluator(chosen, feature_weights=feature_weights, device=where, resolution=resolution)

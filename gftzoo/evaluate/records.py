@@ -17,13 +17,23 @@ from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.scoring import Scores
 from gftzoo.evaluate.subjects import Subject
 
-LIBRARIES = ("gftzoo", "torch", "torchmetrics", "torch-fidelity", "timm", "diffusers", "numpy", "pillow")
+LIBRARIES = (
+    "gftzoo",
+    "torch",
+    "torchmetrics",
+    "torch-fidelity",
+    "timm",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "pillow",
+)
 
 
 class Measure(Frozen):
     """How images are scored. Records that differ in any of this measure different things."""
 
-    protocol: str = Field(description="adm, embedded, or a name of one's own")
+    protocol: str = Field(description="adm, coco, embedded, or a name of one's own")
     distance_name: str = Field(description="FID for InceptionV3, FD-<network> for any other")
     features: str = Field(description="feature network")
     features_sha256: str
@@ -34,6 +44,8 @@ class Measure(Frozen):
     image_format: str = "uint8 RGB, rounded to nearest"
     splits: int = Field(10, description="splits of the Inception Score")
     neighbours: int = Field(3, description="k of precision and recall")
+    prompt_encoder: str | None = Field(None, description="CLIP model of CLIP score and prompt agreement")
+    prompt_encoder_sha256: str | None = None
     kept_features: int = Field(description="features used for kernel distance, precision and recall")
 
 
@@ -100,10 +112,11 @@ def _short(value: Any) -> str:
 
 def score_names(record: ScoreRecord) -> dict[str, str]:
     """What the scores are called: FID, sFID, KID and IS only with InceptionV3's features."""
+    clip = {"clip_score": f"CLIP-{record.measure.prompt_encoder}"} if record.measure.prompt_encoder else {}
     if record.measure.distance_name == "FID":
-        return {"frechet": "FID", "frechet_spatial": "sFID", "kernel": "KID", "inception_score": "IS"}
+        return clip | {"frechet": "FID", "frechet_spatial": "sFID", "kernel": "KID", "inception_score": "IS"}
     name = record.measure.features
-    return {"frechet": f"FD-{name}", "kernel": f"KD-{name}", "inception_score": f"IS-{name}"}
+    return clip | {"frechet": f"FD-{name}", "kernel": f"KD-{name}", "inception_score": f"IS-{name}"}
 
 
 def library_versions(extra: Sequence[str] = ()) -> dict[str, str]:

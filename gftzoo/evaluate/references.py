@@ -37,12 +37,20 @@ def scored_split(source: str) -> Split:
     return "train" if open_source(source, "held-out").named else "held-out"
 
 
+def of_source(spec: str) -> tuple[str, Split] | None:
+    """The data source that a reference names and its part, `data:` what is scored with, `all:` the whole; else None."""
+    kind, _, source = spec.partition(":")
+    if kind == "all":
+        return source, "all"
+    return (source, scored_split(source)) if kind == "data" else None
+
+
 def check_reference(spec: str) -> None:
     """UsageError for a reference that is not there, or whose data has no images for it; nothing of it is scored."""
-    if spec.startswith("data:"):
-        scored_split(spec.removeprefix("data:"))
-    elif not is_folder(Path(spec)) and not _is_npz(Path(spec)):
-        raise UsageError(f"there is no reference {spec!r}; give an ADM .npz, a folder of images, or data:SOURCE.")
+    if of_source(spec) is None and not is_folder(Path(spec)) and not _is_npz(Path(spec)):
+        raise UsageError(
+            f"there is no reference {spec!r}; give an ADM .npz, a folder of images, data:SOURCE or all:SOURCE."
+        )
 
 
 def _is_npz(path: Path) -> bool:
@@ -60,14 +68,14 @@ def open_reference(
 
     Args:
         spec: an `.npz` with ADM's statistics (mu, sigma, and mu_s, sigma_s for sFID) or images (arr_0) or both, a
-            folder of images, or `data:SOURCE` (its `split`, by default `scored_split`).
+            folder of images, `data:SOURCE` (its `split`, by default `scored_split`), or `all:SOURCE`.
         network: for the features of images; precomputed statistics are InceptionV3's and refuse any other network.
         resolution: side to which the images of a data source are brought.
         keep: features kept for kernel distance, precision and recall.
     """
-    if spec.startswith("data:"):
-        source = spec.removeprefix("data:")
-        return _from_source(source, network, resolution, keep, split or scored_split(source))
+    named = of_source(spec)
+    if named is not None:
+        return _from_source(named[0], network, resolution, keep, split or named[1])
     check_reference(spec)
     path = Path(spec)
     return _from_npz(path, network, keep) if _is_npz(path) else _from_folder(path, network, keep)

@@ -39,6 +39,8 @@ class Scores(Frozen):
     precision: float | None = None
     recall: float | None = None
     accuracy: float | None = None
+    clip_score: float | None = None
+    prompt_agreement: float | None = None
 
 
 class FeatureStream:

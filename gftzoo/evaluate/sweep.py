@@ -144,7 +144,8 @@ def write_csv(records: Sequence[ScoreRecord], path: Path) -> None:
 def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None:
     """The diversity-fidelity curves of several runs in one figure, a PNG.
 
-    Frechet distance against Inception Score, precision against recall, and Frechet distance against seconds per image.
+    Frechet distance against Inception Score (of prompts the CLIP score, where there is one), precision against recall,
+    and Frechet distance against seconds per image.
     """
     from matplotlib.figure import Figure  # slow to import, for the one who draws
 
@@ -153,8 +154,10 @@ def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None
     names = score_names(everything[0])
     figure = Figure(figsize=(13.5, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
+    # of prompts, as their papers draw it; of classes the Inception Score
+    fidelity = "clip_score" if all(record.scores.clip_score is not None for record in everything) else "inception_score"
     panels = (
-        ("inception_score", "frechet", names["inception_score"], names["frechet"]),
+        (fidelity, "frechet", names[fidelity], names["frechet"]),
         ("recall", "precision", "recall", "precision"),
         ("seconds_per_image", "frechet", "seconds per image", names["frechet"]),
     )

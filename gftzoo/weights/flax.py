@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ def read_flax(path: Path) -> dict[str, Tensor]:
 
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            tree = msgpack.unpackb(data, ext_hook=_extension, strict_map_key=True)
+            tree = msgpack.unpackb(data, ext_hook=partial(_extension, msgpack.unpackb), strict_map_key=True)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as error:
         # msgpack's own errors are ValueErrors but for those of a buffer that ends too soon
         reason = plain(str(error) or type(error).__name__, 160)
@@ -58,13 +59,11 @@ def read_flax(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _extension(code: int, data: bytes) -> Any:
+def _extension(unpacked: Callable[[bytes], Any], code: int, data: bytes) -> Any:
     """An array or a numpy scalar; ValueError for anything else."""
-    import msgpack  # few files need it
-
     if code not in (ARRAY, SCALAR):
         raise ValueError(f"extension type {code} is not an array")
-    shape, kind, numbers = msgpack.unpackb(data)
+    shape, kind, numbers = unpacked(data)
     return _array(shape, kind.decode() if isinstance(kind, bytes) else kind, numbers)
 
 
