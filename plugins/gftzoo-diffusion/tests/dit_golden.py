@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from gftzoo_diffusion import training
+from gftzoo_diffusion.options import NetworkOptions
 from gftzoo_diffusion.processes import PROCESSES
 from gftzoo_diffusion.training import DiffusionProblem
 from golden import Golden, open_golden
 from torch import Tensor
 
 from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
+from gftzoo.contract.pieces import squared_error
 from gftzoo.generator import SampleGenerator
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
@@ -63,6 +66,14 @@ def official_model(golden: Golden, folder: Path, **network: Any) -> Model:
 
 def problem_of(x_0: Tensor, t: Tensor, noise: Tensor) -> DiffusionProblem:
     return DiffusionProblem(LINEAR.noised(x_0, t, noise), t, noise, x_0)
+
+
+def terms_of(model: Model, prediction: Tensor, problem: DiffusionProblem) -> tuple[Tensor, Tensor]:
+    """The two parts of a loss (B,): the weighted squared error, and the variational bound."""
+    options = model.card.network_options(NetworkOptions)
+    weight = options.way.weight(options.loss_weight, problem.t)
+    mse = squared_error(prediction, problem.target) * (1 if weight is None else weight)
+    return mse, training.score(model.card, prediction, problem) - mse
 
 
 def gradient_norms(model: Model) -> dict[str, float]:

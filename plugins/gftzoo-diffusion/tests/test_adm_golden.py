@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from dit_golden import Recorded, feed_step_noise, problem_of, read_golden, recorded_norms
+from dit_golden import Recorded, feed_step_noise, problem_of, read_golden, recorded_norms, terms_of
 from gftzoo_diffusion.networks.adm import ADMKind, ADMNetwork
 from gftzoo_diffusion.networks.upsampling import enlarged
+from gftzoo_diffusion.processes.discrete import spaced_timesteps
 from gftzoo_diffusion.samplers import DiffusionSampler, sample
 from golden import Golden, near
 
@@ -121,8 +122,11 @@ def test_loss(tmp_path: Path) -> None:
     golden = read_golden("adm-loss")
     model, inputs = adm_model(golden, tmp_path), golden.inputs
     problem = problem_of(inputs["x_start"], inputs["t"], inputs["noise"])
-    loss = model.family.loss_term(model, model.family.predict(model, problem, inputs["y"], None), problem)
+    output = model.family.predict(model, problem, inputs["y"], None)
+    loss = model.family.loss_term(model, output, problem)
     assert near(loss, golden.outputs["loss"])
+    for part, name in zip(terms_of(model, output, problem), ("mse", "vb"), strict=True):
+        assert near(part, golden.outputs[name])
     loss.mean().backward()
     # The norm of a joint layer of queries, keys and values is that of its parts; the null row has no gradient.
     found = {name: float(p.grad.square().sum()) for name, p in model.network.named_parameters()}
@@ -141,12 +145,15 @@ SAMPLES = {
     "ddpm/samples_clip": ({"sampler": "ddpm", "spacing": "8", "clip": True}, 1e-4),
     "ddim/samples_clip": ({"sampler": "ddim", "spacing": "ddim8", "clip": True}, 1e-3),
 }
+MAPS = {"5,2,1": "sections/timestep_map", "8": "timestep_map", "ddim8": "ddim/timestep_map"}
 
 
 @pytest.mark.parametrize("case", SAMPLES)
 def test_samples(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     golden, (settings, tolerance) = read_golden("adm-sample"), SAMPLES[case]
     model = adm_model(golden, tmp_path)
+    name = MAPS[settings["spacing"]]
+    assert spaced_timesteps(settings["spacing"]) == golden.outputs[name].tolist()
     feed_step_noise(monkeypatch, golden.inputs["step_noise"])
     generator = Recorded(golden.inputs["noise"])
     with torch.no_grad():

@@ -10,7 +10,8 @@ import torch
 from dit_golden import read_golden
 from gftzoo_diffusion.networks.ldm import LDMKind, LDMNetwork
 from gftzoo_diffusion.processes import PROCESSES
-from gftzoo_diffusion.samplers import DiffusionSampler, sample
+from gftzoo_diffusion.samplers import DiffusionSampler, latent, sample
+from gftzoo_diffusion.samplers.drawing import Drawing
 from gftzoo_diffusion.tokenizers import LatentVQ
 from gftzoo_diffusion.training import DiffusionProblem
 from golden import Golden, near
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from gftzoo.catalogue.cards import ModelCard, TokenizerSpec
 from gftzoo.contract.guidance import ClassifierFree, Unguided
+from gftzoo.contract.pieces import Steered
 from gftzoo.errors import GftzooError
 from gftzoo.loading.files import import_model
 from gftzoo.model import Model
@@ -84,6 +86,10 @@ def test_loss(tmp_path: Path) -> None:
     model, problem = ldm_model(golden, tmp_path), problem_of(golden)
     loss = model.family.loss_term(model, model.family.predict(model, problem, golden.inputs["label"], None), problem)
     assert near(loss.mean(), golden.outputs["loss"])
+    tables = PROCESS.variances()  # what the official code logs beside is weighted by the variance of a reverse step
+    weights = tables.beta_K.square() / (2 * tables.variance_K * (1 - tables.beta_K) * (1 - tables.alpha_bar_K))
+    weights[0] = weights[1]
+    assert near((weights.float()[problem.t] * loss).mean(), golden.outputs["loss_vlb"])
     loss.mean().backward()
     found = {name: float(p.grad.norm()) for name, p in model.network.named_parameters()}
     options = model.card.network_options(LDMNetwork)
@@ -127,6 +133,29 @@ def test_samples(scale: float, tmp_path: Path) -> None:
         assert near(found, golden.outputs[f"ddim/eta{eta}_scale{scale}"])
 
 
+def test_the_last_steps_of_ddim(tmp_path: Path) -> None:
+    """Started late the latents stay small, so that each step shows."""
+    golden, settings = read_golden("ldm-cin-sample"), DiffusionSampler(sampler="ldm-ddim", eta=1.0)
+    scheduler = latent.build_scheduler("ldm-ddim", PROCESS.scheduler)
+    scheduler.set_timesteps(golden.config["steps"])
+    timesteps = scheduler.timesteps
+    assert torch.equal(timesteps.flip(0), golden.outputs["ddim/timesteps"])
+    kept = scheduler.alphas_cumprod[timesteps.flip(0)]
+    assert near(kept, golden.outputs["ddim/alphas"], 1e-6)
+    before = torch.cat([scheduler.final_alpha_cumprod[None], kept[:-1]])
+    assert near(before, golden.outputs["ddim/alphas_prev"], 1e-6)
+    model, step, steps = ldm_model(golden, tmp_path), scheduler.step, []
+    scheduler.step = lambda *inputs, **arguments: steps.append(step(*inputs, **arguments)) or steps[-1]
+    guidance = ClassifierFree(golden.config["scales"][-1])
+    steered = Steered(model, golden.inputs["label"], guidance)
+    generator = RecordedSteps(golden.inputs["noise"], golden.inputs["step_noise"])
+    with torch.no_grad():
+        drawing = Drawing(model, PROCESS, steered, settings, generator)
+        found = latent.follow(drawing, scheduler, timesteps[-golden.config["late"] :].tolist())
+    assert near(found, golden.outputs["ddim/late_eta1.0"])
+    assert near(steps[-1].pred_original_sample, golden.outputs["ddim/late_pred_x0"])
+
+
 @pytest.fixture
 def first_stage(tmp_path: Path) -> LatentVQ:
     golden = read_golden("ldm-vq")
@@ -155,7 +184,9 @@ def test_first_stage(first_stage: LatentVQ, tmp_path: Path) -> None:
     latents = first_stage.encode(image)
     assert near(latents, golden.outputs["encode"])
     assert torch.equal(first_stage.codes(latents), golden.outputs["indices"].view(2, 8, 8))
-    assert near(first_stage.quantised(latents), golden.outputs["quant"])
+    quantised = first_stage.quantised(latents)
+    assert near(quantised, golden.outputs["quant"])
+    assert near(1.25 * (quantised - latents).square().mean(), golden.outputs["emb_loss"])  # that of its training
     assert near(first_stage.decode(z), golden.outputs["decode"])
     assert near(first_stage.images_of(z), golden.outputs["decode_no_quantise"])
     assert near(first_stage.decode(latents), golden.outputs["reconstruction"])

@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from dit_golden import Recorded, feed_step_noise, gradient_norms, official_model, read_golden, recorded_norms, tiny_card
+from dit_golden import (
+    Recorded,
+    feed_step_noise,
+    gradient_norms,
+    official_model,
+    read_golden,
+    recorded_norms,
+    terms_of,
+    tiny_card,
+)
 from gftzoo_diffusion.networks.mdt import MaskedProblem, kept_tokens
 from gftzoo_diffusion.processes import PROCESSES
+from gftzoo_diffusion.processes.discrete import spaced_timesteps
 from gftzoo_diffusion.samplers import DiffusionSampler, sample
 from gftzoo_diffusion.samplers.drawing import Drawing
 from golden import Golden, near
@@ -35,6 +45,8 @@ def test_forward(tmp_path: Path) -> None:
     assert near(network(x, t, y), golden.outputs["out"], scaled=False)
     kept = kept_tokens(golden.inputs["mask_uniform"], golden.inputs["mask_noise"], golden.config["arch"]["mask_ratio"])
     assert torch.equal(kept, golden.outputs["ids_keep"])
+    assert torch.equal(torch.ones_like(golden.outputs["mask"]).scatter(1, kept, 0.0), golden.outputs["mask"])
+    assert (golden.outputs["ids_restore"].gather(1, kept) == torch.arange(kept.shape[1])).all()
     assert near(network(x, t, y, None, kept), golden.outputs["out_masked"], scaled=False)
     assert near(network.en_inblocks[0].attn.rel_pos_bias(None), golden.outputs["rel_bias_block0"], scaled=False)
 
@@ -55,6 +67,11 @@ def test_power_cosine_guidance(tmp_path: Path) -> None:
             drawing = Drawing(model, LINEAR, steered, settings, SampleGenerator([0]))
             output = drawing.everything(x, t, 0.3, LINEAR.progress(t))
             assert near(output, golden.outputs[f"out_scale{scale}_pow4.0"][row : row + 1], scaled=False)
+            steered.guidance = ClassifierFree(1 + (scale - 1) * power_cosine(LINEAR.progress(t), 0.01))
+            output = drawing.everything(x, t, 0.3, LINEAR.progress(t))
+            assert near(output, golden.outputs[f"out_scale{scale}_pow0.01"][row : row + 1], scaled=False)
+    plain = model.network(*(golden.inputs[key] for key in "xty"))
+    assert near(plain, golden.outputs["out_plain"], scaled=False)
 
 
 def test_training_step(tmp_path: Path) -> None:
@@ -70,14 +87,18 @@ def test_training_step(tmp_path: Path) -> None:
     drops = [torch.arange(3) == row for row in range(2)]
     shown = [family.condition_drop(model, inputs["y"], dropped) for dropped in drops]
     halves = [family.predict(model, problem, y, None).chunk(2, 1) for y in shown]
+    for name, output, part in (("full", halves[0][0], problem.whole), ("masked", halves[1][1], problem.masked)):
+        for found, term in zip(terms_of(model, output, part), ("mse", "vb"), strict=True):
+            assert near(found, golden.outputs[f"{name}/{term}"])
+        assert near(sum(terms_of(model, output, part)), golden.outputs[f"{name}/loss"])
     loss = family.loss_term(model, torch.cat([halves[0][0], halves[1][1]], 1), problem)
     assert near(loss, golden.outputs["full/loss"] + golden.outputs["masked/loss"])
     assert near(loss.mean(), golden.outputs["loss"])
     loss.mean().backward()
-    found, expected = gradient_norms(model), recorded_norms(golden)
-    assert found.keys() == expected.keys()
+    norms, expected = gradient_norms(model), recorded_norms(golden)
+    assert norms.keys() == expected.keys()
     for name, norm in expected.items():
-        assert abs(found[name] - float(norm)) <= 1e-4 * max(1.0, float(norm)), name
+        assert abs(norms[name] - float(norm)) <= 1e-4 * max(1.0, float(norm)), name
 
 
 @pytest.mark.parametrize("case", ["plain", "sections"])
@@ -85,6 +106,7 @@ def test_samples(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     golden = read_golden("mdt-sample")
     model, noise = mdt_model(golden, tmp_path), golden.inputs["noise"]
     spacing = golden.config["respacing" if case == "plain" else "sections"]
+    assert spaced_timesteps(spacing) == golden.outputs[f"{case}/timestep_map"].tolist()
     feed_step_noise(monkeypatch, golden.inputs["step_noise"][:, : len(noise)])
     settings = DiffusionSampler(sampler="ddpm", spacing=spacing, guided_channels="dit-3ch")
     guidance = ClassifierFree(golden.config["cfg_scale"], "power-cosine")

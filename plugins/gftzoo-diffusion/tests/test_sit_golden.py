@@ -11,11 +11,13 @@ from dit_golden import Recorded, gradient_norms, official_model, read_golden, ti
 from gftzoo_diffusion.options import NetworkOptions
 from gftzoo_diffusion.processes import PROCESSES
 from gftzoo_diffusion.samplers import DiffusionSampler, sample
+from gftzoo_diffusion.samplers.drawing import Drawing
 from gftzoo_diffusion.training import DiffusionProblem
 from golden import Golden, near
 from torch import Tensor
 
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Unguided
+from gftzoo.contract.pieces import Steered
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
 from gftzoo.loading.files import import_model
@@ -66,10 +68,18 @@ def test_forward_and_a_bare_state_dict(tmp_path: Path) -> None:
     golden = read_golden("sit-forward")
     path = tmp_path / "SiT-XL-2-256x256.pt"
     torch.save(golden.weights, path)
-    network = import_model(tiny_card(golden.config["arch"], {"process": "flow"}), path).network.eval()
+    model = import_model(tiny_card(golden.config["arch"], {"process": "flow"}), path)
+    network = model.network.eval()
     x, t, y = (golden.inputs[key] for key in "xty")
     assert near(network(x, t, y)[:, :4], golden.outputs["out"], scaled=False)
     assert near(network.t_embedder(t), golden.outputs["t_emb"], scaled=False)
+    settings = DiffusionSampler(guided_channels="dit-3ch")
+    for scale in golden.config["cfg_scales"]:
+        for row in range(2):
+            steered = Steered(model, y[row : row + 1], ClassifierFree(scale))
+            drawing = Drawing(model, PROCESSES["flow"], steered, settings, SampleGenerator([0]))
+            output = drawing(x[row : row + 1], float(t[row]), 0.0, 0.0)
+            assert near(output, golden.outputs[f"cfg/out_scale{scale}"][row : row + 1], scaled=False)
 
 
 def problem_of(golden: Golden, process: str = "flow") -> DiffusionProblem:
@@ -88,8 +98,9 @@ def test_loss(mode: str, tmp_path: Path) -> None:
     problem = problem_of(golden, process)
     assert near(problem.t, golden.outputs[f"{mode}/t"])
     assert near(problem.x_t, golden.outputs[f"{mode}/xt"])
-    if predicted == "velocity":
-        assert near(problem.target, golden.outputs[f"{mode}/ut"])
+    velocity = PROCESSES[PATHS[path]].target(golden.inputs["x1"], golden.inputs["x0"], problem.t)
+    assert near(velocity, golden.outputs[f"{mode}/ut"])
+    assert predicted != "velocity" or torch.equal(problem.target, velocity)
     output = model.family.predict(model, problem, golden.inputs["y"], None)
     assert near(model.family.loss_term(model, output, problem), golden.outputs[f"{mode}/loss"])
 

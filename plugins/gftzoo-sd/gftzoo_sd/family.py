@@ -14,6 +14,7 @@ from gftzoo.contract.pieces import NoisedProblem, NoisePrediction, OwnTokenizers
 from gftzoo.contract.problem import Problem
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.diffusion import STEPS
 from gftzoo.layers.temperature import Prediction
 from gftzoo_sd import checkpoints, folding, sampler
 from gftzoo_sd.network import SDNetwork, predict_noise
@@ -59,9 +60,9 @@ class StableDiffusionFamily(NoisePrediction[NoisedProblem], PromptConditions, Ow
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
-        t_B = generator.integers(sampler.STEPS)
+        t_B = generator.integers(STEPS)
         noise = generator.normal(*latents.shape[1:])
-        return NoisedProblem(sampler.training_process(latents.device).add_noise(latents, noise, t_B), t_B, noise)
+        return NoisedProblem(sampler.training_process(latents.device).noised(latents, t_B, noise), t_B, noise)
 
     @hookimpl
     def predict(self, model: Model, problem: NoisedProblem, condition: Tensor, beta: Tensor | None) -> Prediction:

@@ -6,7 +6,7 @@ Suffixes: B images, G rows of the network's batch.
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,17 +17,15 @@ from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import SamplerChoice, Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.diffusion import STEPS, Diffusion, scaled_linear_betas
 from gftzoo_sd.network import predict_noise
 
-if TYPE_CHECKING:
-    from diffusers import DDPMScheduler
-
-STEPS = 1000
+START, END = 0.00085, 0.012  # of the noise of a step
 # The training process of Stable Diffusion 1.x, and what its published scheduler configurations share.
 PROCESS: dict[str, Any] = {
     "num_train_timesteps": STEPS,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
+    "beta_start": START,
+    "beta_end": END,
     "beta_schedule": "scaled_linear",
 }
 PUBLISHED: dict[str, Any] = {"steps_offset": 1, "set_alpha_to_one": False, "timestep_spacing": "leading"}
@@ -47,13 +45,9 @@ class SDSampler(SamplerChoice):
 
 
 @cache
-def training_process(device: torch.device) -> DDPMScheduler:
-    """The noising process that the network is trained on; one for each device, since diffusers moves its tables."""
-    from diffusers import DDPMScheduler  # slow to import, and most commands need none of it
-
-    process = DDPMScheduler(**PROCESS)
-    process.alphas_cumprod = process.alphas_cumprod.to(device)
-    return process
+def training_process(device: torch.device) -> Diffusion:
+    """The noising process that the network is trained on, in float32 on a device."""
+    return Diffusion(scaled_linear_betas(START, END)).to(device)
 
 
 def build_scheduler(name: str) -> Any:

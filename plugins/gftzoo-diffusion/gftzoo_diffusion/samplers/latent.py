@@ -19,10 +19,15 @@ PUBLISHED = {"steps_offset": 1, "set_alpha_to_one": False, "timestep_spacing": "
 
 def latent(drawing: Drawing) -> Tensor:
     """Latents (B, C, h, w); PLMS asks the network once more than it has steps."""
+    scheduler = build_scheduler(drawing.settings.sampler, drawing.process.scheduler)
+    scheduler.set_timesteps(drawing.settings.steps)
+    return follow(drawing, scheduler, scheduler.timesteps.tolist())
+
+
+def follow(drawing: Drawing, scheduler: Any, timesteps: list[int]) -> Tensor:
+    """Latents (B, C, h, w) behind the last of the timesteps."""
     process, settings, x_BCHW = drawing.process, drawing.settings, drawing.start()
-    scheduler = build_scheduler(settings.sampler, process.scheduler)
-    scheduler.set_timesteps(settings.steps)
-    for share, t in ramp(scheduler.timesteps.tolist()):
+    for share, t in ramp(timesteps):
         noise = drawing(x_BCHW, t + process.first, share, process.progress(t))
         x_BCHW = scheduler.step(noise, t, x_BCHW, **step_noise(settings, x_BCHW, drawing.generator)).prev_sample
     return x_BCHW
