@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gftzoo.errors import GftzooError
+from gftzoo.systems import flush, is_running
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REMEDIES = {
@@ -168,18 +169,8 @@ def _sweep(parent: Path, name: str) -> None:
     """Removes what processes of this machine that are gone left of the same name."""
     for path in parent.glob(".*.partial"):
         found = _LEFTOVER.fullmatch(path.name)
-        if found and found["name"] == name and found["host"] == _HOST and not _alive(int(found["pid"])):
+        if found and found["name"] == name and found["host"] == _HOST and not is_running(int(found["pid"])):
             _remove(path)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _remove(path: Path) -> None:
@@ -227,12 +218,3 @@ def _link_unless_there(partial: Path, path: Path) -> None:
         if not path.exists():
             partial.replace(path)
     partial.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Waits until a file or a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -52,7 +52,7 @@ class DamagedError(GftzooError):
 def seal(folder: Path, state: Mapping[str, Any]) -> None:
     """Writes `state.json` with the checksums of all other files of the folder."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / STATE_FILE]
-    files = {str(path.relative_to(folder)): file_sum(path) for path in paths}
+    files = {path.relative_to(folder).as_posix(): file_sum(path) for path in paths}
     found = {"version": VERSION, **state, "files": {name: about.model_dump() for name, about in files.items()}}
     (folder / STATE_FILE).write_text(_text({**found, "checksum": _checksum(found)}), encoding="utf-8")
 
@@ -107,7 +107,7 @@ def _verify(path: Path, folder: Path) -> None:
     state = _read(folder)
     if state.version == 1:
         _say_unsummed(folder)
-    inside = "" if folder == path else str(path.relative_to(folder))
+    inside = "" if folder == path else path.relative_to(folder).as_posix()
     for name, about in state.files.items():
         if not inside or name == inside or name.startswith(f"{inside}/"):
             _compare(folder / name, about)

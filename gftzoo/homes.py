@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from gftzoo.systems import on_windows
+
 # What they write there: prepared tables, and fonts. Weights fetched before are still found below the home.
 VARIABLES = {"HF_DATASETS_CACHE": "datasets", "HF_MODULES_CACHE": "modules", "MPLCONFIGDIR": "matplotlib"}
 
@@ -35,5 +37,5 @@ def cache_folder(part: str) -> Path:
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
-        home = Path(tempfile.gettempdir()) / f"gftzoo-{os.getuid()}"
+        home = Path(tempfile.gettempdir()) / ("gftzoo" if on_windows() else f"gftzoo-{os.getuid()}")
     return home / "gftzoo" / part

@@ -33,7 +33,7 @@ def runs(folder: Path, as_json: bool) -> None:
 
 def about(run: RunFolder, folder: Path) -> dict[str, Any]:
     """A run in a line."""
-    name = str(run.path.relative_to(folder))
+    name = run.path.relative_to(folder).as_posix()
     try:
         return {
             "run": name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ class ArraySource(Source):
         self.fingerprint = digest.hexdigest()[:16]
         self._resized = lru_cache(maxsize=2)(self._resize)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels to a process that is started, and not forked, without what it keeps for the next batch."""
+        state = {name: value for name, value in vars(self).items() if name != "_resized"}
+        return _revived, (type(self), state)
+
     def __len__(self) -> int:
         return len(self.conditions)
 
@@ -70,6 +76,13 @@ class ArraySource(Source):
             ]
             images_NCHW = torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
         return with_channels(images_NCHW, channels)
+
+
+def _revived(kind: type[ArraySource], state: dict[str, Any]) -> ArraySource:
+    source = kind.__new__(kind)
+    vars(source).update(state)
+    source._resized = lru_cache(maxsize=2)(source._resize)
+    return source
 
 
 def with_channels(images_BCHW: Tensor, channels: int) -> Tensor:

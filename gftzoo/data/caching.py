@@ -118,7 +118,7 @@ class CacheWriter:
             whole = path.stat().st_size == shard.bytes
         except (OSError, DocumentError, ValidationError):
             return None
-        rows, file = len(self.rows(number)), str(path.relative_to(self.folder))
+        rows, file = len(self.rows(number)), path.relative_to(self.folder).as_posix()
         return shard if whole and shard.rows + len(shard.skipped) == rows and shard.file == file else None
 
     def write(self, number: int) -> None:
@@ -138,7 +138,7 @@ class CacheWriter:
             writer.write_table(table)
             writer.finalize()
             shard = Shard(
-                file=str(path.relative_to(self.folder)),
+                file=path.relative_to(self.folder).as_posix(),
                 rows=table.num_rows,
                 bytes=partial.stat().st_size,
                 sha256=sha256(partial),

@@ -6,17 +6,16 @@ Nothing less tells: a file that is cut off has a whole header, and zipped data m
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 import PIL
+from filelock import FileLock
 from pydantic import ValidationError
 
 from gftzoo.atomic import DiskError, written_whole
@@ -25,6 +24,7 @@ from gftzoo.data.picture import UnreadableError, read_whole, undisturbed
 from gftzoo.data.settings import Decoding
 from gftzoo.documents import DocumentError, read_json
 from gftzoo.homes import cache_folder
+from gftzoo.systems import processors
 
 WORTH = 1_000  # pictures from which on the answer is kept on disk
 LONG = 20_000  # pictures from which on a line says what takes so long
@@ -111,19 +111,19 @@ def _kept(name: str, key: str, decide: Callable[[], Verdict], count: int) -> Ver
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
     """Waits for other processes, where the folder can be written and its file system has locks."""
+    held = FileLock(lock)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    except OSError:
+        held.acquire()
+    except (OSError, NotImplementedError):  # not of some network folders: each process decodes for itself
+        _log.debug("%s cannot be locked", lock)
+    try:
         yield
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # of some network folders: each process decodes for itself
-            _log.debug("%s cannot be locked", lock)
-        yield
-        lock.unlink(missing_ok=True)
+    finally:
+        if held.is_locked:
+            with suppress(OSError):  # Windows takes it away by itself, when nobody holds it
+                lock.unlink(missing_ok=True)
+        held.release()
 
 
 def _decoded(pictures: Pictures, decoding: Decoding) -> Verdict:
@@ -133,7 +133,7 @@ def _decoded(pictures: Pictures, decoding: Decoding) -> Verdict:
     def read(picture: tuple[int, Stored]) -> tuple[int, bool | UnreadableError]:
         return picture[0], _look_at(picture[1], decoding)
 
-    with undisturbed(decoding), ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as pool:
+    with undisturbed(decoding), ThreadPoolExecutor(min(THREADS, processors())) as pool:
         while part := list(islice(waiting, TOGETHER)):
             count += len(part)
             for row, found in pool.map(read, part):

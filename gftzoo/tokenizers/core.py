@@ -11,7 +11,7 @@ from torch import Tensor
 from gftzoo.catalogue.cards import TokenizerSpec
 from gftzoo.contract.tokenizer import Tokenizer, draw_latents
 from gftzoo.errors import UsageError
-from gftzoo.foreign_folders import load_foreign
+from gftzoo.foreign_folders import PIPELINES, load_foreign
 from gftzoo.generator import SampleGenerator
 from gftzoo.tokenizers.convolutional import square_side
 from gftzoo.tokenizers.options import LOCALLY
@@ -115,10 +115,16 @@ def _from_file(spec: TokenizerSpec, autoencoder: Any, path: Path) -> Any:
     return autoencoder
 
 
+def embedded_folder(spec: TokenizerSpec) -> str | None:
+    """The folder of an autoencoder in a pipeline that comes with gftzoo: a `file` of no repository."""
+    folder = PIPELINES / (spec.file or "") / "vae"
+    return str(folder) if spec.file and spec.repo is None and folder.is_dir() else None
+
+
 def _load_autoencoder(spec: TokenizerSpec, weights: str | None) -> Any:
     from diffusers import AutoencoderKL  # slow to import, and most models need none of it
 
-    source = weights or spec.repo
+    source = weights or embedded_folder(spec) or spec.repo
     if source is None:
         raise UsageError(f"tokenizer {spec.id!r} names no weights; give a local diffusers folder with {LOCALLY}.")
     if Path(source).is_file():

@@ -8,6 +8,7 @@ from typing import Any
 
 from gftzoo import checksums
 from gftzoo.checksums import STATE_FILE, STEP_FOLDER
+from gftzoo.systems import link_folder
 
 BEST = "checkpoint_best"  # in a run's folder, a link to the checkpoint with the best validation
 
@@ -33,10 +34,7 @@ def prune(run: Path, keep_last: int, keep_every: int | None) -> None:
 
 def point_to_best(run: Path, step: int) -> None:
     """Makes `checkpoint_best` of a run a link to the checkpoint of a step, in place of another; OSError."""
-    link = run / f".{BEST}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path("checkpoints") / f"step-{step:08d}", target_is_directory=True)
-    link.replace(run / BEST)
+    link_folder(run / BEST, Path("checkpoints") / f"step-{step:08d}")
 
 
 def discard(folder: Path) -> None:

@@ -17,11 +17,11 @@ from gftzoo.engine.checkpoints.writing import write
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.ranks import any_rank
-from gftzoo.engine.parallel.workers import STOPS
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.group import is_main_process
 from gftzoo.model import Model
+from gftzoo.systems import STOPS
 
 
 class CheckpointHook(Hook):
@@ -83,4 +83,4 @@ class CheckpointHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         for number in STOPS if self.config.save_on_signal else ():
-            signal.signal(number, signal.SIG_DFL if number is signal.SIGTERM else signal.default_int_handler)
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 
 from gftzoo import checksums
-from gftzoo.atomic import flush
 from gftzoo.engine.checkpoints.kept import discard, newest
 from gftzoo.engine.checkpoints.tensors import gathered, live, write_sharded
 from gftzoo.engine.parallel.ranks import any_rank
@@ -19,6 +18,7 @@ from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.group import is_main_process
 from gftzoo.model import Model
+from gftzoo.systems import flush
 from gftzoo.weights import metadata_of, trained_further, write_card
 
 

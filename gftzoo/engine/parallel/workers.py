@@ -10,7 +10,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-STOPS = (signal.SIGTERM, signal.SIGINT)
+from gftzoo.systems import STOPS, on_windows
+
 _started: set[Any] = set()
 
 
@@ -32,7 +33,7 @@ def deaf_to_signals(_worker: int) -> None:
 def end_workers() -> None:
     """Kills those that are left, before multiprocessing waits for them: they would not hear that they should end."""
     left = _started & set(multiprocessing.active_children())
-    if left:
+    if left and not on_windows():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when a loading process is killed
     for child in left:
         child.kill()

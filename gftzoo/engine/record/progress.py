@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.gpus import peak_of
 from gftzoo.errors import GftzooError
 from gftzoo.group import is_main_process, rank_and_world
+from gftzoo.systems import peak_of_process
 
 GIB = 2**30
 METRICS = "metrics.jsonl"
@@ -29,7 +29,7 @@ def peak_memory(device: torch.device) -> float:
     """The most memory held so far, GiB: of the GPU, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / GIB
+    return peak_of_process() / GIB
 
 
 def mean_over_ranks(value: torch.Tensor) -> float:

@@ -25,6 +25,7 @@ from gftzoo.families.finding import load_family
 from gftzoo.hub import address_of, local_copy
 from gftzoo.loading.files import refuse_unknown
 from gftzoo.objectives import find_objective, refuse_unfit
+from gftzoo.systems import processors
 from gftzoo.weights import Entry, own_weights
 from gftzoo.zoo import catalogue, get_card, get_tokenizer_spec
 
@@ -169,7 +170,7 @@ def loading_processes(source: Source) -> int:
     if not source.decodes:
         return 0
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return 1 if source.streamed else min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // ranks))
+    return 1 if source.streamed else min(MOST_WORKERS, max(1, processors() // ranks))
 
 
 def _recipe(card: ModelCard, wanted: Wanted) -> Recipe:

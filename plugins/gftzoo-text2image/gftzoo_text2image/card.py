@@ -127,7 +127,7 @@ def denoiser_file(folder: Path, pipeline: Pipeline, entry: Any = None) -> Path:
 def checkpoint(source: str, folder: Path, file: Path | None, pipeline: Pipeline) -> Checkpoint:
     """The denoiser's own weights."""
     if file is not None:
-        return Checkpoint(repo=str(folder), file=str(file.relative_to(folder)), note="the pipeline's own")
+        return Checkpoint(repo=str(folder), file=file.relative_to(folder).as_posix(), note="the pipeline's own")
     return Checkpoint(repo=source, file=f"{pipeline.component}/{STEM}.safetensors", note="the pipeline's own")
 
 
