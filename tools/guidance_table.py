@@ -22,6 +22,7 @@ import torch
 from benchmark import medians
 from guidance_claims import claims, curve, table
 from guidance_runs import BATCH, BETAS, FINE_TUNED, SCALES, Job, axis_of, collect, collect_fine_tuned, guidances
+from results_summary import title
 
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
 from gftzoo.errors import GftzooError
@@ -95,6 +96,13 @@ def plot(records: Sequence[ScoreRecord], real: Scores, job: Job) -> None:
     figure.savefig(job.out / "curves.png", dpi=130)
 
 
+SAMPLES = """GFT, a row for each beta, and CFG, a row for each scale; the same seeds in every row.
+
+![samples of GFT](strip.png)
+![samples of CFG](strip-cfg.png)"""
+CURVES = "![guidance curves](curves.png)"
+
+
 def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft: Model) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     write_csv(records, job.out / "table.csv")
@@ -107,10 +115,9 @@ def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft:
         "guidance on one CPU thread, measured in turn, median of five.",
         *claims(records, job.seeds, job.schedules),
     ]
+    rows = table(records, real, sampling_seconds(job, plain, gft))
     text = (
-        table(records, real, sampling_seconds(job, plain, gft))
-        + "\n\n"
-        + "\n".join(f"- {note}" for note in notes)
+        "\n\n".join([f"# {title(job.out.name)}", SAMPLES, rows, "\n".join(f"- {note}" for note in notes), CURVES])
         + "\n"
     )
     (job.out / "table.md").write_text(text, encoding="utf-8")

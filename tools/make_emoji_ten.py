@@ -16,49 +16,25 @@ from gftzoo.data.emoji import load
 from gftzoo.data.emoji_ten import KINDS, SIDE
 
 OUT = Path(__file__).parents[1] / "gftzoo/data/emoji_ten.npz"
-NAMES = {
+NAMES = {  # every third is held out
     "face": (
-        "grinning face; smiling face with open mouth and smiling eyes; face with tears of joy; slightly "
-        "smiling face; winking face; smiling face with smiling eyes; smiling face with halo; smiling face "
-        "with heart-shaped eyes; grinning face with star eyes; face throwing a kiss; face with stuck-out "
-        "tongue; face with cowboy hat; smiling face with sunglasses; nerd face; face with open mouth"
+        "grinning face; slightly smiling face; face with tears of joy; smiling face with heart-shaped eyes; "
+        "smiling face with sunglasses; smiling face with smiling eyes"
     ),
-    "animal": (
-        "monkey face; dog face; wolf face; fox face; raccoon; cat face; lion face; tiger face; cow face; pig "
-        "face; mouse face; hamster face; rabbit face; bear face; polar bear; koala; panda face; frog face"
+    "cat": (
+        "smiling cat face with open mouth; smiling cat face with heart-shaped eyes; grinning cat face with "
+        "smiling eyes; cat face with wry smile; pouting cat face; cat face with tears of joy"
     ),
-    "bird": (
-        "turkey; rooster; chicken; hatching chick; baby chick; bird; penguin; eagle; duck; swan; owl; dodo; "
-        "flamingo; parrot; black bird; goose"
-    ),
-    "fish": (
-        "spouting whale; whale; dolphin; seal; fish; tropical fish; blowfish; shark; octopus; jellyfish; crab; lobster"
-    ),
-    "flower": (
-        "bouquet; cherry blossom; lotus; rosette; rose; hibiscus; sunflower; blossom; tulip; hyacinth; "
-        "mushroom; four leaf clover; cactus; deciduous tree; evergreen tree"
-    ),
-    "fruit": (
-        "grapes; melon; watermelon; tangerine; lemon; lime; banana; pineapple; mango; red apple; green apple; "
-        "pear; peach; cherries; strawberry; blueberries; kiwifruit; tomato"
-    ),
-    "sweet": (
-        "soft ice cream; shaved ice; ice cream; doughnut; cookie; birthday cake; shortcake; cupcake; pie; "
-        "chocolate bar; candy; lollipop; custard; honey pot"
-    ),
-    "car": (
-        "bus; oncoming bus; minibus; ambulance; fire engine; police car; taxi; oncoming taxi; automobile; "
-        "oncoming automobile; recreational vehicle; pickup truck; delivery truck; tractor; racing car"
-    ),
+    "bear": ("bear face; polar bear; koala; panda face; teddy bear; dog face"),
+    "bird": ("baby chick; bird; duck; penguin; owl; black bird"),
+    "fish": ("fish; tropical fish; blowfish; dolphin; spouting whale; whale"),
+    "flower": ("sunflower; cherry blossom; blossom; rose; tulip; hibiscus"),
+    "fruit": ("red apple; green apple; tomato; tangerine; peach; pear"),
+    "car": ("oncoming automobile; oncoming taxi; oncoming police car; automobile; taxi; recreational vehicle"),
+    "book": ("closed book; green book; blue book; orange book; notebook; notebook with decorative cover"),
     "heart": (
-        "heavy black heart; pink heart; orange heart; yellow heart; green heart; blue heart; light blue "
-        "heart; purple heart; brown heart; black heart; grey heart; white heart"
-    ),
-    "sky": (
-        "waxing crescent moon symbol; first quarter moon symbol; waxing gibbous moon symbol; full moon "
-        "symbol; waning gibbous moon symbol; last quarter moon symbol; waning crescent moon symbol; crescent "
-        "moon; sun with face; black sun with rays; ringed planet; white medium star; glowing star; cloud with "
-        "rain; rainbow; droplet; fire"
+        "heavy black heart; orange heart; pink heart; yellow heart; green heart; light blue heart; blue "
+        "heart; purple heart; brown heart"
     ),
 }
 

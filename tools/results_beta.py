@@ -16,8 +16,6 @@ def beta_section(folder: Path, rows: Sequence[Row]) -> str:
     for row in rows:
         groups.setdefault((row["draw"], row["p_drop"]), []).append(row)
     lines = [
-        f"### {folder.name}",
-        "",
         f"{rows[0]['steps']} steps, {len({r['seed'] for r in rows})} seeds, {rows[0]['images']} images per point.",
         "",
         "| beta in training | p_drop | best distance | at beta | distance at beta = 1 |",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from results_beta import beta_section, verdict
 from results_rows import Row, mean, read, spread
+from results_summary import model_of, samples, summary, title
 
 from gftzoo.catalogue.registry import zoo_registry
 
@@ -85,9 +86,11 @@ def guidance_section(folder: Path) -> str:
     measured = ways(folder)
     first = next(iter(measured.values())).rows[0]
     lines = [
-        f"### {folder.name}",
+        f"### {title(folder.name)}",
         "",
-        f"{first['images']} images per row; features: {first['features']}; against {first['reference']}.",
+        f"`{model_of(folder.name)}`, {first['images']} images per row; features: {first['features']}; against "
+        f"{first['reference']}.",
+        *samples(folder),
         "",
         "| | strength | Fréchet distance | accuracy % | precision | recall | forwards per step |",
         "|---|---|---|---|---|---|---|",
@@ -98,8 +101,14 @@ def guidance_section(folder: Path) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {sentence}" for sentence in verdicts(folder, measured))]
     if (folder / "curves.png").is_file():
-        lines += ["", f"![guidance curves of {folder.name}](results/{folder.name}/curves.png)"]
+        curves = f"![guidance curves of {title(folder.name)}](results/{folder.name}/curves.png)"
+        lines += ["", *folded("Its curves over all strengths", curves)]
     return "\n".join(lines)
+
+
+def folded(heading: str, text: str) -> list[str]:
+    """Lines that a reader opens to see, in the site and where the file itself is read."""
+    return ['<details markdown="1">', f"<summary>{heading}</summary>", "", text, "", "</details>"]
 
 
 def sections(folders: Sequence[Path]) -> Iterator[str]:
@@ -117,13 +126,16 @@ def sections(folders: Sequence[Path]) -> Iterator[str]:
         yield package_section(name, grouped[name]) if name in counts else guidance_section(grouped[name][0])
 
 
+HEADS = {"gftzoo-autoregressive": "Autoregressive systems"}
+
+
 def package_section(package: str, folders: Sequence[Path]) -> str:
     """One row for each model of a package: every way at its best strength, and what GFT's distance is of CFG's."""
     measured = {folder.name: ways(folder) for folder in folders}
     shown = [name for name, _, _ in WAYS if any(name in found for found in measured.values())]
     first = next(iter(measured[folders[0].name].values())).rows[0]
     lines = [
-        f"### {package}",
+        f"### {HEADS.get(package, package)}",
         "",
         f"{first['images']} images per row; features: {first['features']}; against {first['reference']}. Fréchet "
         "distances, at the best strength.",
@@ -135,7 +147,9 @@ def package_section(package: str, folders: Sequence[Path]) -> str:
         cells = [cell(found[name]) if name in found else "" for name in shown]
         both = found.get("GFT, from scratch"), found.get("base + CFG")
         ratio = f"{both[0].distance / both[1].distance:.2f}" if both[0] and both[1] else ""
-        lines.append(f"| {' | '.join([model, *cells, ratio])} |")
+        lines.append(f"| {' | '.join([f'`{model}`', *cells, ratio])} |")
+    for folder in folders:
+        lines += samples(folder)
     return "\n".join(lines)
 
 
@@ -225,13 +239,14 @@ def missing(results: Path, folders: Sequence[Path]) -> list[str]:
 def page(results: Path) -> str:
     """The whole page."""
     folders = sorted(path.parent for path in results.glob("*/table.csv"))
-    parts = [INTRODUCTION, "## Guidance-free training and classifier-free guidance"]
+    parts = [INTRODUCTION, summary([(folder.name, ways(folder)) for folder in folders])] if folders else [INTRODUCTION]
+    parts += ["## Guidance-free training and classifier-free guidance"]
     parts += sections(folders)
     costs = read(results / "training-cost.csv")
     parts += [cost_section(costs)] if costs else []
     studies = [(path.parent, rows) for path in sorted(results.glob("*/beta.csv")) if (rows := read(path))]
     parts += ["## How beta is drawn", verdict(studies)] if studies else []
-    parts += [beta_section(folder, rows) for folder, rows in studies]
+    parts += ["\n".join(folded(f"Each rule for {folder.name}", beta_section(folder, rows))) for folder, rows in studies]
     parts += ["## Not reproduced", "\n".join(f"- {sentence}" for sentence in missing(results, folders))]
     return "\n\n".join(parts) + "\n"
 

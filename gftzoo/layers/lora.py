@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from gftzoo.errors import UsageError
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo.layers.lora_options import LoraOptions
 from gftzoo.layers.temperature import is_slope
 
@@ -31,7 +31,10 @@ def target_layers(network: nn.Module, pattern: str) -> list[str]:
 
 def add_lora(network: nn.Module, options: LoraOptions) -> None:
     """Freezes the network and adds trainable factors to its target layers, B zero; in place."""
-    from peft import LoraConfig, inject_adapter_in_model  # slow to import, and most runs need none of it
+    try:
+        from peft import LoraConfig, inject_adapter_in_model  # slow to import, and most runs need none of it
+    except ModuleNotFoundError as error:
+        raise GftzooError("LoRA is done by peft, which is not installed; run `pip install 'gftzoo[lora]'`.") from error
 
     names = target_layers(network, options.targets)
     alpha = options.alpha or options.rank

@@ -33,6 +33,7 @@ from gftzoo.engine.run.room import images_at_once
 from gftzoo.engine.run.zoo_runner import ZooRunner
 from gftzoo.engine.step.batches import dataloader
 from gftzoo.engine.step.ema import EMA
+from gftzoo.engine.step.encodings import encodings_of
 from gftzoo.engine.step.hooks import step_hooks
 from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
@@ -159,7 +160,8 @@ def build_runner(job: Job, run: Path, place: Place, hooks: HookBuilder, resume: 
     """The Runner of a run with everything built; `hooks` makes those that go with a model and its average."""
     config, resume_from = job.config, checkpoints.newest(run) if resume else None
     model = prepared_model(job, place, resume_from)
-    trained = TrainingModel(model, job.objective, config.seed, config.train == "temperature")
+    encodings = encodings_of(job.source, model.tokenizer, config.card.resolution, model.device)
+    trained = TrainingModel(model, job.objective, config.seed, config.train == "temperature", encodings)
     wrapped = parallelize(trained, model, config, place)
     ema = EMA(model.network, config.ema_decay, config.ema_warmup) if config.ema_decay is not None else None
     optimizer = build_optimizer(model.network, model.family, config)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gftzoo.contract.objective import Objective
 from gftzoo.contract.tokenizer import draw_latents
+from gftzoo.engine.step.encodings import Encodings
 from gftzoo.generator import SampleGenerator, to_device
 from gftzoo.model import Model
 
@@ -22,11 +23,19 @@ class TrainingModel(nn.Module):
         objective: what for.
         seed: of the samples' randomness.
         still: the network stays in evaluation mode while it trains: no dropout in layers that are frozen.
+        encodings: what is known of pictures that come again; None encodes every batch.
     """
 
-    def __init__(self, model: Model, objective: Objective, seed: int, still: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        seed: int,
+        still: bool = False,
+        encodings: Encodings | None = None,
+    ) -> None:
         super().__init__()
-        self.still = still
+        self.still, self.encodings = still, encodings
         self.network = model.network
         self.objective = objective
         self.seed = seed
@@ -70,8 +79,10 @@ class TrainingModel(nn.Module):
 
     def _latents(self, images: Tensor | None, generator: SampleGenerator) -> Tensor:
         assert images is not None, "a batch has images, latents or moments"
-        tokenizer = self.zoo_model.require_tokenizer()
-        return tokenizer.encode(to_device(images, self.zoo_model.device).float() / 127.5 - 1, generator)
+        tokenizer, device = self.zoo_model.require_tokenizer(), self.zoo_model.device
+        if self.encodings is not None:
+            return draw_latents(self.encodings.moments(images, device), tokenizer.spec, generator)
+        return tokenizer.encode(to_device(images, device).float() / 127.5 - 1, generator)
 
     def _condition(self, condition: Tensor | Sequence[str]) -> Tensor:
         if isinstance(condition, Tensor):
