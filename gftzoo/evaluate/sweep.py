@@ -147,10 +147,7 @@ def plot_curves(curves: Mapping[str, Sequence[ScoreRecord]], path: Path) -> None
     Frechet distance against Inception Score (of prompts the CLIP score, where there is one), precision against recall,
     and Frechet distance against seconds per image.
     """
-    try:
-        from matplotlib.figure import Figure  # slow to import, for the one who draws
-    except ModuleNotFoundError as error:
-        raise GftzooError("curves are drawn by matplotlib; run `pip install 'gftzoo[plots]'`.") from error
+    from matplotlib.figure import Figure  # slow to import, for the one who draws
 
     everything = [record for records in curves.values() for record in records]
     compare(everything)  # refuses to draw unlike scores into one figure

@@ -21,7 +21,7 @@ from gftzoo.cli.options import model_options, protocol_options
 @model_options
 @protocol_options
 @click.option("--out", default="sweep", type=click.Path(path_type=Path, file_okay=False), help="Folder of the results.")
-@does("sweep:sweep_models", "matplotlib", "plots")
+@does("sweep:sweep_models")
 def command() -> None:
     """Draw the diversity-fidelity curve of one or more MODELS (runs) over beta or CFG: CSV, plot and picture strips.
 
