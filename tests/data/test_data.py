@@ -58,6 +58,15 @@ def test_captions_and_classes_of_the_emoji() -> None:
     assert red > blue  # a yellow face
 
 
+def test_ten_kinds_of_emoji_come_with_the_package() -> None:
+    parts = [open_source("emoji-ten", split) for split in ("train", "held-out")]
+    assert [len(part) for part in parts] == [42, 21] and len(parts[0].class_names) == 10
+    hearts = [row for row in range(42) if parts[0].class_names[parts[0].class_of(row)] == "heart"]
+    colours = {tuple(parts[0].image(row, 32, 3)[:, 16, 16].tolist()) for row in hearts}
+    assert len(colours) == len(hearts) == 6
+    assert all((part.image(row, 32, 3)[:, -1, 0] > 200).all() for part in parts for row in range(0, len(part), 9))
+
+
 def test_fashion_mnist_is_read_or_says_how_to_get_it(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("GFTZOO_FASHION_MNIST", str(tmp_path))
     with pytest.raises(GftzooError, match="apt install dataset-fashion-mnist"):
