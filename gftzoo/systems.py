@@ -72,9 +72,10 @@ def link_folder(link: Path, target: Path) -> None:
     try:
         new.symlink_to(target, target_is_directory=True)
     except OSError:
-        if sys.platform != "win32":
+        if sys.platform == "win32":
+            _winapi.CreateJunction(str((link.parent / target).absolute()), str(new))
+        else:
             raise
-        _winapi.CreateJunction(str((link.parent / target).absolute()), str(new))
     if on_windows():
         link.unlink(missing_ok=True)
     new.replace(link)

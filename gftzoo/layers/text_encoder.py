@@ -18,8 +18,10 @@ class TextEncoder:
     """Tokenizer and encoder of a pipeline; what it gives is its last hidden state, after the final norm."""
 
     def __init__(self, pipeline: str) -> None:
-        import transformers  # slow to import, and most models are told a class
-
+        try:
+            import transformers  # slow to import, and most models are told a class
+        except ModuleNotFoundError as error:
+            raise GftzooError("prompts are read by transformers; run `pip install 'gftzoo[prompts]'`.") from error
         self.pipeline = pipeline
         transformers.utils.logging.disable_progress_bar()  # of loading, which takes a moment
         encoder = load_part(transformers.CLIPTextModel, "text_encoder", pipeline, torch_dtype=torch.float32)
