@@ -35,7 +35,10 @@ class PromptEncoder:
     """
 
     def __init__(self, source: str, device: torch.device | str = "cpu") -> None:
-        from transformers import CLIPModel, CLIPProcessor  # slow to import, for these scores alone
+        try:
+            from transformers import CLIPModel, CLIPProcessor  # slow to import, for these scores alone
+        except ModuleNotFoundError as error:
+            raise GftzooError("prompts are read by transformers; run `pip install 'gftzoo[prompts]'`.") from error
 
         local, what = Path(source).is_dir(), f"the prompt encoder {source!r}"
         options = {"local_files_only": local}
