@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from gftzoo.adapters import tensors_sha256
-from gftzoo.errors import UsageError
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo.foreign_folders import load_foreign
 
 RIVALS = 99  # other prompts that a picture's own is compared with
