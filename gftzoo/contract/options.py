@@ -21,6 +21,8 @@ class FamilyOptions:
     """The pydantic models that validate and document `card.network` and the sampler's settings, and export formats.
 
     Attributes:
+        network: it may have a property `side_multiple`, what the side of a latent must be a multiple of, and a class
+            attribute `of_codes`, names of the fields that follow from the tokenizer's codes.
         compiles: what is compiled for sampling: `blocks`; the whole `network`, whose inputs must have one shape in all
             steps; or what the sampler compiles itself, its `steps`.
         channels_last: whether the network is made of convolutions, which a GPU computes faster channels last.

@@ -369,6 +369,14 @@ def test_the_demonstration_keeps_the_full_network() -> None:
     assert config.card.network == gftzoo.get_card("dit-xl").network
 
 
+def test_the_demonstration_is_as_large_as_the_network_needs() -> None:
+    """A U-Net halves its images five times, and codes are drawn in parts that the embedded tokenizer has."""
+    assert resolve("adm-256", objective="gft").card.resolution == 32
+    assert resolve("adm-256", objective="gft", options={"resolution": 64}).card.resolution == 64
+    card = resolve("open-magvit2-b", objective="gft").card
+    assert math.prod(card.network["parts"]) == card.tokenizer.codebook
+
+
 def test_options_reach_their_places() -> None:
     options = parse_options(["lr=1e-3", "objective.p_drop=0.2", "learning_rate.warmup=5", "betas=[0.9, 0.95]"])
     config = resolve("dit-nano", objective="gft", options=options)

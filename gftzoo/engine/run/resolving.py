@@ -83,6 +83,8 @@ def plan(wanted: Wanted) -> Job:
         _refuse_without_weights(card, wanted.recipe, recipe.init)
     card, name, source = (card, UNSEEN, None) if unseen else _meet_data(card, wanted.data)
     card = _change_card(card, family, recipe, options, wanted.objective)
+    if demonstration and "resolution" not in options:
+        card = _large_enough(card, family)
     if source is not None:
         source.check(card)
     workers = 0 if source is None else loading_processes(source)
@@ -223,13 +225,24 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Sourc
 
 
 def _demonstration_card(card: ModelCard) -> ModelCard:
-    """The full-size card on the tokenizer, resolution, text encoder and data of its family's nano model."""
+    """The full-size card on the tokenizer, resolution, text encoder and data of its family's nano model.
+
+    What a network has for each value of a code follows from the tokenizer, also where it is an option.
+    """
     entry = catalogue().families.get(card.family)
     if entry is None or entry.nano is None or entry.nano not in catalogue().models:
         raise UsageError(f"{card.name} names no demonstration data; give --data SOURCE.")
     nano = get_card(entry.nano)
     small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "text_encoder", "sampler", "data")}
-    return card.model_copy(update=small)
+    of_codes = getattr(load_family(card.family).options().network, "of_codes", ())
+    network = {**card.network, **{name: nano.network[name] for name in of_codes}}
+    return card.model_copy(update={**small, "network": network})
+
+
+def _large_enough(card: ModelCard, family: Family) -> ModelCard:
+    """The demonstration's card at the next size that the full-size network can halve or cut into patches."""
+    multiple = getattr(card.network_options(family.options().network), "side_multiple", 1)
+    return card.change(resolution=-(-card.grid // multiple) * multiple * card.tokenizer.downsample)
 
 
 def _change_card(
