@@ -1,7 +1,7 @@
-"""What training any model of the zoo takes on four kinds of GPU: docs/results/plan.csv and the table of docs/plan.md.
+"""What training any model of the zoo takes on four kinds of GPU: docs/results/plan.csv, and the tables made of it.
 
     python tools/plan_table.py --trace        # trace the models that have no row yet, or --models PATTERN anew
-    python tools/plan_table.py --write        # make the table from the rows
+    python tools/plan_table.py --write        # make the tables of docs/plan.md and docs/families/text2image.md
 
 Tracing takes seconds a model and no memory; the table follows from the rows and the catalogue alone.
 """
@@ -27,7 +27,9 @@ from gftzoo.zoo import list_models
 
 ROOT = Path(__file__).parent.parent
 ROWS, PAGE = ROOT / "docs" / "results" / "plan.csv", ROOT / "docs" / "plan.md"
+PIPELINES = ROOT / "docs" / "families" / "text2image.md"
 CARDS = ("h100", "a100-40", "l40s", "4090")
+ADAPTED_ON = ("h100", "4090")  # 80 and 24 GB
 BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 PLACE = Place(torch.device("cuda"), torch.bfloat16)
 
@@ -114,7 +116,41 @@ def table(rows: dict[str, Row], cards: list[ModelCard]) -> str:
     """The table of the documentation for some models."""
     head = ["model", "parameters, M", "steps x batch", "GFLOPs an image", *CARDS]
     lines = [line(rows[card.name]) for card in cards if card.name in rows]
-    return "\n".join("| " + " | ".join(words) + " |" for words in [head, ["---"] * len(head), *lines])
+    return lines_of([head, ["---"] * len(head), *lines])
+
+
+def adapter_line(row: Row) -> list[str]:
+    """A row of the table of adapters: what a LoRA of a pipeline holds, and how many pictures fit beside it."""
+    job = job_of(row.model)
+    each = "?" if row.recomputed_bytes is None else f"{row.recomputed_bytes / GIB:.2g}"
+    cells = []
+    for card in ADAPTED_ON:
+        found = outlook(job, GPUS[card], trace=row.cost)
+        unknown = found.fits and row.recomputed_bytes is None
+        cells.append("fits" if unknown else cell(found).split(",", 1)[0])
+    return [
+        f"`{row.model}`", f"{row.parameters / 1e6:,.0f}", f"{row.trained / 1e6:,.1f}",
+        f"{row.state_bytes / GIB:,.1f}", each, *cells,
+    ]  # fmt: skip
+
+
+def adapter_table(rows: dict[str, Row]) -> str:
+    """The memory of the GFT recipe, a LoRA in bf16 autocast, of every pipeline in the catalogue."""
+    head = ["model", "parameters, M", "trained, M", "weights and optimizer, GiB", "a picture more, GiB"]
+    head += [f"pictures at once on {GPUS[card].gib:.0f} GB" for card in ADAPTED_ON]
+    cards = [card for card in list_models(family="text2image") if card.name in rows]
+    return lines_of([head, ["---"] * len(head), *(adapter_line(rows[card.name]) for card in cards)])
+
+
+def lines_of(cells: list[list[str]]) -> str:
+    """The lines of a table."""
+    return "\n".join("| " + " | ".join(words) + " |" for words in cells)
+
+
+def adapter_page(text: str, rows: dict[str, Row]) -> str:
+    """The pipelines' page with its table made anew."""
+    before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
+    return f"{before}{BEGIN}\n{adapter_table(rows)}\n{END}{after}"
 
 
 def page(text: str, rows: dict[str, Row]) -> str:
@@ -145,13 +181,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", action="store_true", help="trace models without a row")
     parser.add_argument("--models", help="with --trace: a shell pattern of models to trace anew")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/plan.md")
+    parser.add_argument("--write", action="store_true", help="write the tables into the documentation")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.trace:
         trace_missing(arguments.models)
     if arguments.write:
-        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read_rows()), encoding="utf-8")
+        for path, made in ((PAGE, page), (PIPELINES, adapter_page)):
+            path.write_text(made(path.read_text(encoding="utf-8"), read_rows()), encoding="utf-8")
     return 0
 
 

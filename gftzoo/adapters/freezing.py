@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -46,6 +47,19 @@ def freeze(model: Model, way: Way, lora: LoraOptions | None = None) -> None:
         add_lora(network, lora or LoraOptions())
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(is_factor(name) or plain_name(name) in own)
+
+
+def frozen_matrices(network: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters of linear layers and convolutions that do not train: what autocast rounds at every use."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            yield from (parameter for parameter in module.parameters(recurse=False) if not parameter.requires_grad)
+
+
+def halve_frozen(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keeps them in autocast's dtype, in place, so that they are rounded once; a step computes what it computed."""
+    for parameter in frozen_matrices(network):
+        parameter.data = parameter.data.to(dtype)
 
 
 def temperature_names(card: ModelCard, family: Family) -> set[str]:

@@ -17,7 +17,9 @@ from gftzoo.installed import report
 from gftzoo.plugins.discovery import FAMILIES, active
 from gftzoo.printing import plain, say, say_json
 from gftzoo.testing import CHECKS, Finding, examine, subject_of
-from gftzoo.zoo import catalogue
+from gftzoo.zoo import catalogue, get_card
+
+LARGEST = 100_000_000  # weights of a model that is built some dozens of times
 
 
 def check_plugin(name: str, quick: bool, as_json: bool) -> None:
@@ -40,6 +42,9 @@ def check_plugin(name: str, quick: bool, as_json: bool) -> None:
 
 def models_of(name: str) -> list[str]:
     """The models to check: of a distribution, one per family; PluginError if its plugin does not load."""
+    if ":" in name:  # made by a plugin, of a folder
+        get_card(name)
+        return [name]
     families = [p for p in active(FAMILIES) if name in (p.distribution, p.name)]
     if not families:
         if name in catalogue().models:
@@ -54,7 +59,14 @@ def models_of(name: str) -> list[str]:
         found = report(plugin)
         if found.state != "ok":
             raise PluginError(found.reason)
-    return [subject_of(plugin.name).card.name for plugin in families]
+    cards = [subject_of(plugin.name).card for plugin in families]
+    large = next((card for card in cards if card.parameters > LARGEST), None)
+    if large is not None:
+        raise UsageError(
+            f"the smallest model of {large.family}, {large.name}, has {large.parameters:,} weights, and {LARGEST:,} are "
+            "the most that are checked; name a small one, e.g. gftzoo check-plugin diffusers:FOLDER."
+        )
+    return [card.name for card in cards]
 
 
 def examine_model(model: str, quick: bool) -> list[Finding]:

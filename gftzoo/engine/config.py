@@ -109,6 +109,11 @@ class TrainConfig(Frozen):
         return self
 
     @property
+    def halves_base(self) -> bool:
+        """Whether frozen weights are kept in the precision that a step computes in."""
+        return self.train == "lora" and self.lora.base == "half"
+
+    @property
     def average_horizon(self) -> float:
         """Steps over which the average reaches back, 1 / (1 - decay)."""
         return 1.0 / (1.0 - (self.ema_decay or 0.0))

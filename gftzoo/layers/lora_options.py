@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -18,6 +19,9 @@ class LoraOptions(Frozen):
 
     rank: int = Field(16, gt=0, le=LARGEST_RANK, description="of the factors")
     alpha: float | None = Field(None, gt=0, description="strength, over the rank; None is the rank")
+    base: Literal["full", "half"] = Field(
+        "full", description="frozen weights of layers in fp32, or in the bf16 or fp16 that the run computes in"
+    )
     targets: str = Field(
         ATTENTION, description="regular expression of the linear layers and convolutions that get some"
     )

@@ -25,6 +25,7 @@ from gftzoo.contract.pieces.noise import NoisePrediction as NoisePrediction
 from gftzoo.contract.pieces.noise import squared_error as squared_error
 from gftzoo.contract.pieces.official import OfficialWeights as OfficialWeights
 from gftzoo.contract.pieces.prompts import PromptConditions as PromptConditions
+from gftzoo.contract.pieces.prompts import away_from as away_from
 from gftzoo.contract.pieces.prompts import encoder_of as encoder_of
 from gftzoo.contract.pieces.sampling import SamplerChoice as SamplerChoice
 from gftzoo.contract.pieces.sampling import Steered as Steered

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.guidance import ClassifierFree, Guidance
 from gftzoo.contract.hookspecs import hookimpl
 from gftzoo.contract.model import Model
 from gftzoo.errors import UsageError
@@ -59,6 +60,21 @@ class PromptConditions(ABC):
                     f"train it with -o network.{name}={have}."
                 )
         return F.pad(features_BTD, (0, wanted[1] - found[1], 0, wanted[0] - found[0]))
+
+
+def away_from(model: Model, condition: Tensor, guidance: Guidance, negative_prompt: str) -> Tensor:
+    """The conditions of CFG's second pass: of the negative prompt, or the null condition where there is none.
+
+    UsageError for a negative prompt without a second pass.
+    """
+    if not negative_prompt:
+        return model.null_condition(condition)
+    if not isinstance(guidance, ClassifierFree):
+        raise UsageError(
+            f"negative_prompt {negative_prompt!r} needs a second pass, which only CFG has; "
+            "sample plain weights with --cfg, or leave it out."
+        )
+    return model.encode_condition([negative_prompt]).expand_as(condition)
 
 
 def encoder_of(model: Model) -> TextEncoder:

@@ -10,6 +10,7 @@ from gftzoo.adapters import Adapter, Base, Way, base_hash, freeze, slope_shape
 from gftzoo.catalogue.cards import ModelCard, Recipe
 from gftzoo.contract.objective import Objective
 from gftzoo.engine.config import TrainConfig
+from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.run.job import Job
 from gftzoo.errors import UsageError
 from gftzoo.families.family import Family
@@ -111,6 +112,21 @@ def check_adapter(card: ModelCard, family: Family, way: Way, objective: str, sta
         raise UsageError(
             f"family {card.family!r} has no affine temperature (network.temperature_input), which train=temperature "
             "trains; use -o train=lora."
+        )
+
+
+def refuse_half_base(job: Job, place: Place) -> None:
+    """UsageError for a frozen base in half precision where a step computes in another, or the ranks share it."""
+    if not job.config.halves_base:
+        return
+    if place.half is None:
+        raise UsageError(
+            "lora.base=half keeps frozen weights in the precision that a step computes in, and this run computes in "
+            "fp32; add -o precision=bf16, or leave it out."
+        )
+    if job.config.parallel == "fsdp":
+        raise UsageError(
+            "lora.base=half keeps two precisions in a block, which fsdp does not shard; use ddp or leave it out."
         )
 
 

@@ -10,7 +10,7 @@ import psutil
 import torch
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from gftzoo.adapters import freeze
+from gftzoo.adapters import freeze, frozen_matrices
 from gftzoo.contract.objective import Forwards
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place
@@ -116,6 +116,8 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     halves = 0 if place.half is None else trainable  # autocast keeps them until the step's end
     objective = job.objective
     state = 4.0 * (parameters + trainable + moments(model.network, family, config) + averages) + 2.0 * halves
+    if config.halves_base and place.half is not None:
+        state -= 2.0 * sum(p.numel() for p in frozen_matrices(model.network))
     if config.parallel == "fsdp" and (world > 1 or config.offload):  # two blocks are put together, one ahead of its use
         largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
         waits = config.offload and place.device.type != "cpu"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from gftzoo import arguments
+from gftzoo.adapters import halve_frozen
 from gftzoo.arguments import shown
 from gftzoo.data import Source
 from gftzoo.engine import checkpoints
@@ -26,7 +27,7 @@ from gftzoo.engine.record.reporting import ReportHook
 from gftzoo.engine.record.samples import SampleHook
 from gftzoo.engine.record.trackers import refuse_missing
 from gftzoo.engine.record.validating import Validation, ValidationHook, open_held_out
-from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_lost_base
+from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_half_base, refuse_lost_base
 from gftzoo.engine.run.fitting import fitted
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.room import images_at_once
@@ -63,7 +64,8 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
     """What trains, on its device, and the objective prepared with it; refused where a resumed run had another."""
     if resume_from is not None:
         refuse_lost_base(job, resume_from)
-    model = adapted(initial_model(job), job).to(place.device)
+    refuse_half_base(job, place)
+    model = adapted(initial_model(job), job)
     model.half = place.half  # of its pictures; what it trains in is the optimizer's matter
     model.provenance["objective"] = job.config.objective
     model.provenance.pop("one_beta", None)  # of the weights it starts from
@@ -73,6 +75,9 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
         refuse_other_start(model, resume_from, str(job.config.weights))
     if resume_from is not None:
         refuse_changed_base(model, job.config, resume_from)
+    if job.config.halves_base and place.half is not None:
+        halve_frozen(model.network, place.half)  # before a device has to hold them whole
+    model.to(place.device)
     job.objective.prepare(model)
     return model
 

@@ -12,10 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gftzoo.contract.guidance import ClassifierFree, Guidance
+from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
-from gftzoo.contract.pieces import SamplerChoice, Steered, ramp
-from gftzoo.errors import UsageError
+from gftzoo.contract.pieces import SamplerChoice, Steered, away_from, ramp
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.diffusion import STEPS, Diffusion, scaled_linear_betas
 from gftzoo_sd.network import predict_noise
@@ -69,7 +68,7 @@ def sample(
     """Latents (B, C, h, w) of prompt features (B, T, D); UsageError for a negative prompt without CFG."""
     card = model.card
     x_BCHW = generator.normal(card.tokenizer.channels, card.grid, card.grid)
-    steered = Steered(model, condition, guidance, away_from(model, condition, guidance, settings))
+    steered = Steered(model, condition, guidance, away_from(model, condition, guidance, settings.negative_prompt))
     scheduler = build_scheduler(settings.sampler)
     scheduler.set_timesteps(settings.steps, device=x_BCHW.device)
     network = partial(predict_noise, model.network)
@@ -77,18 +76,6 @@ def sample(
         noise_B = steered.predict(network, progress, x_BCHW, t.expand(len(x_BCHW)))
         x_BCHW = scheduler.step(noise_B, t, x_BCHW, **step_noise(settings, x_BCHW, generator)).prev_sample
     return x_BCHW
-
-
-def away_from(model: Model, condition: Tensor, guidance: Guidance, settings: SDSampler) -> Tensor:
-    """The features (B, T, D) of CFG's second pass: the negative prompt's or the empty one's."""
-    if not settings.negative_prompt:
-        return model.null_condition(condition)
-    if not isinstance(guidance, ClassifierFree):
-        raise UsageError(
-            f"negative_prompt {settings.negative_prompt!r} needs a second pass, which only CFG has; "
-            "sample plain weights with --cfg, or leave it out."
-        )
-    return model.encode_condition([settings.negative_prompt]).expand_as(condition)
 
 
 def step_noise(settings: SDSampler, x_BCHW: Tensor, generator: SampleGenerator) -> dict[str, Any]:

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gftzoo.contract.guidance import ClassifierFree, Guidance
+from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
-from gftzoo.contract.pieces import Steered, ramp
-from gftzoo.errors import UsageError
+from gftzoo.contract.pieces import Steered, away_from, ramp
 from gftzoo.generator import SampleGenerator
 from gftzoo_text2image.network import pipeline_of, predict
 from gftzoo_text2image.options import PipelineSampler
 from gftzoo_text2image.process import build_scheduler, is_flow, time_shift
-from gftzoo_text2image.text import encode_prompts, shapes_of, split
+from gftzoo_text2image.text import shapes_of, split
 
 
 def sample(
@@ -24,7 +23,7 @@ def sample(
     """Latents (B, C, h, w) of prompt features (B, N); UsageError for a negative prompt without CFG."""
     card, shapes = model.card, shapes_of(model.card)
     scheduler = timed_scheduler(model, settings.steps)
-    steered = Steered(model, condition, guidance, away_from(model, condition, guidance, settings))
+    steered = Steered(model, condition, guidance, away_from(model, condition, guidance, settings.negative_prompt))
 
     def network(x: Tensor, t: Tensor, text: Tensor, beta: Tensor | None) -> Tensor:
         return predict(model, x, t, split(text, shapes), beta)
@@ -49,15 +48,3 @@ def timed_scheduler(model: Model, steps: int) -> Any:
     if is_flow(dict(scheduler.config) | {"_class_name": type(scheduler).__name__}):
         scheduler.set_begin_index(0)
     return scheduler
-
-
-def away_from(model: Model, condition: Tensor, guidance: Guidance, settings: PipelineSampler) -> Tensor:
-    """The features (B, N) of CFG's second pass: the negative prompt's or the empty one's."""
-    if not settings.negative_prompt:
-        return model.null_condition(condition)
-    if not isinstance(guidance, ClassifierFree):
-        raise UsageError(
-            f"negative_prompt {settings.negative_prompt!r} needs a second pass, which only CFG has; "
-            "sample plain weights with --cfg, or leave it out."
-        )
-    return encode_prompts(model, [settings.negative_prompt]).expand_as(condition)

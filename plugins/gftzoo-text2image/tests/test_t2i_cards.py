@@ -14,11 +14,13 @@ from gftzoo_text2image.exports.single_file import write_single_file
 from gftzoo_text2image.network import build_denoiser
 from gftzoo_text2image.pipelines import PIPELINES
 from gftzoo_text2image.process import build_scheduler
-from tiny_pipelines import TINY
+from tiny_pipelines import TINY, tokens_of
 
+from gftzoo.cli.check_plugin import models_of
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
 from gftzoo.model import Model
+from gftzoo.testing import CHECKS, Subject, examine
 from gftzoo.zoo import get_card
 
 
@@ -87,3 +89,21 @@ def test_no_single_file_is_made_of_stable_diffusion_2(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"sd-2\.1 is of Stable Diffusion 2\.x.*--to diffusers"):
         write_single_file(model, tmp_path / "single")
     assert not (tmp_path / "single").exists()
+
+
+@pytest.mark.parametrize("name", ["sd", "flux-dev"])
+def test_the_contract_is_kept(name: str, tiny: Callable[[str], Path]) -> None:
+    """By what `gftzoo check-plugin diffusers:FOLDER` checks, on pipelines with an input for a temperature."""
+    assert models_of(f"diffusers:{tiny(name)}") == [f"diffusers:{tiny(name)}"]
+    card = get_card(f"diffusers:{tiny(name)}")
+    tokens = {} if tokens_of(name) is None else {"tokens": tokens_of(name)}
+    subject = Subject(card.change(resolution=16, network={**card.network, **tokens}))
+    findings = [examine(subject, check) for check in CHECKS if not check.slow and check.name != "costs"]
+    assert [finding.explanation() for finding in findings if not finding.holds] == []
+
+
+def test_no_large_model_is_built_to_be_checked() -> None:
+    with pytest.raises(
+        UsageError, match=r"the smallest model of glide, glide, has 385,030,726 weights.*diffusers:FOLDER"
+    ):
+        models_of("glide")

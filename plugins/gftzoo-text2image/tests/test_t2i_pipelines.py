@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from gftzoo_text2image.network import pipeline_of
 from peft import PeftModel
 from stock import PROMPTS, STEPS, stock_images, stock_pipeline
@@ -14,6 +16,9 @@ from tiny_pipelines import TINY, tokens_of
 from torch import Tensor
 
 from gftzoo import engine
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.run.estimate import training_cost
+from gftzoo.errors import UsageError
 from gftzoo.exporting import export
 from gftzoo.loading import load
 from gftzoo.model import Model
@@ -99,3 +104,17 @@ def test_files_of_other_programs(name: str, trained: Callable[[str], Run], tmp_p
     single.set_progress_bar_config(disable=True)
     single.scheduler = stock.scheduler
     assert far(wanted, stock_images(single, model.card)) < 1e-3
+
+
+def test_a_base_in_half_precision_trains_the_same(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    losses, memory = [], []
+    for base in ("full", "half"):
+        options = {**options_of_test("sd3"), "precision": "bf16", "lora.base": base}
+        job = engine.plan(engine.Wanted(f"diffusers:{tiny('sd3')}", steps=3, options=options))
+        lines = (engine.train(job, tmp_path / base) / "metrics.jsonl").read_text().splitlines()
+        losses.append([found["loss"] for line in lines if "loss" in (found := json.loads(line))])
+        memory.append(training_cost(job, Place(torch.device("cpu"), torch.bfloat16)).state_bytes)
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+    assert memory[1] < 0.7 * memory[0]
+    with pytest.raises(UsageError, match="computes in fp32; add -o precision=bf16"):
+        engine.train(job.changed(precision="fp32"), tmp_path / "refused")

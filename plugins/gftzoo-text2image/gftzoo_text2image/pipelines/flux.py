@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gftzoo_text2image.pipelines.pipeline import Pipeline, Shapes, Text, linear_shift, pack, unpack
+from gftzoo_text2image.pipelines.pipeline import PatchedFlow, Shapes, Text, pack, unpack
 
 
-class Flux(Pipeline):
+class Flux(PatchedFlow):
     """`FluxPipeline`: T5's features and CLIP's pooled vector."""
 
     network = "FluxTransformer2DModel"
-    tokens = 512
-    gives_times = True
     temperature = "guidance"
 
     def shapes(self, config: Mapping[str, Any], tokens: int) -> Shapes:
@@ -41,16 +39,11 @@ class Flux(Pipeline):
         )[0]
         return unpack(found, x_BChw.shape)
 
-    def shift(self, scheduler: Mapping[str, Any], config: Mapping[str, Any], side: int, steps: int) -> float:
-        return linear_shift(scheduler, (side // 2) ** 2)
 
-
-class Flux2(Pipeline):
+class Flux2(PatchedFlow):
     """`Flux2Pipeline`: hidden states of three layers of a language model; the latents are patches already."""
 
     network = "Flux2Transformer2DModel"
-    tokens = 512
-    gives_times = True
     temperature = "guidance"
 
     def shapes(self, config: Mapping[str, Any], tokens: int) -> Shapes:

@@ -8,15 +8,22 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from gftzoo_text2image.pipelines.pipeline import Pipeline, Shapes, Text, lengths, linear_shift, pack, unpack
+from gftzoo_text2image.pipelines.pipeline import (
+    PatchedFlow,
+    Pipeline,
+    Shapes,
+    Text,
+    lengths,
+    linear_shift,
+    pack,
+    unpack,
+)
 
 
-class ZImage(Pipeline):
+class ZImage(PatchedFlow):
     """`ZImagePipeline`: its time goes from noise to picture, and so does what it predicts."""
 
     network = "ZImageTransformer2DModel"
-    tokens = 512
-    gives_times = True
     off = {"guidance_scale": 0.0}
 
     def shapes(self, config: Mapping[str, Any], tokens: int) -> Shapes:
@@ -32,16 +39,11 @@ class ZImage(Pipeline):
         found = network(list(x_BChw.unsqueeze(2)), (1000 - t_B) / 1000, words, return_dict=False)[0]
         return -pad_sequence(list(found), batch_first=True).squeeze(2)
 
-    def shift(self, scheduler: Mapping[str, Any], config: Mapping[str, Any], side: int, steps: int) -> float:
-        return linear_shift(scheduler, (side // 2) ** 2)
 
-
-class QwenImage(Pipeline):
+class QwenImage(PatchedFlow):
     """`QwenImagePipeline`: packed patches; the prompt stands behind a system message that is cut off again."""
 
     network = "QwenImageTransformer2DModel"
-    tokens = 512
-    gives_times = True
     temperature = "guidance"
     off = {"true_cfg_scale": 1.0}
 
@@ -65,9 +67,6 @@ class QwenImage(Pipeline):
             return_dict=False,
         )[0]
         return unpack(found, x_BChw.shape)
-
-    def shift(self, scheduler: Mapping[str, Any], config: Mapping[str, Any], side: int, steps: int) -> float:
-        return linear_shift(scheduler, (side // 2) ** 2)
 
 
 class Lumina2(Pipeline):

@@ -68,6 +68,16 @@ class Pipeline(ABC):
         return linear_shift(scheduler, (side // int(config.get("patch_size", 2))) ** 2)
 
 
+class PatchedFlow(Pipeline):
+    """A flow on patches of 2x2 pixels of the latent; the shift of its times grows with their number."""
+
+    tokens = 512
+    gives_times = True
+
+    def shift(self, scheduler: Mapping[str, Any], config: Mapping[str, Any], side: int, steps: int) -> float:
+        return linear_shift(scheduler, (side // 2) ** 2)
+
+
 def linear_shift(scheduler: Mapping[str, Any], sequence: int, highest: float = 1.15) -> float:
     """mu of a sequence of so many patches, on the line through the scheduler's two ends, as in diffusers."""
     low, high = scheduler.get("base_image_seq_len", 256), scheduler.get("max_image_seq_len", 4096)
