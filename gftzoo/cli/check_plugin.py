@@ -63,8 +63,8 @@ def models_of(name: str) -> list[str]:
     large = next((card for card in cards if card.parameters > LARGEST), None)
     if large is not None:
         raise UsageError(
-            f"the smallest model of {large.family}, {large.name}, has {large.parameters:,} weights, and {LARGEST:,} are "
-            "the most that are checked; name a small one, e.g. gftzoo check-plugin diffusers:FOLDER."
+            f"the smallest model of {large.family}, {large.name}, has {large.parameters:,} weights, and at most "
+            f"{LARGEST:,} are checked; name a small one, e.g. gftzoo check-plugin diffusers:FOLDER."
         )
     return [card.name for card in cards]
 
