@@ -69,6 +69,12 @@ def rank_and_world() -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
+def rank_positions(total: int) -> range:
+    """Which of so many this process takes: every `world`-th from its own number on; all without torch.distributed."""
+    rank, world = rank_and_world()
+    return range(rank, total, world)
+
+
 def is_main_process() -> bool:
     """Whether this is the process that writes and speaks."""
     return rank_and_world()[0] == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.families.family import Family
+from gftzoo.layers.initialisation import Empty
 from gftzoo.layers.lora import add_lora, is_factor, plain_name
 from gftzoo.layers.lora_options import LoraOptions
 
@@ -64,7 +64,7 @@ def halve_frozen(network: nn.Module, dtype: torch.dtype) -> None:
 
 def temperature_names(card: ModelCard, family: Family) -> set[str]:
     """State-dict keys that the temperature adds to the plain network."""
-    with torch.device("meta"):
+    with Empty():
         networks = [family.build_network(card.change(temperature=steered)) for steered in (card.temperature, False)]
     with_temperature, plain = (set(network.state_dict()) for network in networks)
     return with_temperature - plain

@@ -19,10 +19,9 @@ from gftzoo.data.settings import split_settings
 from gftzoo.engine.parallel.place import choose_device
 from gftzoo.errors import UsageError
 from gftzoo.evaluate import Evaluator, ScoreRecord, choose_protocol
-from gftzoo.evaluate.drawing import rank_positions
 from gftzoo.evaluate.images import left_out_of
 from gftzoo.evaluate.records import score_names
-from gftzoo.group import is_main_process
+from gftzoo.group import is_main_process, rank_positions
 from gftzoo.model import Model
 
 # Options of `evaluate` that say what a model draws.

@@ -13,9 +13,9 @@ from gftzoo.cli.sample import batch_size, load_for_sampling, parse_settings
 from gftzoo.cli.sharing import over_ranks
 from gftzoo.cli.writing import progress_bar
 from gftzoo.errors import UsageError
-from gftzoo.evaluate import parse_values, plot_curves, strip, sweep, write_csv
-from gftzoo.evaluate.drawing import conditions_for, rank_positions
-from gftzoo.group import is_main_process
+from gftzoo.evaluate.drawing import conditions_for
+from gftzoo.evaluate.sweep import parse_values, plot_curves, strip, sweep, write_csv
+from gftzoo.group import is_main_process, rank_positions
 from gftzoo.loading import card_of
 from gftzoo.model import Model
 from gftzoo.pictures import save

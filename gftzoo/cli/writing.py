@@ -22,9 +22,8 @@ from gftzoo.cli import limits
 from gftzoo.cli.ranks import first_rank
 from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
-from gftzoo.evaluate.drawing import rank_positions
 from gftzoo.evaluate.volume import write_npz
-from gftzoo.group import is_main_process
+from gftzoo.group import is_main_process, rank_positions
 from gftzoo.model import Model
 from gftzoo.printing import plain
 from gftzoo.sampling import batches_over_ranks, image_seeds

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.data import Source, open_source
 from gftzoo.errors import UsageError
@@ -45,11 +43,3 @@ def caption_source(card: ModelCard, reference: str) -> Source:
 def spread_rows(length: int, total: int) -> list[int]:
     """`total` of `length` rows: all in turn, or, of more than are wanted, evenly spaced ones."""
     return [position % length if total >= length else position * length // total for position in range(total)]
-
-
-def rank_positions(total: int) -> range:
-    """The positions of this process's images; all of them without torch.distributed."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank = torch.distributed.get_rank() if distributed else 0
-    world = torch.distributed.get_world_size() if distributed else 1
-    return range(rank, total, world)

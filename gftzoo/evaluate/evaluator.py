@@ -14,7 +14,7 @@ from torch import Tensor
 from gftzoo.contract.guidance import Guidance
 from gftzoo.errors import UsageError
 from gftzoo.evaluate.agreement import PromptAgreement, PromptEncoder, agreement_with
-from gftzoo.evaluate.drawing import conditions_for, labels_for, rank_positions
+from gftzoo.evaluate.drawing import conditions_for, labels_for
 from gftzoo.evaluate.features import FeatureNetwork
 from gftzoo.evaluate.images import file_batches, image_count, is_folder, to_uint8
 from gftzoo.evaluate.networks import feature_network
@@ -24,6 +24,7 @@ from gftzoo.evaluate.references import Reference, check_reference, open_referenc
 from gftzoo.evaluate.scoring import FeatureStream, score, summarize
 from gftzoo.evaluate.subjects import Subject, subject_of
 from gftzoo.families.finding import find_family
+from gftzoo.group import rank_positions
 from gftzoo.model import Model
 from gftzoo.sampling import image_seeds, sample_batches
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from gftzoo.atomic import DiskError, disk_errors, made_folders, written_whole
 from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.evaluate.drawing import rank_positions
+from gftzoo.group import rank_positions
 
 _COPY = 16 * 2**20  # bytes moved at a time
 

@@ -23,15 +23,16 @@ class Mlp(nn.Module):
         out_features: int | None = None,
         act_layer: Callable[[], nn.Module] = nn.GELU,
         bias: bool = True,
-        drop: float = 0.0,
+        drop: float | tuple[float, float] = 0.0,
     ) -> None:
         super().__init__()
         hidden = hidden_features or in_features
+        behind_first, behind_second = drop if isinstance(drop, tuple) else (drop, drop)
         self.fc1 = nn.Linear(in_features, hidden, bias=bias)
         self.act = act_layer()
-        self.drop1 = nn.Dropout(drop)
+        self.drop1 = nn.Dropout(behind_first)
         self.fc2 = nn.Linear(hidden, out_features or in_features, bias=bias)
-        self.drop2 = nn.Dropout(drop)
+        self.drop2 = nn.Dropout(behind_second)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         found: Tensor = self.drop2(self.fc2(self.drop1(self.act(self.fc1(x_BND)))))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import GftzooError
+from gftzoo.layers.initialisation import Empty
 from gftzoo.printing import plain
 from gftzoo.weights.choosing import Tensors
 from gftzoo.weights.names import UNAVERAGED
@@ -40,7 +41,7 @@ def empty_network(family: BuildsNetworks, card: ModelCard) -> nn.Module:
 
     hook = nn.modules.module.register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
+        with Empty():
             return family.build_network(card)
     finally:
         hook.remove()

@@ -18,14 +18,14 @@ from toy_model import Toy, grey_images, toy_model
 from gftzoo.cli.sweep import unused_labels
 from gftzoo.contract.guidance import Temperature, Unguided
 from gftzoo.errors import GftzooError, UsageError
-from gftzoo.evaluate import Evaluator, Protocol, ScoreRecord, choose_protocol, compare, parse_values, sweep, write_csv
+from gftzoo.evaluate import Evaluator, Protocol, ScoreRecord, choose_protocol, compare, parse_values, write_csv
 from gftzoo.evaluate.frontier import compare_at_equal_x, lowest_at
 from gftzoo.evaluate.images import file_batches, image_count, to_uint8
 from gftzoo.evaluate.metrics import frechet_distance, gaussian
 from gftzoo.evaluate.references import open_reference
 from gftzoo.evaluate.scoring import summarize
 from gftzoo.evaluate.subjects import network_sha256
-from gftzoo.evaluate.sweep import plot_curves, strip
+from gftzoo.evaluate.sweep import plot_curves, strip, sweep
 
 
 @pytest.fixture

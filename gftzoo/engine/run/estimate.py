@@ -18,6 +18,7 @@ from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.trace import trace_forward, trace_frozen
 from gftzoo.engine.step.optimizers import moments
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.layers.initialisation import Empty
 from gftzoo.layers.temperature import checkpoint_slopes
 from gftzoo.model import Model
 from gftzoo.printing import plain
@@ -104,7 +105,7 @@ def within_parts(name: str) -> Iterator[None]:
 def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     """The cost of a step as configured, for each of `world` devices of a kind."""
     config, family = job.config, job.family
-    with torch.device("meta"), within_parts(config.card.name):
+    with Empty(), within_parts(config.card.name):
         model = Model(config.card, family.build_network(config.card), None, family)
     freeze(model, config.train, config.lora)
     model.network.to("meta")

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from gftzoo.engine.run.estimate import available_bytes
 from gftzoo.engine.run.trace import Held, example_latents, trace_sampling
+from gftzoo.layers.initialisation import Empty
 from gftzoo.model import Model
 
 USUAL = 64
@@ -38,7 +39,7 @@ def images_at_once(model: Model, passes: int = 2) -> int:
 
 def network_bytes(model: Model) -> float:
     """What an image needs while the network computes; 0 where that cannot be traced."""
-    with torch.device("meta"):
+    with Empty():
         empty = Model(model.card, model.family.build_network(model.card), None, model.family)
     return trace_sampling(empty, model.half) or 0.0
 

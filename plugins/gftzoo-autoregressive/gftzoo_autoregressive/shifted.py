@@ -20,7 +20,8 @@ class ShiftedAttention(Attention):
 
     def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__(width, heads, dropout, attention_dropout)
-        self.time_mix = nn.Parameter((torch.arange(width) / max(width - 1, 1)).view(1, 1, -1))
+        shares = torch.arange(width, device="cpu") / max(width - 1, 1)
+        self.time_mix = nn.Parameter(shares.view(1, 1, -1).to(torch.get_default_device()))
 
     def mix(self, x_BLD: Tensor, before_B1D: Tensor | None) -> Tensor:
         """The mixture; `before_B1D` stands before the first position, zeros if it is None, and becomes the last."""

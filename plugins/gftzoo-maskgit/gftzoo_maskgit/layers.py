@@ -9,12 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-from timm.layers import Mlp
-from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
 from gftzoo.layers.temperature import Prediction, ResidualMLP, Slope, each, with_slope
+from gftzoo.layers.transformer import Attention, Block, Mlp
 from gftzoo_maskgit.options import NetworkOptions
 
 INIT_STD = 0.02
