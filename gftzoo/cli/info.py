@@ -10,6 +10,7 @@ from rich.table import Table
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.cli.known import known
 from gftzoo.cli.listing import provider, providers
+from gftzoo.cli.shipped import shipped
 from gftzoo.cli.tables import add_row, show, table
 from gftzoo.printing import say_json
 from gftzoo.zoo import get_card
@@ -23,7 +24,7 @@ def show_model(model: str, as_json: bool) -> None:
     installed = providers()
     facts["plugin"] = provider(card, installed)
     if card.family in installed:
-        facts |= known(f"info {card.name}", card.model_dump(mode="json"), partial(facts_of, card))
+        facts |= shipped(card) or known(f"info {card.name}", card.model_dump(mode="json"), partial(facts_of, card))
     if as_json:
         say_json(facts)
         return

@@ -19,7 +19,8 @@ from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
 LARGE = 10_000  # pictures, of which only a sample is decoded at the start
-SAMPLE = 512  # pictures of it
+SAMPLE = 512  # pictures of it at most
+FEW, ONE_IN = 128, 80  # at least so many, and one in so many: looking takes about as long as listing
 VERSION = 3  # of how files become pixels; part of fingerprints
 
 
@@ -70,13 +71,14 @@ class DecodingSource(Source):
     def _looked_at(self, count: int) -> Sequence[int]:
         """The rows of pictures that are decoded at the start: all, or some, evenly spaced."""
         check = self.decoding.check
-        if check == "full" or count <= SAMPLE or (check == "auto" and count < LARGE):
+        size = min(SAMPLE, max(FEW, count // ONE_IN))
+        if check == "full" or count <= size or (check == "auto" and count < LARGE):
             return range(count)
         self.looked_at = (
-            f"{SAMPLE:,} of its pictures were looked at; a damaged one among the others is replaced by the next when "
+            f"{size:,} of its pictures were looked at; a damaged one among the others is replaced by the next when "
             "it is met, and #check=full behind the data's name finds all of them now"
         )
-        return [index * count // SAMPLE for index in range(SAMPLE)]
+        return [index * count // size for index in range(size)]
 
     def _refuse_lost_class(self, good: Sequence[int], wrong: Mapping[int, str]) -> None:
         left = {self.own_condition(row) for row in good}

@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from tool import load
 
+from gftzoo.catalogue.registry import zoo_registry
+from gftzoo.cli.family_facts import family_facts
 from gftzoo.cli.known import code_state, known
+from gftzoo.cli.shipped import shipped
 from gftzoo.errors import UsageError
+from gftzoo.zoo import get_card
 
+shipped_facts = load("shipped_facts")
 SLOW = ("torch", "transformers", "peft", "timm", "torchvision", "diffusers", "mmengine", "torch._dynamo")
 
 
@@ -45,8 +51,29 @@ def test_nothing_slow_is_imported_that_is_not_needed(code: str, allowed: set[str
     assert loaded_by(code) <= allowed
 
 
-def test_info_needs_no_torch_for_what_is_known(tmp_path: Path) -> None:
-    shown = command("info", "dit-nano", "--json")
+@pytest.mark.parametrize("model", ["dit-xl", "vqgan-nano"])
+def test_info_of_the_zoo_needs_no_torch(model: str, tmp_path: Path) -> None:
+    assert loaded_by(command("info", model), XDG_CACHE_HOME=str(tmp_path)) == set()
+
+
+def test_shipped_facts_are_what_families_say() -> None:
+    """Of every card the options, exports and parameters; of some, one of each kind, what tracing the network finds."""
+    cards = zoo_registry().models
+    assert shipped_facts.stale(list(cards.values())) == []
+    assert shipped_facts.schemas(list(cards.values())) == shipped_facts.kept()["schemas"]
+    for name in ("dit-nano", "dit-s", "llamagen-nano", "mar-nano", "maskgit-nano", "rq-nano", "var-nano"):
+        assert shipped(cards[name]) == family_facts(cards[name]), name
+
+
+def test_facts_of_another_card_or_plugin_are_not_those_shipped(monkeypatch) -> None:
+    card = get_card("dit-nano")
+    assert shipped(card) is not None and shipped(card.change(network={**card.network, "depth": 3})) is None
+    monkeypatch.setattr("gftzoo.cli.shipped.active", lambda group: iter([]))
+    assert shipped(card) is None
+
+
+def test_info_needs_no_torch_for_what_is_known(tmp_path: Path, monkeypatch) -> None:
+    shown = f"import gftzoo.cli.info as info; info.shipped = lambda _: None; {command('info', 'dit-nano', '--json')}"
     assert "torch" in loaded_by(shown, XDG_CACHE_HOME=str(tmp_path))
     assert loaded_by(shown, XDG_CACHE_HOME=str(tmp_path)) == set()
 

@@ -23,10 +23,11 @@ META = torch.device("meta")
 
 
 class Waits(TorchFunctionMode):
-    """Counts what makes a CPU wait for a device.
+    """Counts what makes a CPU wait for a device; stronger than a count of `item`, `nonzero` and `cpu` on a CPU.
 
     The device is torch's meta device, which has no values: asking it for one (`item`, `nonzero`, `cpu`, `bool`, ...)
-    raises by itself. What goes to it and is waited for, a copy that is not told to go on, is counted here.
+    raises by itself, by whatever name and from wherever in torch it is asked. What goes to it and is waited for, a copy
+    that is not told to go on, is counted here.
     """
 
     def __init__(self) -> None:

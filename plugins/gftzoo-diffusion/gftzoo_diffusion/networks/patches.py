@@ -17,9 +17,9 @@ def unpatchify(x_BTP: Tensor, patch: int) -> Tensor:
 
 def sincos_positions(width: int, side: int) -> Tensor:
     """The fixed 2-D positions (1, side * side, D), rows first: D/2 features of the column, then D/2 of the row."""
-    quarter, values = width // 4, {"dtype": torch.float64, "device": torch.device("cpu")}
-    frequencies = 10000.0 ** -(torch.arange(quarter, **values) / quarter)
-    angles_SQ = torch.arange(side, **values)[:, None] * frequencies
+    quarter, cpu = width // 4, torch.device("cpu")
+    frequencies = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64, device=cpu) / quarter)
+    angles_SQ = torch.arange(side, dtype=torch.float64, device=cpu)[:, None] * frequencies
     axis_SF = torch.cat([angles_SQ.sin(), angles_SQ.cos()], dim=1)
     column = axis_SF[None].expand(side, side, -1)
     row = axis_SF[:, None].expand(side, side, -1)
