@@ -20,6 +20,7 @@ from gftzoo.cli.family_facts import fields_of, training_step
 from gftzoo.cli.shipped import FACTS, stamp
 from gftzoo.errors import GftzooError
 from gftzoo.families.finding import load_family
+from gftzoo.plugins.discovery import FAMILIES, active
 
 
 def kept() -> dict[str, Any]:
@@ -49,14 +50,21 @@ def cheap(card: ModelCard) -> dict[str, Any]:
 
 
 def stale(cards: list[ModelCard]) -> list[str]:
-    """The cards that the file does not describe, or not as they are."""
+    """The cards that the file describes otherwise than they are; those that it leaves out are traced when asked for."""
     models = kept()["models"]
-    return [card.name for card in cards if {**models.get(card.name, {}), **cheap(card)} != models.get(card.name)]
+    return [c.name for c in cards if c.name in models and {**models[c.name], **cheap(c)} != models[c.name]]
+
+
+def installed() -> list[ModelCard]:
+    """The zoo's own cards whose family is here, by name."""
+    here = {plugin.name for plugin in active(FAMILIES)}
+    return [card for _, card in sorted(zoo_registry().models.items()) if card.family in here]
 
 
 def schemas(cards: list[ModelCard]) -> dict[str, Any]:
-    """Every schema of the cards, by name."""
-    found = {name_of(schema): schema for card in cards for schema in schemas_of(card).values()}
+    """Every schema of the cards that the file describes, by name."""
+    models = kept()["models"]
+    found = {name_of(schema): schema for card in cards if card.name in models for schema in schemas_of(card).values()}
     return {name: fields_of(found[name]) for name in sorted(found)}
 
 
@@ -78,7 +86,8 @@ def write(cards: list[ModelCard], names: list[str]) -> None:
 def save(cards: list[ModelCard], models: dict[str, Any]) -> None:
     """Writes the file, a line for each schema and card."""
     lines = [f"  {json.dumps(card.name)}: {json.dumps(models[card.name])}" for card in cards if card.name in models]
-    options = [f"  {json.dumps(name)}: {json.dumps(fields)}" for name, fields in schemas(cards).items()]
+    found = {name_of(schema): schema for c in cards if c.name in models for schema in schemas_of(c).values()}
+    options = [f"  {json.dumps(name)}: {json.dumps(fields_of(found[name]))}" for name in sorted(found)]
     text = '{"schemas": {\n' + ",\n".join(options) + '\n}, "models": {\n' + ",\n".join(lines) + "\n}}\n"
     FACTS.write_text(text, encoding="utf-8")
 
@@ -89,10 +98,10 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every card, not only those that have changed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cards = [card for _, card in sorted(zoo_registry().models.items())]
-    names = [card.name for card in cards] if arguments.all else stale(cards)
+    cards, described = installed(), kept()["models"]
+    names = stale(cards)
     if arguments.write:
-        write(cards, names)
+        write(cards, [c.name for c in cards if arguments.all or c.name in names or c.name not in described])
         return 0
     other = schemas(cards) != kept()["schemas"]
     print(f"not as they are: {', '.join(names) or 'none'}{'; options have changed' if other else ''}")
