@@ -52,7 +52,13 @@ class DiffusionFamily(OwnTokenizers):
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
-        return network_of(model.card).pose(model.card.network_options(NetworkOptions), latents, generator)
+        card, found = model.card, tuple(latents.shape[2:])
+        if found != (card.grid, card.grid):
+            raise UsageError(
+                f"{card.name} reads latents of {card.grid}x{card.grid} and these are {found[0]}x{found[1]}; give it "
+                f"square images of {card.resolution} pixels, or train with another -o resolution."
+            )
+        return network_of(card).pose(card.network_options(NetworkOptions), latents, generator)
 
     @hookimpl
     def predict(self, model: Model, problem: DiffusionProblem, condition: Tensor, beta: Tensor | None) -> Prediction:

@@ -13,9 +13,9 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from gftzoo.layers.temperature import Prediction, zero_layer
+from gftzoo.layers.temperature import Prediction
 from gftzoo_diffusion.networks.adm import ADMNetwork
-from gftzoo_diffusion.networks.unet_blocks import add_temperature, run
+from gftzoo_diffusion.networks.unet_blocks import add_temperature, block_names, run, zero_last_layers
 
 
 class ADM(UNet2DModel):
@@ -38,7 +38,7 @@ class ADM(UNet2DModel):
         self.class_embedding = nn.Embedding(classes + 1, 4 * network.width)
         if network.heads is not None:
             fix_heads(self, network.heads)
-        zero_last_layers(self)
+        zero_last_layers(self, Attention, "to_out.0")
         add_temperature(self, network, out, temperature)
 
     @property
@@ -61,19 +61,14 @@ class ADM(UNet2DModel):
 def arguments(network: ADMNetwork, side: int, channels: int, out: int) -> dict[str, Any]:
     """Those of diffusers' class."""
     bare = "Resnet{}sampleBlock2D" if network.resample == "residual" else "{}Block2D"
-    blocks = ["Attn{}Block2D" if attends else bare for attends in network.attention]
     return {
+        **block_names(network, "Attn{}Block2D", bare),
         "sample_size": side,
         "in_channels": channels * (1 if network.low_resolution is None else 2),
         "out_channels": out,
-        "block_out_channels": network.channels,
-        "layers_per_block": network.layers,
-        "down_block_types": tuple(block.format("Down") for block in blocks),
-        "up_block_types": tuple(block.format("Up") for block in reversed(blocks)),
         "downsample_type": "resnet" if network.resample == "residual" else "conv",
         "upsample_type": "resnet" if network.resample == "residual" else "conv",
         "attention_head_dim": 1 if network.heads else network.head_width,
-        "norm_num_groups": network.norm_groups,
         "attn_norm_num_groups": network.norm_groups,
         "norm_eps": 1e-5,
         "dropout": network.dropout,
@@ -88,13 +83,3 @@ def fix_heads(network: nn.Module, heads: int) -> None:
         if isinstance(module, Attention):
             module.heads = heads
             module.scale = (module.inner_dim / heads) ** -0.5
-
-
-def zero_last_layers(network: nn.Module) -> None:
-    """Zeroes what the official code starts at zero: the last layer of every block and of the network, in place."""
-    for module in network.modules():
-        if isinstance(module, ResnetBlock2D):
-            zero_layer(module.conv2)
-        elif isinstance(module, Attention):
-            zero_layer(module.to_out[0])
-    zero_layer(network.conv_out)  # type: ignore[arg-type]

@@ -12,9 +12,9 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SINUSOID, sinusoid
-from gftzoo.layers.temperature import Prediction, zero_layer
+from gftzoo.layers.temperature import Prediction
 from gftzoo_diffusion.networks.ldm import LDMNetwork
-from gftzoo_diffusion.networks.unet_blocks import add_temperature, run
+from gftzoo_diffusion.networks.unet_blocks import add_temperature, block_names, run, zero_last_layers
 
 
 class LDM(UNet2DConditionModel):
@@ -30,23 +30,18 @@ class LDM(UNet2DConditionModel):
 
     def __init__(self, network: LDMNetwork, side: int, channels: int, classes: int, temperature: bool) -> None:
         projected = temperature and network.embeds and network.beta_embedding == "linear"
-        kinds = ["CrossAttn{}Block2D" if attends else "{}Block2D" for attends in network.attention]
         super().__init__(
+            **block_names(network, "CrossAttn{}Block2D", "{}Block2D"),
             sample_size=side,
             in_channels=channels,
             out_channels=channels,
-            block_out_channels=network.channels,
-            layers_per_block=network.layers,
-            down_block_types=tuple(kind.format("Down") for kind in kinds),
-            up_block_types=tuple(kind.format("Up") for kind in reversed(kinds)),
             cross_attention_dim=network.context,
             attention_head_dim=network.heads,  # diffusers' old name: it counts heads
-            norm_num_groups=network.norm_groups,
             time_cond_proj_dim=2 * SINUSOID if projected else None,
         )
         self.class_embedder = nn.Embedding(classes + 1, network.context)
         self.beta_scale = network.beta_scale
-        zero_last_layers(self)
+        zero_last_layers(self, Transformer2DModel, "proj_out")
         add_temperature(self, network, channels, temperature, vector=not projected)
         if projected:
             nn.init.normal_(self.time_embedding.cond_proj.weight, std=0.02)
@@ -69,13 +64,3 @@ class LDM(UNet2DConditionModel):
             return self.time_embedding(features, sinusoid(self.beta_scale * beta_B.float(), 2 * SINUSOID))
         emb_BD = self.time_embedding(features)
         return emb_BD + self.beta_embedder(beta_B) if hasattr(self, "beta_embedder") else emb_BD
-
-
-def zero_last_layers(network: nn.Module) -> None:
-    """Zeroes what the official code starts at zero: the last layer of every block and of the network, in place."""
-    for module in network.modules():
-        if isinstance(module, ResnetBlock2D):
-            zero_layer(module.conv2)
-        elif isinstance(module, Transformer2DModel):
-            zero_layer(module.proj_out)
-    zero_layer(network.conv_out)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The pass through a U-Net of diffusers' blocks; imported where there is to be one, since diffusers takes seconds.
+"""How U-Nets of diffusers' blocks are made, start and run; imported where there is to be one: diffusers takes seconds.
 
 Suffixes: B batch, C channels, H W latent sides, D width of the time's embedding.
 """
@@ -11,7 +11,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from gftzoo.layers.sinusoid import SinusoidEmbedding
-from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope
+from gftzoo.layers.temperature import Prediction, Slope, start_slope, with_slope, zero_layer
 from gftzoo_diffusion.networks.unet import UNetOptions
 from gftzoo_diffusion.options import BETA_LAYERS
 
@@ -41,6 +41,33 @@ def add_temperature(network: Any, options: UNetOptions, out: int, temperature: b
         blocks = (ResidualConv(first, options.norm_groups) for _ in range(options.temperature_blocks))
         network.slope = Slope(nn.Conv2d(first, out, 3, padding=1), blocks)
         start_slope(network)
+
+
+def zero_last_layers(network: nn.Module, attention: type[nn.Module], last: str) -> None:
+    """Zeroes what the official codes start at zero: the last layer of every block and of the network, in place.
+
+    Args:
+        attention: class of the blocks that attend.
+        last: name of the last layer of one.
+    """
+    for module in network.modules():
+        if isinstance(module, ResnetBlock2D):
+            zero_layer(module.conv2)
+        elif isinstance(module, attention):
+            zero_layer(module.get_submodule(last))
+    zero_layer(network.get_submodule("conv_out"))
+
+
+def block_names(options: UNetOptions, attending: str, bare: str) -> dict[str, Any]:
+    """The blocks' arguments of a U-Net of diffusers; `{}` in a name stands for Down and Up."""
+    kinds = [attending if attends else bare for attends in options.attention]
+    return {
+        "block_out_channels": options.channels,
+        "layers_per_block": options.layers,
+        "down_block_types": tuple(kind.format("Down") for kind in kinds),
+        "up_block_types": tuple(kind.format("Up") for kind in reversed(kinds)),
+        "norm_num_groups": options.norm_groups,
+    }
 
 
 def run(network: Any, x_BCHW: Tensor, emb_BD: Tensor, context: Tensor | None = None) -> Prediction:
