@@ -259,7 +259,7 @@ def test_of_large_data_some_pictures_are_looked_at(tmp_path: Path, monkeypatch) 
     for row in some[0].unreadable:
         assert torch.equal(images[0][row], images[0][some[0].readable(row)])  # type: ignore[attr-defined]
     with pytest.raises(GftzooError, match=r"turned out damaged while it was read.*#check=full"):
-        open_reference(f"data:{spec}", Pooled(), 8, split="all")
+        open_reference(f"all:{spec}", Pooled(), 8)
 
 
 def test_pictures_are_decoded_beside_the_training(tmp_path: Path) -> None:
