@@ -12,13 +12,13 @@ optimizer state and the largest sum of what is allocated beside.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import csv_rows
 import torch
 from torch import Tensor
 from training_cost import allocated_peak, timed
@@ -158,11 +158,7 @@ def main() -> int:
                 flush=True,
             )
             rows.append(row)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    csv_rows.write(rows, arguments.out)
     return 0
 
 

@@ -11,7 +11,6 @@ time is compared, so that other work on the machine does not count.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import multiprocessing
 import statistics
@@ -21,6 +20,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import csv_rows
 import torch
 
 from gftzoo.engine import Job, TrainConfig, parse_options, resolve, train
@@ -104,11 +104,7 @@ def main() -> int:
     for case in arguments.cases:
         rows.append(check(case, arguments.device, arguments.steps, arguments.rounds))
         print(asdict(rows[-1]), flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    csv_rows.write(rows, arguments.out)
     return 0
 
 

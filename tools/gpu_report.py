@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import csv_rows
 import sampling_speed
 import throughput
 import torch
@@ -85,7 +86,7 @@ def record(plan: Plan, name: str, result: str, note: str) -> None:
     """Appends a line to checks.csv, and says it."""
     versions = (gftzoo.__version__, torch.__version__, torch.version.cuda or "")
     row = Check(name, result, note, throughput.where(plan.device), throughput.commit(), *versions)
-    throughput.append(row, plan.out / "checks.csv")
+    csv_rows.append(row, plan.out / "checks.csv")
     print(f"{result:8} {name}: {note}", flush=True)
 
 
@@ -125,7 +126,7 @@ def train_rows(plan: Plan, name: str, objective: str, blocks: str) -> None:
     seconds = 0.0 if plan.nano else 3.0
     for row in throughput.measure(name, objective, batch, "bf16", plan.device, seconds, (blocks,)):
         throughput.show(row)
-        throughput.append(row, plan.out / "training.csv")
+        csv_rows.append(row, plan.out / "training.csv")
 
 
 def sampling(plan: Plan) -> None:
@@ -145,7 +146,7 @@ def sample_rows(plan: Plan, name: str, precision: str, steps: str) -> None:
     rounds, batches = (1, (1, 2)) if plan.nano else (3, (1, 32))
     for row in sampling_speed.measure(pair, batches, rounds, settings, plan.device, steps):
         sampling_speed.show(row)
-        throughput.append(row, plan.out / "sampling.csv")
+        csv_rows.append(row, plan.out / "sampling.csv")
         if plan.over:
             return
 

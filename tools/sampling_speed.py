@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import csv_rows
 import torch
-from throughput import append, commit, local, random_tokenizer, where
+from throughput import commit, local, random_tokenizer, where
 
 import gftzoo
 from gftzoo.catalogue.cards import ModelCard
@@ -171,7 +172,7 @@ def main() -> int:
             pair = pair.compiled() if steps == "compiled" else pair
             for row in measure(pair, job.batch, job.rounds, settings, device, steps):
                 show(row)
-                append(row, job.out)
+                csv_rows.append(row, job.out)
     return 0
 
 

@@ -11,12 +11,11 @@ logits the mean over the codes is taken out, which no softmax sees.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import csv_rows
 import torch
 from torch import Tensor
 
@@ -97,14 +96,6 @@ def measure(run: Path, images: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="finished runs with a temperature")
@@ -117,7 +108,7 @@ def main() -> int:
         rows += measure(run, arguments.images)
         shown = ", ".join(f"beta {row.beta:g}: {row.given:.2f} of {row.asked:.2f}" for row in rows[-len(BETAS) :])
         print(f"{run.name}: {shown}", flush=True)
-    write(rows, arguments.out)
+    csv_rows.write(rows, arguments.out)
     return 0
 
 

@@ -10,12 +10,12 @@ same batch without gradient; medians of the thread's own time count (on a GPU: t
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import csv_rows
 import torch
 from adapter_cost import Job
 from training_cost import timed
@@ -96,11 +96,7 @@ def main() -> int:
         rows += measure(name, int(batch or 4), arguments.rounds, arguments.device)
         for row in rows[-len(INPUTS) :]:
             print(f"{row.model:14} {row.temperature:10} size x{row.parameters_ratio:.3f}  time x{row.time_ratio:.3f}")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    csv_rows.write(rows, arguments.out)
     return 0
 
 

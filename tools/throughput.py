@@ -12,16 +12,16 @@ out. Rows are appended to the CSV with commit, device and versions.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import csv_rows
 import torch
 
 import gftzoo
@@ -217,16 +217,6 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def append(row: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(row)))
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(row))
-
-
 def show(row: Row) -> None:
     mfu = f"{row.mfu:6.1%}" if row.mfu is not None else "   ---"
     ratio = f"  x{row.over_plain:.2f} of plain" if row.over_plain else ""
@@ -253,7 +243,7 @@ def main() -> int:
         for objective in ("conditional", "gft"):
             for row in measure(name, objective, batch, arguments.precision, device, arguments.seconds):
                 show(row)
-                append(row, arguments.out)
+                csv_rows.append(row, arguments.out)
     print(f"{time.perf_counter() - begin:.0f} s in all; rows appended to {arguments.out}")
     return 0
 

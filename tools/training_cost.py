@@ -11,16 +11,16 @@ sum of what an update allocates beside them. GFT is 1.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import csv_rows
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -213,11 +213,7 @@ def main() -> int:
                 flush=True,
             )
             rows.append(row)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    csv_rows.write(rows, arguments.out)
     return 0
 
 
