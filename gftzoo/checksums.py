@@ -40,6 +40,7 @@ class State(Frozen):
     step: int = Field(ge=0)
     seed: int = 0
     scaler: dict[str, int | float] = Field({}, description="of fp16's loss scale")
+    optimizer: list[dict[str, int | float]] = Field([], description="what it counts for each group of parameters")
     made_of: dict[str, Any] = Field({}, description="data, settings and versions; see gftzoo.engine.provenance")
     files: dict[str, FileSum] = Field({}, description="by their path in the folder")
     checksum: str = Field("", description="of all of this without it")

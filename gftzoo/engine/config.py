@@ -25,10 +25,22 @@ Side = Annotated[int, Field(gt=0, le=100)]  # of a grid of pictures, which is dr
 class OptimizerOptions(Frozen):
     """What moves the weights; rate, decay, `betas` and `eps` are settings of the run."""
 
-    kind: Literal["adamw", "muon"] = Field(
+    kind: Literal["adamw", "adamw-8bit", "muon", "schedule-free", "prodigy"] = Field(
         "adamw", description="muon: of the blocks' matrices, with AdamW for the rest"
     )
     momentum: Momentum = Field(0.95, description="of muon")
+
+
+class ScoreOptions(Frozen):
+    """A score of the run's samples while it trains, in the features of `gftzoo evaluate`."""
+
+    every: Steps | None = Field(
+        None, description="steps between scores, each with a checkpoint; none without"
+    )
+    images: int = Field(1000, gt=1, le=10**6, description="that are drawn for one")
+    features: str | None = Field(None, description="feature network, as --features of `gftzoo evaluate`")
+    reference: str | None = Field(None, description="what they are compared with, as --reference")
+    strength: float | None = Field(None, gt=0, le=1000, description="beta, or the CFG scale; that of the sample grids")
 
 
 class TrainConfig(Frozen):
@@ -68,7 +80,8 @@ class TrainConfig(Frozen):
         None, description="what the loss is measured on at every checkpoint: `held-out`, or a data source of its own"
     )
     validation_images: Samples = Field(256, description="of them at most, evenly spread")
-    patience: Steps | None = Field(None, description="checkpoints without a better validation that end the run")
+    score: ScoreOptions = ScoreOptions()
+    patience: Steps | None = Field(None, description="checkpoints without a better score, or validation, to the end")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     seed: int = Field(0, ge=0, lt=2**32)
     workers: int = Field(0, ge=0, le=512, description="data loading processes per rank; a new run's follow its data")
@@ -100,13 +113,31 @@ class TrainConfig(Frozen):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         if self.train != "all" and self.sharded_checkpoints:
             raise ValueError("an adapter is small and not written in parts; leave sharded_checkpoints out")
-        if self.patience is not None and self.validation is None:
-            raise ValueError("patience waits for a better validation; say on what with --validation")
-        if self.optimizer.kind == "muon" and self.parallel == "fsdp":
-            raise ValueError("muon needs whole matrices, which parallel=fsdp has not; use parallel=ddp")
+        if self.patience is not None and self.validation is None and self.score.every is None:
+            raise ValueError("patience waits for a better validation or score; give --validation or score.every")
+        self._suits_optimizer()
         if self.offload and self.parallel != "fsdp":
             raise ValueError("offload needs parallel=fsdp")
         return self
+
+    def _suits_optimizer(self) -> None:
+        """ValueError for what an optimizer cannot do."""
+        kind = self.optimizer.kind
+        if kind != "adamw" and self.parallel == "fsdp":
+            raise ValueError(f"{kind} needs whole parameters, which parallel=fsdp has not; use parallel=ddp")
+        if kind == "schedule-free" and self.ema_decay is not None:
+            raise ValueError("schedule-free is an average of its own, and needs ema_decay=null")
+        if kind in ("schedule-free", "prodigy") and not self.betas[0]:
+            raise ValueError(f"{kind} needs a first of betas above 0")
+
+    def scores_at(self, step: int) -> bool:
+        """Whether samples are scored after so many steps."""
+        every = self.score.every
+        return every is not None and (step % every == 0 or step == self.steps)
+
+    def saves_at(self, step: int) -> bool:
+        """Whether there is a checkpoint after so many steps: each that is scored has one."""
+        return step % self.checkpoint_every == 0 or step == self.steps or self.scores_at(step)
 
     @property
     def halves_base(self) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgpack
 import torch
 from torch import Tensor
 
@@ -42,8 +43,6 @@ def read_flax(path: Path) -> dict[str, Tensor]:
 
     Raises GftzooError if it is truncated, no file of Flax, or an array's bytes are not what its shape says.
     """
-    import msgpack  # few files need it
-
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             tree = msgpack.unpackb(data, ext_hook=partial(_extension, msgpack.unpackb), strict_map_key=True)

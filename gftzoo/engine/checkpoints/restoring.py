@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gftzoo import checksums
 from gftzoo.adapters import adapter_of
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.checksums import DamagedError, advice
+from gftzoo.engine.checkpoints.moments import check_moments
 from gftzoo.engine.checkpoints.tensors import Named, empty_optimizer, fill, live, not_finite, shapes
 from gftzoo.engine.parallel.ranks import any_rank
+from gftzoo.engine.step.counting import go_on
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.group import is_main_process
 from gftzoo.model import Model
 from gftzoo.weights import check_fit, read_card
 
-# For every parameter that they have moved: AdamW, and Muon.
-MOMENTS = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
 IDENTITY = ("name", "family", "network", "tokenizer", "resolution", "condition", "classes", "temperature")
 
 
@@ -40,11 +40,13 @@ def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: E
         beside = model.network.state_dict() if adapter_of(model) else {}
         check_fit(model.network, {**beside, **shapes(folder, "raw")}, str(folder))
         saved = shapes(folder, "optimizer")
-        _check_moments(saved, model.network)
+        check_moments(saved, model.network, optimizer)
         empty_optimizer(model.network, optimizer, saved)
         for kind, tensors in live(model, optimizer, ema):
             _check_types(kind, tensors, shapes(folder, kind))
             fill(tensors, folder, kind)
+        state = checksums.read_state(folder).model_dump()
+        go_on(optimizer, state["optimizer"])
     except GftzooError:
         raise
     except Exception as error:  # damage shows in many types of error
@@ -53,7 +55,7 @@ def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer, ema: E
     broken = not_finite(model, optimizer, ema)
     if any_rank(broken is not None):
         raise _unusable(folder, f"tensor {broken} holds what is no number" if broken else "another rank cannot read it")
-    return checksums.read_state(folder).model_dump()
+    return state
 
 
 def _problem(folder: Path, card: ModelCard) -> GftzooError | None:
@@ -70,26 +72,6 @@ def _problem(folder: Path, card: ModelCard) -> GftzooError | None:
 
 def _unusable(folder: Path, why: str) -> DamagedError:
     return DamagedError(f"{str(folder)!r} is damaged ({why}); {advice(folder)}.")
-
-
-def _check_moments(saved: Mapping[str, Tensor], network: nn.Module) -> None:
-    """ValueError where what was saved of the optimizer is not its state for the parameters of the network."""
-    shapes_of = {name: parameter.shape for name, parameter in network.named_parameters() if parameter.requires_grad}
-    kept: dict[str, list[str]] = {}
-    for full, tensor in saved.items():
-        name, _, key = full.rpartition("/")
-        if name not in shapes_of or not any(key in moments for moments in MOMENTS):
-            raise ValueError(f"the optimizer has {full!r}, which is no moment of this network")
-        if tensor.shape != (torch.Size() if key == "step" else shapes_of[name]):
-            raise ValueError(f"the optimizer's {full!r} has the shape {tuple(tensor.shape)}")
-        kept.setdefault(name, []).append(key)
-    if not kept:
-        raise ValueError("the optimizer has no state")
-    for name, keys in kept.items():
-        whole = next(moments for moments in MOMENTS if keys[0] in moments)
-        if sorted(keys) != sorted(whole):
-            lacking = next((key for key in whole if key not in keys), keys[0])
-            raise ValueError(f"the optimizer lacks '{name}/{lacking}', or has more than one kind of moments of it")
 
 
 def _check_types(kind: str, tensors: Named, saved: Mapping[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ from gftzoo.engine.checkpoints.writing import write
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.ranks import any_rank
+from gftzoo.engine.step.counting import counted, shown_weights
 from gftzoo.engine.step.ema import EMA
 from gftzoo.errors import GftzooError
 from gftzoo.group import is_main_process
@@ -56,7 +57,7 @@ class CheckpointHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         step = runner.iter + 1
         stop = self.config.save_on_signal and any_rank(self.stopped_by is not None)
-        if step % self.config.checkpoint_every == 0 or step == self.config.steps or stop:
+        if self.config.saves_at(step) or stop:
             self.save(runner, step)
         if stop:
             runner.train_loop.stop_training = True
@@ -67,8 +68,9 @@ class CheckpointHook(Hook):
         wrapper = runner.optim_wrapper
         self._refuse_not_finite(wrapper.optimizer, step)
         state = {"step": step, "seed": self.config.seed, "scaler": wrapper.scaler.state_dict(), **self.about()}
-        sharded = self.config.sharded_checkpoints
-        write(self.run, self.model, wrapper.optimizer, self.ema, state, sharded)
+        state["optimizer"] = counted(wrapper.optimizer)
+        with shown_weights(wrapper.optimizer):
+            write(self.run, self.model, wrapper.optimizer, self.ema, state, self.config.sharded_checkpoints)
         if is_main_process():
             prune(self.run, self.config.keep_last, self.config.keep_every)
 

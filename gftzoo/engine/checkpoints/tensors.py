@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -55,23 +54,31 @@ def _sharded_as(parameter: Tensor, part: Tensor) -> Tensor:
 
 
 def optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> Named:
-    """The optimizer's state as flat tensors, `parameter name/state name`."""
+    """The optimizer's state as flat tensors, `parameter name/state name`; numbers of Python are such, too."""
     return {
-        f"{name}/{key}": value
+        f"{name}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for name, parameter in network.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def empty_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, names: Mapping[str, Any]) -> Named:
-    """Gives the optimizer zeros under the `names` of a saved state, and returns them to be filled."""
+def empty_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> Named:
+    """Gives the optimizer zeros in place of a saved state, where the parameters are, and returns them to be filled."""
+    by_parameter: dict[str, Named] = {}
+    for full, tensor in saved.items():
+        name, _, key = full.rpartition("/")
+        by_parameter.setdefault(name, {})[key] = tensor
     for name, parameter in network.named_parameters():
-        keys = [full.removeprefix(f"{name}/") for full in names if full.rpartition("/")[0] == name]
-        if keys:
-            step = torch.zeros((), device=parameter.device)  # where a fused optimizer counts
-            zeros = {key: step if key == "step" else torch.zeros_like(parameter.data) for key in keys}
-            optimizer.state[parameter] = zeros
+        if name in by_parameter:
+            optimizer.state[parameter] = {key: _zeros(t, parameter.data) for key, t in by_parameter[name].items()}
     return optimizer_tensors(network, optimizer)
+
+
+def _zeros(saved: Tensor, parameter: Tensor) -> Tensor:
+    """Zeros of the type and shape of what was saved for a parameter, sharded as that is where it has its shape."""
+    if saved.shape == parameter.shape and saved.ndim:
+        return torch.zeros_like(parameter, dtype=saved.dtype)
+    return torch.zeros(saved.shape, dtype=saved.dtype, device=parameter.device)
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> Named:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -16,6 +18,7 @@ from gftzoo.data import Source
 from gftzoo.data.fingerprint import Fingerprint, fingerprint_of
 from gftzoo.engine import checkpoints
 from gftzoo.engine.config import CONFIG_FILE, TrainConfig
+from gftzoo.engine.step.optimizers import PACKAGES
 from gftzoo.errors import UsageError
 from gftzoo.plugins.discovery import FAMILIES, OBJECTIVES, SOURCES, WRAPPERS, active
 
@@ -24,7 +27,7 @@ FREE = {
     "model", "card", "data", "steps", "accumulate", "fits", "workers", "compile", "activation_checkpointing",
     "parallel", "offload", "sharded_checkpoints", "device", "log_every", "checkpoint_every", "keep_last", "keep_every",
     "save_on_signal", "sample_every", "sample_grid", "trackers", "tokenizer_path", "weights", "entry",
-    "horizon_is_length", "validation", "validation_images", "patience",
+    "horizon_is_length", "validation", "validation_images", "score", "patience",
 }  # fmt: skip
 SHOWN = 3  # names in a sentence
 
@@ -75,7 +78,7 @@ def made_of(config: TrainConfig, source: Source) -> MadeOf:
 
 
 def versions(config: TrainConfig) -> dict[str, str]:
-    """Of gftzoo, torch, and the distributions of the plugins that take part in a run."""
+    """Of gftzoo, torch, and the distributions of the plugins and of the optimizer that take part in a run."""
     kind = config.data.partition(":")[0]
     named = {(FAMILIES, config.card.family), (OBJECTIVES, config.objective), (SOURCES, kind)}
     plugins = [
@@ -85,6 +88,9 @@ def versions(config: TrainConfig) -> dict[str, str]:
         if group == WRAPPERS or (group, plugin.name) in named
     ]
     found = {plugin.distribution: plugin.version for plugin in plugins}
+    package = PACKAGES.get(config.optimizer.kind)
+    if package is not None and find_spec(package) is not None:
+        found[package] = version(package)
     return {"gftzoo": __version__, "torch": torch.__version__, **dict(sorted(found.items()))}
 
 

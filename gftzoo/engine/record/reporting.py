@@ -21,7 +21,7 @@ class ReportHook(Hook):
         self.config, self.run = config, run
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if (runner.iter + 1) % self.config.checkpoint_every == 0:
+        if self.config.saves_at(runner.iter + 1):
             self._write(runner)
 
     def after_train(self, runner: Any) -> None:

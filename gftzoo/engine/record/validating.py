@@ -1,29 +1,25 @@
-"""The loss on images that training does not see, at every checkpoint, and which checkpoint was the best."""
+"""The loss on images that training does not see, at every checkpoint."""
 
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gftzoo.atomic import written_whole
 from gftzoo.contract.model import Model as AnyModel
 from gftzoo.contract.objective import Objective
 from gftzoo.contract.problem import Problem
 from gftzoo.data import Layout, Source, open_source, training_data
-from gftzoo.documents import read_json
-from gftzoo.engine.checkpoints.kept import BEST, all_checkpoints, point_to_best
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import Hook
-from gftzoo.engine.parallel.ranks import any_rank
+from gftzoo.engine.record.best import Best
 from gftzoo.engine.record.progress import METRICS
-from gftzoo.engine.step.ema import EMA
 from gftzoo.engine.step.module import TrainingModel
-from gftzoo.errors import GftzooError, UsageError
+from gftzoo.engine.step.shown import Shown
+from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator, seed_for
 from gftzoo.gft import GFT
 from gftzoo.group import is_main_process
@@ -31,7 +27,6 @@ from gftzoo.model import Model
 
 BETAS = (1.0, 0.66, 0.33)  # from the plain conditional loss down
 HELD_OUT = "held-out"
-STATE = "validation.json"
 
 
 class AtBeta(GFT):
@@ -108,60 +103,36 @@ class Validation:
 
 
 class ValidationHook(Hook):
-    """Measures at every checkpoint, behind its saving; points to the best one, and ends a run that gets no better."""
+    """Measures at every checkpoint, behind its saving.
+
+    With `best` it decides which checkpoint that is, and when a run that gets no better ends.
+    """
 
     priority = "VERY_LOW"
 
-    def __init__(self, validation: Validation, run: Path, ema: EMA | None) -> None:
-        self.validation, self.config, self.run, self.ema = validation, validation.config, run, ema
-        self.best: float | None = None
-        self.since = 0  # checkpoints since the best
+    def __init__(self, validation: Validation, run: Path, shown: Shown, best: Best | None) -> None:
+        self.validation, self.config, self.run = validation, validation.config, run
+        self.shown, self.best = shown, best
 
     def before_train(self, runner: Any) -> None:
-        """Takes up what a resumed run knew at its checkpoint."""
-        try:
-            known = read_json(self.run / STATE)
-            if int(known["step"]) <= runner.iter:
-                self.best, self.since = float(known["best"]), int(known["since"])
-        except (GftzooError, KeyError, TypeError, ValueError):
-            self.best, self.since = None, 0
+        if self.best is not None:
+            self.best.take_up(runner.iter)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         step = runner.iter + 1
-        saved = step % self.config.checkpoint_every == 0 or step == self.config.steps
-        if not saved:
+        if not self.config.saves_at(step):
             return
-        if is_main_process():
-            self._measure(runner, step)
-        if self.config.patience is not None and self._all_gave_up():
-            runner.train_loop.stop_training = True
+        mean = self._measure(runner, step) if is_main_process() else None
+        if self.best is not None:
+            self.best.judge(runner, step, mean)
 
-    def _all_gave_up(self) -> bool:
-        return any_rank(self.since >= (self.config.patience or 0))
-
-    def _measure(self, runner: Any, step: int) -> None:
-        averaged = self.ema is not None and self.config.average_counts(step)
-        with self.ema.swapped_in() if self.ema is not None and averaged else nullcontext():
+    def _measure(self, runner: Any, step: int) -> float:
+        with self.shown.weights(runner.optim_wrapper.optimizer, step):
             found = self.validation.losses(runner.optim_wrapper.dtype)
         numbers = {f"validation.{name}".rstrip("."): float(f"{value:.6g}") for name, value in found.items()}
         with (self.run / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **numbers}) + "\n")
         runner.visualizer.add_scalars(numbers, step=step)
-        mean = sum(found.values()) / len(found)
-        self._judge(runner, step, mean)
         told = "  ".join(f"{name} {value:.4f}".strip() for name, value in found.items())
-        runner.logger.info(f"step {step}/{self.config.steps}  validation ({'ema' if averaged else 'raw'})  {told}")
-
-    def _judge(self, runner: Any, step: int, mean: float) -> None:
-        """Keeps the best, and counts since when there was none."""
-        better = self.best is None or mean < self.best
-        self.best, self.since = (mean, 0) if better else (self.best, self.since + 1)
-        with written_whole(self.run / STATE) as partial:
-            partial.write_text(json.dumps({"step": step, "best": self.best, "since": self.since}), encoding="utf-8")
-        if better and all_checkpoints(self.run):
-            point_to_best(self.run, step)
-        if self.config.patience is not None and self.since >= self.config.patience:
-            runner.logger.warning(
-                f"validation got no better at {self.since} checkpoints: the run ends at step {step}, and "
-                f"{self.run / BEST} is its best checkpoint."
-            )
+        runner.logger.info(f"step {step}/{self.config.steps}  validation ({self.shown.name(step)})  {told}")
+        return sum(found.values()) / len(found)

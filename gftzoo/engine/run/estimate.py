@@ -16,7 +16,7 @@ from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.trace import trace_forward, trace_frozen
-from gftzoo.engine.step.optimizers import moments
+from gftzoo.engine.step.optimizers import kept_bytes
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.layers.initialisation import Empty
 from gftzoo.layers.temperature import checkpoint_slopes
@@ -116,7 +116,7 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     averages = trainable if config.ema_decay is not None else 0
     halves = 0 if place.half is None else trainable  # autocast keeps them until the step's end
     objective = job.objective
-    state = 4.0 * (parameters + trainable + moments(model.network, family, config) + averages) + 2.0 * halves
+    state = 4.0 * (parameters + trainable + averages) + kept_bytes(model.network, family, config) + 2.0 * halves
     if config.halves_base and place.half is not None:
         state -= 2.0 * sum(p.numel() for p in frozen_matrices(model.network))
     if config.parallel == "fsdp" and (world > 1 or config.offload):  # two blocks are put together, one ahead of its use

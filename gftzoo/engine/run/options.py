@@ -11,10 +11,15 @@ from gftzoo.errors import UsageError, nearest
 
 # Fields of TrainConfig that `-o` has under other names, or not at all: groups are dotted.
 _NOT_OPTIONS = {
-    "model", "card", "objective_options", "learning_rate", "lora", "optimizer", "horizon_is_length",
+    "model", "card", "objective_options", "learning_rate", "lora", "optimizer", "score", "horizon_is_length",
 }  # fmt: skip
-GROUPS = ("network", "objective", "learning_rate", "lora", "optimizer")
+GROUPS = ("network", "objective", "learning_rate", "lora", "optimizer", "score")
 CARD_OPTIONS = ("tokenizer", "resolution", "text_encoder")
+# What optimizers take in place of a recipe's: a factor of the rate that Prodigy finds; no curve and no second average.
+SUITING: dict[str, dict[str, Any]] = {
+    "prodigy": {"lr": 1.0},
+    "schedule-free": {"learning_rate.kind": "constant", "ema_decay": None},
+}
 
 
 def option_names() -> list[str]:
@@ -57,3 +62,8 @@ def dotted(options: Mapping[str, Any], group: str) -> dict[str, Any]:
     """The options of a group without its name: `lr` of `network.lr`."""
     prefix = f"{group}."
     return {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}
+
+
+def suiting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that go with the optimizer that is asked for, where nobody says otherwise."""
+    return SUITING.get(str(options.get("optimizer.kind")), {})

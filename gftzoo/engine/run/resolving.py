@@ -17,7 +17,7 @@ from gftzoo.data.sources import full_name
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.run.adapting import adapter_recipe, check_adapter
 from gftzoo.engine.run.job import Job
-from gftzoo.engine.run.options import CARD_OPTIONS, dotted
+from gftzoo.engine.run.options import CARD_OPTIONS, dotted, suiting
 from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError, nearest
 from gftzoo.families.family import Family
@@ -275,6 +275,7 @@ def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> 
     if demonstration:
         fields |= {"steps": DEMONSTRATION_STEPS, "batch_size": DEMONSTRATION_BATCH, "accumulate": 1}
         fields |= {"sample_grid": DEMONSTRATION_GRID}
+    options = {**suiting(options), **options}
     plain = {k: v for k, v in options.items() if "." not in k and k not in CARD_OPTIONS}
     fields["fits"] = tuple(name for name in TrainConfig.model_fields["fits"].default if name not in options)
     rate = recipe.learning_rate.model_dump() | dotted(options, "learning_rate")
@@ -282,6 +283,7 @@ def _fields(recipe: Recipe, options: Mapping[str, Any], demonstration: bool) -> 
         "learning_rate": rate,
         "lora": dotted(options, "lora"),
         "optimizer": dotted(options, "optimizer"),
+        "score": dotted(options, "score"),
         "objective_options": {**recipe.objective_options, **dotted(options, "objective")},
     }
     return fields | plain

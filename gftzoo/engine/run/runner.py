@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import Hook
 from gftzoo.engine.parallel.place import Place, choose_place
 from gftzoo.engine.parallel.sharding import parallelize
+from gftzoo.engine.record.best import Best
 from gftzoo.engine.record.folder import plain_failures, prepared_folder, removed_if_not_built
 from gftzoo.engine.record.progress import ProgressHook
 from gftzoo.engine.record.provenance import Origin, with_classes_of
@@ -39,7 +41,8 @@ from gftzoo.engine.step.hooks import step_hooks
 from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
-from gftzoo.engine.step.optimizers import build_optimizer
+from gftzoo.engine.step.optimizers import build_optimizer, refuse_missing_package
+from gftzoo.engine.step.shown import Shown
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.gft import GFTOptions
 from gftzoo.group import process_group, rank_and_world
@@ -126,13 +129,14 @@ def train(wanted: Job | TrainConfig, run: Path, resume: bool = False, accept_cha
 def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> None:
     """The run, on this rank."""
     refuse_missing(job.config)
+    refuse_missing_package(job.config)
     place = choose_place(job.config.device, job.config.precision)
     if accept_changes:
         job = job.changed(card=with_classes_of(job.config, job.source))
     source, world = job.source, rank_and_world()[1]
     source.check(job.config.card)
     source.check_processes(world, job.config.workers)
-    refuse_unfit_validation(job.config)
+    refuse_unfit_measures(job.config)
     fit = fitted(job, place, world)
     fit.cost.refuse_if_too_large(place.device)
     job, config, cost = fit.job, fit.job.config, fit.cost
@@ -143,6 +147,11 @@ def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> N
         with removed_if_not_built(run, resume):
             runner = build_runner(job, run, place, hooks, resume)
         runner.logger.info(fit.sentence(place.device))
+        if is_sharded(config):
+            runner.logger.info(
+                "No pictures are drawn on the way: parallel=fsdp has no whole weights on a device. "
+                f"`gftzoo sample {quote(str(run))}` draws from a checkpoint."
+            )
         for sentence in origin.changes:
             runner.logger.warning(sentence)
         try:
@@ -152,13 +161,18 @@ def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> N
             runner.visualizer.close()
 
 
-def refuse_unfit_validation(config: TrainConfig) -> None:
-    """UsageError for a validation that cannot be, before anything is written."""
-    if config.validation is None:
-        return
-    if config.parallel == "fsdp" and torch.distributed.is_initialized():
-        raise UsageError("validation needs whole weights on a device, which parallel=fsdp has not; use parallel=ddp.")
-    open_held_out(config)
+def is_sharded(config: TrainConfig) -> bool:
+    """Whether no device has whole weights, which samplers and validation need: they call parts of the network."""
+    return torch.distributed.is_initialized() and config.parallel == "fsdp"
+
+
+def refuse_unfit_measures(config: TrainConfig) -> None:
+    """UsageError for a validation or a score that cannot be, before anything is written."""
+    asked = {"validation": config.validation is not None, "score.every": config.score.every is not None}
+    for name in (name for name, wanted in asked.items() if wanted and is_sharded(config)):
+        raise UsageError(f"{name} needs whole weights on a device, which parallel=fsdp has not; use parallel=ddp.")
+    if config.validation is not None:
+        open_held_out(config)
 
 
 def build_runner(job: Job, run: Path, place: Place, hooks: HookBuilder, resume: bool = False) -> ZooRunner:
@@ -196,13 +210,18 @@ def _hooks(job: Job, run: Path, progress: ProgressHook, origin: Origin, model: M
         progress,
         CheckpointHook(config, run, model, ema, finite, origin.state),
     ]
-    # A sampler calls parts of the network, which only whole weights allow.
-    sharded = torch.distributed.is_initialized() and config.parallel == "fsdp"
+    shown, best = Shown(config, ema), Best(config, run)
+    scored = config.score.every is not None
     if config.validation is not None:
-        hooks.append(ValidationHook(Validation(config, model, job.objective, open_held_out(config)), run, ema))
-    if model.tokenizer is not None and not sharded:
+        validation = Validation(config, model, job.objective, open_held_out(config))
+        hooks.append(ValidationHook(validation, run, shown, None if scored else best))
+    if scored:
+        from gftzoo.engine.record.scoring import ScoreHook  # with feature networks, slow to import
+
+        hooks.append(ScoreHook(config, run, model, shown, best, images_at_once))
+    if model.tokenizer is not None and not is_sharded(config):
         conditions = grid_conditions(model, job.source)
-        hooks.append(SampleHook(config, run, model, ema, conditions, images_at_once))
+        hooks.append(SampleHook(config, run, model, shown, conditions, images_at_once))
     return [*hooks, ReportHook(config, run)]
 
 

@@ -13,7 +13,7 @@ from gftzoo.catalogue.cards import validation_sentence
 from gftzoo.documents import read_yaml
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.run.options import GROUPS as OPTION_GROUPS
-from gftzoo.engine.run.options import dotted, option_names
+from gftzoo.engine.run.options import dotted, option_names, suiting
 from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError, nearest
 
@@ -76,6 +76,7 @@ def overridden(
             f"option {decided[0]!r} changes what the card of a whole configuration says; edit the file, or name the "
             "model and its options without it."
         )
+    options = {**suiting(options), **options}
     changes: dict[str, Any] = {key: value for key, value in options.items() if "." not in key}
     for field, group in GROUPS.items():
         inner = dotted(options, group)

@@ -48,6 +48,7 @@ class StepLoop(BaseLoop):
         self.parts = 1  # into which a loaded micro-batch is cut, once there was no memory for a whole one
         self.batch_size = config.batch_size
         self.stop_training = False
+        self.gave_up = False
         self.unreadable: dict[str, None] = {}  # in the order in which they were met
         self._steps = config.steps
         self._iter = self._epoch = 0  # mmengine's Runner reads and writes these
@@ -67,6 +68,15 @@ class StepLoop(BaseLoop):
     @property
     def max_epochs(self) -> int:
         return 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run is at its end, and not only stopped."""
+        return self.gave_up or self._iter >= self._steps
+
+    def give_up(self) -> None:
+        """Ends the run behind this step, before it has all its steps."""
+        self.stop_training = self.gave_up = True
 
     def start_at(self, step: int) -> None:
         """Goes on after `step` completed steps."""

@@ -1,15 +1,20 @@
-"""The optimizers by name, all behind torch's interface: what they keep is tensors, so that a resume is exact."""
+"""The optimizers by name, all behind torch's interface, those of other packages imported when they are asked for."""
 
 from __future__ import annotations
 
+import importlib
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gftzoo.engine.config import TrainConfig
+from gftzoo.errors import UsageError
 from gftzoo.families.family import Family
+from gftzoo.printing import words
 
 
 class Together(torch.optim.Optimizer):
@@ -61,22 +66,89 @@ def muon(groups: Iterable[Mapping[str, Any]], network: nn.Module, family: Family
     return Together(*parts)
 
 
-def adamw(groups: Sequence[Mapping[str, Any]], config: TrainConfig) -> torch.optim.AdamW:
+def adamw(groups: Sequence[Mapping[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW as the recipe has it, one kernel for all parameters where the device has one: it reads memory once."""
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     fused = devices <= {"cpu", "cuda"} or None
-    found = [dict(group) for group in groups]
-    return torch.optim.AdamW(found, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+    return torch.optim.AdamW(_copied(groups), lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+
+
+def schedule_free(groups: Sequence[Mapping[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW that averages as it goes, in place of a schedule of the rate (arXiv 2405.15682)."""
+    library = library_of("schedule-free")
+    found: Any = library.AdamWScheduleFree(_copied(groups), lr=config.lr, betas=config.betas, eps=config.eps)
+    found.train()
+    return found
+
+
+def prodigy(groups: Sequence[Mapping[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW that finds its rate by itself (arXiv 2306.06101), with what its authors advise for diffusion."""
+    advised = {"use_bias_correction": True, "safeguard_warmup": True}
+    with redirect_stdout(io.StringIO()):  # where it says that decay is decoupled
+        found = library_of("prodigy").Prodigy(
+            _copied(groups), lr=config.lr, betas=config.betas, eps=config.eps, **advised
+        )
+    return found
+
+
+def adamw_8bit(groups: Sequence[Mapping[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW whose moments are kept in 8 bits, block by block (arXiv 2110.02861); UsageError where a device has none."""
+    library = library_of("adamw-8bit").optim
+    found = library.AdamW8bit(_copied(groups), lr=config.lr, betas=config.betas, eps=config.eps)
+    device = found.param_groups[0]["params"][0].device
+    tried = nn.Parameter(torch.zeros(SMALLEST_8BIT, device=device))
+    tried.grad = torch.zeros_like(tried)
+    try:
+        library.AdamW8bit([tried]).step()
+    except Exception as error:  # of a build without kernels for the device, in many types
+        raise UsageError(
+            f"bitsandbytes has no 8-bit AdamW for {device} ({words(error)}); take a GPU with CUDA, or another of "
+            "-o optimizer.kind=adamw, muon, schedule-free, prodigy."
+        ) from error
+    return found
+
+
+def _copied(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [dict(group) for group in groups]
+
+
+def library_of(kind: str) -> Any:
+    """The package behind an optimizer; UsageError where it is not installed."""
+    name = PACKAGES[kind]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"optimizer {kind!r} needs the package {name!r}, which is not installed; `pip install "
+            "'gftzoo[optimizers]'`, or take -o optimizer.kind=adamw or muon."
+        ) from error
+
+
+def refuse_missing_package(config: TrainConfig) -> None:
+    """UsageError where the package behind the optimizer of a run is not installed."""
+    if config.optimizer.kind in PACKAGES:
+        library_of(config.optimizer.kind)
+
+
+PACKAGES = {"adamw-8bit": "bitsandbytes", "schedule-free": "schedulefree", "prodigy": "prodigyopt"}
+SMALLEST_8BIT = 4096  # numbers of a parameter below which bitsandbytes keeps its moments whole
+BUILDERS = {"adamw": adamw, "adamw-8bit": adamw_8bit, "schedule-free": schedule_free, "prodigy": prodigy}
 
 
 def build_optimizer(network: nn.Module, family: Family, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer of a run over the family's groups of parameters."""
+    """The optimizer of a run over the family's groups of parameters; UsageError where its package is missing."""
     groups = family.parameter_groups(network, config.weight_decay)
-    return muon(groups, network, family, config) if config.optimizer.kind == "muon" else adamw(groups, config)
+    kind = config.optimizer.kind
+    return muon(groups, network, family, config) if kind == "muon" else BUILDERS[kind](groups, config)
 
 
-def moments(network: nn.Module, family: Family, config: TrainConfig) -> int:
-    """The numbers that the optimizer keeps: two for each that trains, one for those that Muon moves."""
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    moved = sum(p.numel() for p in matrices(network, family)) if config.optimizer.kind == "muon" else 0
-    return 2 * trained - moved
+def kept_bytes(network: nn.Module, family: Family, config: TrainConfig) -> float:
+    """The bytes that the optimizer keeps for what trains."""
+    trained, kind = [p for p in network.parameters() if p.requires_grad], config.optimizer.kind
+    numbers = sum(p.numel() for p in trained)
+    if kind == "muon":  # one number for each that Muon moves
+        return 4.0 * (2 * numbers - sum(p.numel() for p in matrices(network, family)))
+    if kind == "adamw-8bit":  # with two scales for each block of 256
+        large = sum(p.numel() for p in trained if p.numel() >= SMALLEST_8BIT)
+        return 8.0 * (numbers - large) + (2 + 8 / 256) * large
+    return 4.0 * numbers * (4 if kind == "prodigy" else 2)
