@@ -14,3 +14,9 @@ torch.set_num_threads(1)
 @pytest.fixture(params=NANO)
 def nano_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw none at their end, which takes longer than their few steps."""
+    monkeypatch.setattr("gftzoo.engine.record.samples.SampleHook._draw_final", lambda *_: None)

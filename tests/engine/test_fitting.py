@@ -16,6 +16,8 @@ from gftzoo.engine.step.memory import cut, finer, is_out_of_memory
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.errors import GftzooError
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 CPU = Place(torch.device("cpu"))
 
 

@@ -20,6 +20,8 @@ from gftzoo.engine.step.optimizers import PACKAGES, Together, build_optimizer, k
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.loading import load
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 KINDS = ("adamw", "adamw-8bit", "muon", "schedule-free", "prodigy")
 
 

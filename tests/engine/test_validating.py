@@ -19,6 +19,8 @@ from gftzoo.model import Model
 from gftzoo.objectives import build_objective
 from gftzoo.report.reading import RunFolder
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 HELD_OUT = {"validation": "held-out", "validation_images": 24, "checkpoint_every": 2}
 
 
