@@ -20,14 +20,16 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.engine import Job, Wanted, plan
 from gftzoo.engine.parallel.gpus import GPUS
 from gftzoo.engine.parallel.place import Place
-from gftzoo.engine.run.elsewhere import UTILISATION, Outlook, outlook
+from gftzoo.engine.run.elsewhere import Outlook, outlook
 from gftzoo.engine.run.estimate import GIB, Cost, training_cost
+from gftzoo.engine.run.utilisation import ASSUMED, Utilisation, measured
 from gftzoo.errors import GftzooError
 from gftzoo.zoo import list_models
 
 ROOT = Path(__file__).parent.parent
 ROWS, PAGE = ROOT / "docs" / "results" / "plan.csv", ROOT / "docs" / "plan.md"
 PIPELINES = ROOT / "docs" / "families" / "text2image.md"
+MEASURED = ROOT / "docs" / "results" / "gpu" / "training.csv"  # of tools/gpu_report.py
 CARDS = ("h100", "a100-40", "l40s", "4090")
 ADAPTED_ON = ("h100", "4090")  # 80 and 24 GB
 BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
@@ -101,12 +103,17 @@ def cell(found: Outlook) -> str:
     return f"{found.fit.micro_batch}{recomputed}, {hours}"
 
 
+def reached(job: Job, card: str) -> Utilisation:
+    """The share of the peak that was measured on a card, once there are rows of one, and is assumed else."""
+    return measured(MEASURED, job.config, GPUS[card]) if MEASURED.is_file() else ASSUMED
+
+
 def line(row: Row) -> list[str]:
     """A row of the table."""
     job = job_of(row.model)
     config = job.config
     flops = "?" if row.flops_per_image is None else f"{row.flops_per_image / 1e9:,.4g}"
-    cells = [cell(outlook(job, GPUS[card], trace=row.cost)) for card in CARDS]
+    cells = [cell(outlook(job, GPUS[card], utilisation=reached(job, card), trace=row.cost)) for card in CARDS]
     return [
         f"`{row.model}`", f"{row.parameters / 1e6:,.4g}", f"{config.steps:,} x {config.batch_size:,}", flops, *cells
     ]  # fmt: skip
@@ -156,7 +163,8 @@ def adapter_page(text: str, rows: dict[str, Row]) -> str:
 def page(text: str, rows: dict[str, Row]) -> str:
     """The page with its table made anew."""
     before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
-    said = f"One GPU each, {UTILISATION:.0%} of the dense bf16 peak assumed, latents from a cache."
+    where = "where nothing was measured" if MEASURED.is_file() else "assumed"
+    said = f"One GPU each, {ASSUMED.share:.0%} of the dense bf16 peak {where}, latents from a cache."
     untraced = ", ".join(f"`{card.name}`" for card in list_models() if card.name not in rows)
     rest = f"\nNot traced yet, `gftzoo train MODEL --gft --dry-run --gpu h100` tells: {untraced}.\n" if untraced else ""
     return f"{before}{BEGIN}\n{said}\n\n{table(rows, list_models())}\n{rest}{END}{after}"

@@ -15,7 +15,7 @@ class Machine:
     gpu: Gpu
     count: int = 1
     price: float | None = None
-    utilisation: float | None = None
+    utilisation: float | Path | None = None
 
 
 @dataclass(frozen=True)

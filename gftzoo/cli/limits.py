@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 MOST_IMAGES = 10_000_000  # of one `sample` or `evaluate`; more are several commands with other seeds
@@ -18,4 +21,17 @@ STEPS = click.IntRange(1, MOST_STEPS)
 BATCH = click.IntRange(1, MOST_IN_BATCH)
 SEED = click.IntRange(0, LARGEST_SEED)
 PRICE = click.FloatRange(0, 1e9)
-SHARE = click.FloatRange(0, 1, min_open=True)
+
+
+class ShareOrRows(click.ParamType):
+    """A share in (0, 1], or the file of rows in which it was measured."""
+
+    name = "SHARE|CSV"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | Path:
+        try:
+            share = float(value)
+        except ValueError:
+            path: Path = click.Path(path_type=Path, exists=True, dir_okay=False).convert(value, param, ctx)
+            return path
+        return click.FloatRange(0, 1, min_open=True).convert(share, param, ctx)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gftzoo.cli.cost import duration, facts, show_lines, traced
 from gftzoo.cli.dry import Machine
 from gftzoo.engine import Job
-from gftzoo.engine.run.elsewhere import UTILISATION, Outlook, outlook
+from gftzoo.engine.run.elsewhere import Outlook, outlook
 from gftzoo.engine.run.estimate import GIB
+from gftzoo.engine.run.utilisation import ASSUMED, Utilisation, measured
 
 
 def show_outlook(job: Job, machine: Machine) -> None:
     """Prints whether a run fits GPUs that are not here, how long it would take them, and what they would cost."""
-    share = machine.utilisation or UTILISATION
-    plan = outlook(job, machine.gpu, machine.count, share, machine.price, traced)
+    plan = outlook(job, machine.gpu, machine.count, expected(job, machine), machine.price, traced)
     show_lines(facts(plan.fit) | memory(plan) | time(plan))
+
+
+def expected(job: Job, machine: Machine) -> Utilisation:
+    """The share of the peak that is given, measured by rows that are named, or assumed."""
+    said = machine.utilisation
+    if isinstance(said, Path):
+        return measured(said, job.config, machine.gpu)
+    return ASSUMED if said is None else Utilisation(said, "given")
 
 
 def memory(plan: Outlook) -> dict[str, str]:
@@ -32,9 +42,10 @@ def time(plan: Outlook) -> dict[str, str]:
     if rate is None or hours is None:
         why = "does not fit" if not plan.fits else "not known" if plan.gpu.teraflops else "not known; --gpu GiB,TFLOPS"
         return lines | {"time in all": why}
-    assumed = f"assumed {plan.utilisation:.0%} of {plan.gpu.teraflops:g} TFLOPS"
+    share = plan.utilisation
+    reached = f"{share.share:.0%} of {plan.gpu.teraflops:g} TFLOPS{' each' if plan.count > 1 else ''}, {share.known}"
     lines |= {
-        "images per second": f"{rate:,.4g} ({assumed}{' each' if plan.count > 1 else ''})",
+        "images per second": f"{rate:,.4g} ({reached})",
         "time in all": f"{hours:,.4g} hours ({duration(hours * 3600)}), and encoding, samples, checkpoints",
         "GPU-hours": f"{plan.gpu_hours:,.4g}",
     }

@@ -10,6 +10,8 @@ from gftzoo.cli.ranks import first_rank, say
 from gftzoo.data import Source
 from gftzoo.data.preflight import colour_change, epochs_sentence, preflight
 from gftzoo.engine import Job, TrainConfig, checkpoints
+from gftzoo.engine.checkpoints.kept import BEST
+from gftzoo.engine.record.best import gave_up
 from gftzoo.zoo import get_card
 
 
@@ -44,6 +46,10 @@ def finished(run: Path, config: TrainConfig) -> None:
     """Says where things are and what to do next."""
     found = checkpoints.newest(run)
     step = checkpoints.read_state(found)["step"] if found else 0
+    if gave_up(config, run, step):
+        best = quote(str(run / BEST))
+        say(f"Ended at step {step}, no better for a while: {run}. The best is `gftzoo sample {best}`.", err=True)
+        return
     if step < config.steps:
         say(f"Stopped at step {step}; go on with `gftzoo train --resume {quote(str(run))}`.", err=True)
         return

@@ -51,7 +51,9 @@ def train(
     running.go_on(resume, steps, dry, horizon=horizon, accept_changes=accept_changes)
 
 
-def asked_machine(gpu: str | None, gpus: int | None, price: float | None, utilisation: float | None) -> Machine | None:
+def asked_machine(
+    gpu: str | None, gpus: int | None, price: float | None, utilisation: float | Path | None
+) -> Machine | None:
     """The machine that a plan is for; None for this one."""
     if gpu is None:
         return None

@@ -26,6 +26,7 @@ LARGEST = 400_000  # bytes of a PNG that is taken as it is
 NAMES = {
     "loss": "loss",
     "validation": "validation loss",
+    "score": "score, lower is better",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
     "images_per_second": "images per second",

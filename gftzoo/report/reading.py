@@ -15,6 +15,7 @@ from gftzoo.documents import VALUE, parse_json, read_json, read_yaml
 from gftzoo.errors import GftzooError
 
 CONFIG_FILE, METRICS, LOCK_FILE, FINAL_PICTURE = "config.yaml", "metrics.jsonl", ".lock", "samples/final.png"
+BEST_FILE = "best.json"
 STEP = re.compile(r"step-(\d+)$")
 STRENGTH = re.compile(r"(beta|cfg)-([\d.]+)$")
 
@@ -66,12 +67,23 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """`training`, `finished`, `stopped`, or `not begun` where nothing was saved."""
+        """`training`, `finished`, `ended early`, `stopped`, or `not begun` where nothing was saved."""
         if self.checkpoints and self.checkpoints[-1] >= self.steps:
             return "finished"
         if self._locked():
             return "training"
+        if self._gave_up():
+            return "ended early"
         return "stopped" if self.checkpoints else "not begun"
+
+    def _gave_up(self) -> bool:
+        """Whether it ended at its last checkpoint because it got no better."""
+        patience = self.config.get("patience")
+        try:
+            known = read_json(self.path / BEST_FILE)
+            return isinstance(patience, int) and known["step"] == self.checkpoints[-1] and known["since"] >= patience
+        except (GftzooError, KeyError, IndexError, TypeError):
+            return False
 
     def _locked(self) -> bool:
         """Whether a process keeps the folder."""

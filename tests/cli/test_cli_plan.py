@@ -18,6 +18,7 @@ from gftzoo.engine.parallel.gpus import GPUS, Gpu, find_gpu, peak_of
 from gftzoo.engine.run.elsewhere import TAKEN, outlook
 from gftzoo.engine.run.estimate import GIB
 from gftzoo.engine.run.fitting import SHARE
+from gftzoo.engine.run.utilisation import ASSUMED, Utilisation, measured
 from gftzoo.engine.run.written import overridden, read_run
 from gftzoo.errors import UsageError
 
@@ -57,6 +58,28 @@ def test_a_plan_takes_the_batch_as_the_memory_allows_and_time_goes_with_the_peak
     assert not tiny.fits and tiny.hours is None and outlook(job, Gpu("?", 80, None)).hours is None
     with pytest.raises(UsageError, match="does not divide by 7 GPUs"):
         outlook(job, GPUS["h100"], count=7)
+
+
+ROWS = """model,objective,blocks,device,mfu
+dit-b,conditional,eager,NVIDIA H100 80GB HBM3,0.9
+dit-b,gft,eager,NVIDIA A100-SXM4-80GB,0.8
+dit-b,gft,compiled,NVIDIA H100 80GB HBM3,0.7
+var-d12,gft,eager,NVIDIA H100 80GB HBM3,0.2
+mar-b,gft,eager,NVIDIA H100 80GB HBM3,0.4
+"""
+
+
+def test_rows_that_were_measured_say_the_share_of_the_peak(tmp_path: Path, capsys) -> None:
+    rows, config = tmp_path / "training.csv", plan(Wanted("dit-b", unseen=True)).config
+    rows.write_text(ROWS)
+    assert measured(rows, config, GPUS["h100"]) == Utilisation(pytest.approx(0.3), "measured of 2 other models")
+    assert measured(rows, config.model_copy(update={"compile": True}), GPUS["h100"]).share == 0.7
+    assert measured(rows, config, GPUS["l40s"]) == measured(rows, config, Gpu("24 GiB", 24, 165)) == ASSUMED
+    assert call(*PLAN, "--gpu", "a100-80", "--utilisation", str(rows)) == 0
+    assert "80% of 312 TFLOPS, measured of dit-b)" in capsys.readouterr().out
+    rows.write_text("model,speed\n")
+    assert call(*PLAN, "--gpu", "a100-80", "--utilisation", str(rows)) == 2
+    assert "no column 'objective'" in capsys.readouterr().err
 
 
 def test_gpus_are_found_by_name_or_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gftzoo.data import open_source
 from gftzoo.engine import TrainConfig, checkpoints, train
 from gftzoo.engine.record.validating import BETAS, Validation, ValidationHook, open_held_out
 from gftzoo.errors import GftzooError, UsageError
+from gftzoo.evaluate import scoring
 from gftzoo.loading import load
 from gftzoo.model import Model
 from gftzoo.objectives import build_objective
@@ -75,8 +77,54 @@ def test_a_resumed_run_knows_its_best(tmp_path: Path, monkeypatch) -> None:
     interrupted(config, tmp_path / "run", 4, monkeypatch)  # at 4 it is cut before it has measured
     measured([2.0, 3.0], monkeypatch)
     train(config, tmp_path / "run", resume=True)
-    assert json.loads((tmp_path / "run" / "validation.json").read_text()) == {"step": 6, "best": 1.0, "since": 1}
+    known = {"measure": "validation", "step": 6, "best": 1.0, "since": 1}
+    assert json.loads((tmp_path / "run" / "best.json").read_text()) == known
     assert (tmp_path / "run" / "checkpoint_best").resolve().name == "step-00000002"
+
+
+SCORED = {"score.every": 2, "score.images": 4, "checkpoint_every": 3, "keep_last": 1, "sample_grid": [1, 1]}
+
+
+def scored(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that has learned nothing, and distances as they are given, None as they are."""
+    given = iter(values)
+    real = scoring.score
+
+    def score(*arguments: object) -> object:
+        found, value = real(*arguments), next(given)
+        return found.model_copy(update={"frechet": value})
+
+    monkeypatch.setattr("gftzoo.evaluate.embedded._train", lambda *_: None)
+    monkeypatch.setattr("gftzoo.evaluate.evaluator.score", score)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "schedule-free"])
+def test_samples_are_scored_on_the_way_and_the_best_checkpoint_is_kept(kind: str, tmp_path: Path, monkeypatch) -> None:
+    options = {"optimizer.kind": kind, "ema_decay": 0.5 if kind == "adamw" else None}
+    if kind == "schedule-free":
+        pytest.importorskip("schedulefree")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scored([3.0, 2.0, math.nan, 2.5, 9.0], monkeypatch)
+    quick = small("dit-nano", 9, **SCORED, **options, patience=2)
+    quick = quick.model_copy(update={"card": quick.card.change(sampler={"steps": 2})})
+    run = train(quick, tmp_path / "run")
+    assert [path.name for path in checkpoints.all_checkpoints(run)] == ["step-00000004", "step-00000008"]
+    assert (run / "checkpoint_best").resolve().name == "step-00000004"
+    found = RunFolder(run)
+    assert found.state == "ended early" and (found.step, found.steps) == (8, 9)
+    assert [row["step"] for row in found.rows if "score.FD-digits-classifier" in row] == [2, 4, 6, 8]
+    assert [record["name"] for record in found.scores] == [f"step-0000000{step}" for step in (2, 4, 6, 8)]
+    assert found.scores[0]["measure"]["images"] == 4 and found.scores[0]["subject"]["strength"] == 0.5
+    log = (run / "log.txt").read_text()
+    assert ("score got no better at 2 checkpoints: the run ends at step 8" in log and "(ema)" in log) or kind != "adamw"
+    plain = quick.model_copy(update={"score": small("dit-nano", 1).score, "patience": None, "steps": 8})
+    assert same(final(run), final(train(plain, tmp_path / "plain")))
+
+
+def test_a_score_that_cannot_be_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no reference 'nothing'"):
+        train(small("dit-nano", 2, **{**SCORED, "score.reference": "nothing"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_objective_has_its_own_loss() -> None:
@@ -102,7 +150,7 @@ def test_what_cannot_be_validated_on_is_refused_before_anything_is_made(
 
 
 def test_patience_needs_something_to_wait_for() -> None:
-    with pytest.raises(UsageError, match="patience waits for a better validation"):
+    with pytest.raises(UsageError, match="patience waits for a better validation or score"):
         small("dit-nano", 1, patience=2)
 
 

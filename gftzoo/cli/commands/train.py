@@ -41,7 +41,7 @@ from gftzoo.cli.options import data_options
 @click.option("--gpu", help="With --dry-run: plan for h100, h200, a100-80, a100-40, l40s, 4090, ... or GiB[,TFLOPS].")
 @click.option("--gpus", type=click.IntRange(1, limits.MOST_GPUS), help="With --gpu: how many of them share the batch.")
 @click.option("--price", type=limits.PRICE, help="With --gpu: what one costs for an hour.")
-@click.option("--utilisation", type=limits.SHARE, help="With --gpu: share of its peak that is reached; 0.35.")
+@click.option("--utilisation", type=limits.ShareOrRows(), help="With --gpu: share of its peak, or rows of it; 0.35.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --dry-run: write the configuration.")
 @does("train:train")
 def command() -> None:

@@ -11,9 +11,9 @@ from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.run.estimate import GIB, training_cost
 from gftzoo.engine.run.fitting import SHARE, Fit, Tracer, fitted
 from gftzoo.engine.run.job import Job
+from gftzoo.engine.run.utilisation import ASSUMED, Utilisation
 from gftzoo.errors import UsageError
 
-UTILISATION = 0.35  # of the peak, which transformers of these sizes reach in bf16 without special kernels
 TAKEN = 0.7  # GiB that a driver and its libraries hold before anything is computed
 
 
@@ -24,7 +24,7 @@ class Outlook:
     fit: Fit
     gpu: Gpu
     count: int
-    utilisation: float
+    utilisation: Utilisation
     price: float | None = None  # of a GPU for an hour
 
     @property
@@ -41,7 +41,7 @@ class Outlook:
         if self.fit.job.config.activation_checkpointing:  # every forward with a gradient once more
             forwards = self.fit.job.objective.forwards
             flops *= 1 + forwards.with_gradient / forwards.units
-        return self.count * self.gpu.teraflops * 1e12 * self.utilisation / flops
+        return self.count * self.gpu.teraflops * 1e12 * self.utilisation.share / flops
 
     @property
     def hours(self) -> float | None:
@@ -64,7 +64,7 @@ def outlook(
     job: Job,
     gpu: Gpu,
     count: int = 1,
-    utilisation: float = UTILISATION,
+    utilisation: Utilisation = ASSUMED,
     price: float | None = None,
     trace: Tracer = training_cost,
 ) -> Outlook:
