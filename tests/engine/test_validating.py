@@ -13,6 +13,7 @@ from runs import final, interrupted, same, small
 
 from gftzoo.data import open_source
 from gftzoo.engine import TrainConfig, checkpoints, train
+from gftzoo.engine.record.samples import SampleHook
 from gftzoo.engine.record.validating import BETAS, Validation, ValidationHook, open_held_out
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate import scoring
@@ -106,10 +107,13 @@ def test_samples_are_scored_on_the_way_and_the_best_checkpoint_is_kept(kind: str
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     scored([3.0, 2.0, math.nan, 2.5, 9.0], monkeypatch)
     quick = small("dit-nano", 9, **SCORED, **options, patience=2)
+    drawn = list[int]()
+    monkeypatch.setattr(SampleHook, "_draw_final", lambda _, runner: drawn.append(runner.iter))
     quick = quick.model_copy(update={"card": quick.card.change(sampler={"steps": 2})})
     run = train(quick, tmp_path / "run")
     assert [path.name for path in checkpoints.all_checkpoints(run)] == ["step-00000004", "step-00000008"]
     assert (run / "checkpoint_best").resolve().name == "step-00000004"
+    assert drawn == [8]  # as at the end of a whole run
     found = RunFolder(run)
     assert found.state == "ended early" and (found.step, found.steps) == (8, 9)
     assert [row["step"] for row in found.rows if "score.FD-digits-classifier" in row] == [2, 4, 6, 8]

@@ -59,8 +59,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
     lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if lacking:
         raise UsageError(
-            f"--utilisation {str(path)!r} has no column {lacking[0]!r}; give the training.csv of tools/gpu_report.py, or "
-            "a share, e.g. 0.35."
+            f"--utilisation {str(path)!r} has no column {lacking[0]!r}; give the training.csv of tools/gpu_report.py, "
+            "or a share, e.g. 0.35."
         )
     return rows
 
