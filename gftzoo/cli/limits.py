@@ -23,7 +23,7 @@ SEED = click.IntRange(0, LARGEST_SEED)
 PRICE = click.FloatRange(0, 1e9)
 
 
-class ShareOrRows(click.ParamType[float | Path]):
+class ShareOrRows(click.ParamType):  # type: ignore[type-arg]  # generic in newer clicks alone
     """A share in (0, 1], or the file of rows in which it was measured."""
 
     name = "SHARE|CSV"
