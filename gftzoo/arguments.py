@@ -45,6 +45,26 @@ def choice(name: str, value: Any, valid: Sequence[str]) -> None:
         raise UsageError(f"{name} is {shown(value)}; valid are {', '.join(valid)}.")
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or false; UsageError for anything else."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is {shown(value)}; it is True or False.")
+    return value
+
+
+def latents(value: Any, channels: int, side: int, codes: bool) -> None:
+    """UsageError for what is no tensor of latents (B, channels, side, side), or of codes (B, N) if there are."""
+    shape, floating = tuple(getattr(value, "shape", ())), getattr(value, "is_floating_point", None)
+    vectors = len(shape) == 4 and shape[1:] == (channels, side, side)
+    if floating is None or not (vectors if floating() else codes and len(shape) == 2):
+        coded = " or whole numbers (B, N)" if codes else ""
+        got = shown(value) if floating is None else f"{value.dtype} of shape {shape}"
+        raise UsageError(
+            f"latents are {got}; they are a tensor of numbers (B, {channels}, {side}, {side}){coded}, as the tokenizer "
+            "encodes."
+        )
+
+
 def text(name: str, value: Any) -> str:
     """Text; UsageError for anything else."""
     if not isinstance(value, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,7 @@ class Model:
             raise UsageError(
                 f"device {shown(device)} is not available here; valid are cpu, cuda, cuda:1, ..."
             ) from error
+        arguments.choice("precision", precision, get_args(Precision))
         self._lowered = None
         self.network.to(device)
         if self.tokenizer is not None:
@@ -139,7 +140,7 @@ class Model:
         On a CPU the network's blocks are compiled, once for all that are alike. On a GPU a step of the sampler is one
         graph, recorded and replayed, where the family's steps have one shape.
         """
-        compile_steps(self, backend)
+        compile_steps(self, text("backend", backend))
         self.compiler = backend
         return self
 
@@ -151,7 +152,7 @@ class Model:
 
     def encode_condition(self, conditions: Sequence[int | str]) -> Tensor:
         """The condition tensor (B, ...) of class indices, class names or prompts."""
-        return self.family.encode_condition(self, conditions)
+        return self.family.encode_condition(self, arguments.conditions(conditions))
 
     def null_condition(self, condition: Tensor) -> Tensor:
         """The null condition in the shape of `condition`."""
@@ -188,6 +189,11 @@ class Model:
         self, conditions: Sequence[int | str], guidance: Guidance, seeds: Sequence[int], **settings: Any
     ) -> Tensor:
         """Latents of one batch: image i depends on its condition, `seeds[i]`, guidance and settings only."""
+        if not isinstance(guidance, Guidance):
+            raise UsageError(f"guidance is {shown(guidance)}; it is what `Model.guidance` gives.")
+        wanted = arguments.conditions(conditions)
+        if len(seeds := [whole("a seed", seed) for seed in seeds]) != len(wanted):
+            raise UsageError(f"there are {len(wanted)} conditions and {len(seeds)} seeds; give one for each.")
         was_training = self.network.training
         self.network.eval()
         try:
@@ -201,7 +207,7 @@ class Model:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W) float32 in [0, 1]; UsageError for what are no latents."""
-        if not isinstance(latents, Tensor):
+        if not isinstance(latents, Tensor) or latents.ndim not in (2, 4):
             raise UsageError(f"latents are {shown(latents)}; they are a tensor, as the tokenizer encodes it.")
         with computing_in(of_tokenizer(self.half), self.device):
             images_BCHW = (self.require_tokenizer().decode(latents).float() + 1) / 2
@@ -241,7 +247,7 @@ class Model:
 
         Raises UsageError for an argument of another type or out of its range.
         """
-        wanted = arguments.conditions(conditions)
+        wanted, as_pil = arguments.conditions(conditions), arguments.flag("as_pil", as_pil)
         guidance = self.guidance(beta, cfg, schedule)
         seeds = image_seeds(whole("seed", seed), range(len(wanted)))
         batches = sample_batches(self, wanted, guidance, seeds, whole("batch_size", batch_size, least=1), **settings)
@@ -255,13 +261,9 @@ class Model:
 
         UsageError for what are no latents, or not as many conditions, or an objective that there is not.
         """
-        codes = self.card.tokenizer.codebook is not None  # a tokenizer with codes may still give vectors
-        dimensions = 2 if codes and not (isinstance(latents, Tensor) and latents.ndim == 4) else 4
-        if not isinstance(latents, Tensor) or latents.ndim != dimensions:
-            raise UsageError(
-                f"latents are {shown(latents)}; they are a tensor of {dimensions} dimensions, as the tokenizer encodes."
-            )
-        if not isinstance(conditions, Tensor):
+        spec = self.card.tokenizer  # one with codes may still give vectors
+        arguments.latents(latents, spec.channels, self.card.grid, spec.codebook is not None)
+        if not isinstance(conditions, Tensor) or (self.card.condition == "class" and conditions.is_floating_point()):
             conditions = self.encode_condition(arguments.conditions(conditions))
         if len(conditions) != len(latents):
             raise UsageError(f"there are {len(latents)} latents and {len(conditions)} conditions; give one for each.")

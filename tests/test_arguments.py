@@ -30,11 +30,20 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("sample", ([3],), {"schedule": "cubic"}),
     ("sample", ([3],), {"cfg": "2"}),
     ("to", ("foo",), {}),
+    ("sample", ([3],), {"as_pil": "no"}),
     ("to", (3.5,), {}),
+    ("to", ("cpu", "fp8"), {}),
+    ("compile", (3,), {}),
+    ("encode_condition", (None,), {}),
+    ("sample_latents", ([3], "beta", [0]), {}),
     ("decode", ([1],), {}),
+    ("decode", (torch.zeros(3),), {}),
     ("loss", ([1], [3]), {}),
     ("loss", (torch.zeros(1, 3), [3]), {}),
     ("loss", (torch.zeros(2, 1, 8, 8), [3]), {}),
+    ("loss", (torch.zeros(1, 3, 8, 8), [3]), {}),
+    ("loss", (LATENTS.long(), [3]), {}),
+    ("loss", (LATENTS, torch.zeros(1)), {}),
     ("loss", (LATENTS, [3]), {"objective": 3}),
     ("loss", (LATENTS, [3]), {"seed": "a"}),
     ("bake", ("a",), {}),
@@ -49,6 +58,11 @@ def test_an_argument_of_another_kind_is_one_sentence(method: str, given: Any, na
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
+def test_each_latent_that_is_drawn_has_a_seed(model: Model) -> None:
+    with pytest.raises(GftzooError, match="2 conditions and 1 seeds"):
+        model.sample_latents([3, 4], model.guidance(beta=0.5), [0])
+
+
 @pytest.mark.parametrize(
     ("function", "given", "named"),
     [
@@ -56,6 +70,7 @@ def test_an_argument_of_another_kind_is_one_sentence(method: str, given: Any, na
         (gftzoo.load, (None,), {}),
         (gftzoo.load, ("dit-nano",), {"entry": "x"}),
         (gftzoo.load, ("dit-nano",), {"weights": 3}),
+        (gftzoo.load, ("dit-nano",), {"tokenizer_path": 3}),
         (gftzoo.get_card, (3,), {}),
         (gftzoo.list_models, (3,), {}),
         (engine.resolve, (3,), {}),

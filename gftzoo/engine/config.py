@@ -35,7 +35,7 @@ class ScoreOptions(Frozen):
     """A score of the run's samples while it trains, in the features of `gftzoo evaluate`."""
 
     every: Steps | None = Field(None, description="steps between scores, each with a checkpoint; none without")
-    images: int = Field(1000, gt=1, le=10**6, description="that are drawn for one")
+    images: int = Field(1000, gt=3, le=10**6, description="that are drawn for one")
     features: str | None = Field(None, description="feature network, as --features of `gftzoo evaluate`")
     reference: str | None = Field(None, description="what they are compared with, as --reference")
     strength: float | None = Field(None, gt=0, le=1000, description="beta, or the CFG scale; that of the sample grids")

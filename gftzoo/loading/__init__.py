@@ -44,7 +44,8 @@ def load(
     Raises:
         GftzooError: no such model, weights that do not fit or are damaged, or an argument of another type.
     """
-    for name, value in {"source": source, "weights": weights or "", "adapter": adapter or ""}.items():
+    paths = {"weights": weights, "adapter": adapter, "tokenizer_path": tokenizer_path}
+    for name, value in {"source": source, **{name: value or "" for name, value in paths.items()}}.items():
         path(name, value)
     choice("entry", entry, get_args(Entry))
     address = address_of(source)

@@ -14,7 +14,10 @@ from gftzoo.report.reading import RunFolder
 COUNTS = {"cats": 36, "dogs": 18, "foxes": 6}
 # So that it takes seconds: fewer steps of smaller batches, and fewer images.
 LESS = {
-    "train": ["--steps", "4", "-o", "batch_size=6", "-o", "checkpoint_every=2", "-o", "sample_grid=[1, 3]"],
+    "train": [
+        *("--steps", "4", "-o", "batch_size=6", "-o", "checkpoint_every=2", "-o", "sample_grid=[1, 3]"),
+        *("-o", "score.every=4", "-o", "score.images=4"),
+    ],
     "evaluate": ["-n", "12", "--steps", "2"],
     "sweep": ["-n", "12", "--steps", "2"],
     "sample": ["-n", "3", "--steps", "2"],
@@ -50,7 +53,9 @@ def test_the_page_about_own_pictures_does_what_it_says(tmp_path: Path, monkeypat
     assert "are 0.5 epochs of 48." in said.err and "A batch of 6" in said.err
     run = RunFolder(tmp_path / "runs" / "mine")
     assert run.config["data"].endswith("photos#validation=20%") and run.state == "finished"
-    assert run.scores[0]["measure"]["reference"].endswith("held-out (12 images)") and "mine" in said.out
+    assert [record["name"] for record in run.scores] == ["beta-0.5", "step-00000004"]
+    assert all(record["measure"]["reference"].endswith("held-out (12 images)") for record in run.scores)
+    assert "mine" in said.out and any(key.startswith("score.FD-") for key in run.rows[-1])
     report = (run.path / "report.html").read_text()
     assert "validation loss" in report and "<h2>Scores</h2>" in report and "cats" in report
     assert (run.path / "checkpoint_best").is_dir() and (tmp_path / "best.png").is_file()

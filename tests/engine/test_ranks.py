@@ -80,6 +80,7 @@ def test_two_ranks_resume_to_the_bit(job: str, two_ranks: Path) -> None:
 
 def test_bf16_on_sharded_weights_stays_near_fp32(two_ranks: Path) -> None:
     whole, half = (tensors(two_ranks / f"dit-nano-{kind}", "raw") for kind in ("fsdp", "bf16"))
+    assert "No pictures are drawn on the way" in (two_ranks / "dit-nano-fsdp" / "log.txt").read_text()
     assert all(value.dtype == torch.float32 for value in half.values())
     moved = torch.cat([(whole[key] - half[key]).flatten() for key in whole])
     assert 0 < moved.abs().max() < 2e-3
