@@ -207,7 +207,7 @@ class Model:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W) float32 in [0, 1]; UsageError for what are no latents."""
-        if not isinstance(latents, Tensor) or latents.ndim not in (2, 4):
+        if not isinstance(latents, Tensor) or latents.ndim < 2:
             raise UsageError(f"latents are {shown(latents)}; they are a tensor, as the tokenizer encodes it.")
         with computing_in(of_tokenizer(self.half), self.device):
             images_BCHW = (self.require_tokenizer().decode(latents).float() + 1) / 2
