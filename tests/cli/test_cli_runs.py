@@ -62,7 +62,8 @@ def test_a_card_meets_its_family_once(words: list[str], gft_run: Path, tmp_path:
     before = load_family.cache_info()
     assert call(*(places.get(word, word) for word in words), *new, *out) == 0
     after = load_family.cache_info()
-    assert after.hits + after.misses - before.hits - before.misses == 1
+    met = after.hits + after.misses - before.hits - before.misses
+    assert met == (0 if words[0] == "info" else 1)  # what families say of the zoo's cards is shipped
 
 
 def test_sample_says_which_classes_are_meant() -> None:
