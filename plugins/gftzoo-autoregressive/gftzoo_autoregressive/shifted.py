@@ -20,8 +20,9 @@ class ShiftedAttention(Attention):
 
     def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__(width, heads, dropout, attention_dropout)
-        shares = torch.arange(width, device="cpu") / max(width - 1, 1)
-        self.time_mix = nn.Parameter(shares.view(1, 1, -1).to(torch.get_default_device()))
+        meta = torch.get_default_device().type == "meta"  # only looked at, and perhaps larger than any memory
+        shares = torch.empty(width) if meta else torch.arange(width) / max(width - 1, 1)
+        self.time_mix = nn.Parameter(shares.view(1, 1, -1))
 
     def mix(self, x_BLD: Tensor, before_B1D: Tensor | None) -> Tensor:
         """The mixture; `before_B1D` stands before the first position, zeros if it is None, and becomes the last."""
