@@ -134,13 +134,14 @@ class Model:
             channels_last(self)
         return self
 
-    def compile(self, backend: str = "inductor") -> Model:
+    def compile(self, backend: Any = "inductor") -> Model:
         """Samples through torch.compile from now on, in graphs of fixed shapes, so that batches should have one size.
 
         On a CPU the network's blocks are compiled, once for all that are alike. On a GPU a step of the sampler is one
-        graph, recorded and replayed, where the family's steps have one shape.
+        graph, recorded and replayed, where the family's steps have one shape. `backend` is torch.compile's, a name or a
+        function.
         """
-        compile_steps(self, text("backend", backend))
+        compile_steps(self, backend if callable(backend) else text("backend", backend))
         self.compiler = backend
         return self
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 import gftzoo
 from gftzoo import engine, evaluate
+from gftzoo.evaluate.sweep import sweep
 
 steps = int(os.environ.get("STEPS", "2000"))  # minutes on two CPU cores
 images = int(os.environ.get("IMAGES", "500"))
@@ -58,7 +59,7 @@ float((one[0] - several[0]).abs().max())
 
 # %%
 protocol = evaluate.choose_protocol("embedded", model.card, images=images, few=True)
-records = evaluate.sweep(evaluate.Evaluator(protocol), model, guidances, run / "sweep")
+records = sweep(evaluate.Evaluator(protocol), model, guidances, run / "sweep")
 for row in evaluate.compare(records):
     print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
 
