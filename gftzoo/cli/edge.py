@@ -49,8 +49,9 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
         return FAILED, "Stopped."
     if isinstance(error, click.ClickException):
         return MISUSED, f"Error: {error.format_message()}"
-    if isinstance(error, GftzooError):
-        return error.exit_code, f"Error: {error}"
+    said = _said_below(error)
+    if said is not None:
+        return said.exit_code, f"Error: {said}"
     cause = _of_the_machine(error)
     if cause is not None:
         return FAILED, f"Error: {cause}."
@@ -61,6 +62,13 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
             f"or set GFTZOO_BLOCK={plugin.name} to go on without it."
         )
     return FAILED, f"Error: unexpected {words(error)}; {AGAIN}."
+
+
+def _said_below(error: BaseException | None) -> GftzooError | None:
+    """The error itself or what it came from, if that is a sentence: libraries that import late wrap what ends them."""
+    while error is not None and not isinstance(error, GftzooError):
+        error = error.__cause__
+    return error
 
 
 def _of_the_machine(error: BaseException) -> str | None:

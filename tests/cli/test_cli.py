@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gftzoo.cli import main
+from gftzoo.cli.edge import sentence_of
+from gftzoo.errors import GftzooError
 
 
 def run(*words: str) -> int:
@@ -106,3 +108,10 @@ def test_bad_input_is_one_sentence(case: str, capsys, tmp_path: Path, monkeypatc
     assert fragment in error
     assert "Traceback" not in error and error.count("Error: ") == 1
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())  # the name stays free
+
+
+def test_a_sentence_that_a_library_wrapped_is_said() -> None:
+    """What ends a command may come while a library imports on demand, which makes an error of its own of it."""
+    wrapped = RuntimeError("Failed to import something")
+    wrapped.__cause__ = GftzooError("rank 0 was told to stop.")
+    assert sentence_of(wrapped) == (GftzooError.exit_code, "Error: rank 0 was told to stop.")
