@@ -20,7 +20,6 @@ from gftzoo.foreign_folders import load_foreign
 from gftzoo.prompts import tell_of_long_prompts
 from gftzoo_text2image.pipelines.pipeline import Shapes
 from gftzoo_text2image.text import join, numbers_of, split
-from gftzoo_text2image.unclip.options import DecoderNetwork, PriorNetwork
 
 ADVICE = "name a pipeline's folder with text_encoder and tokenizer in it with -o text_encoder=PATH."
 MOST_PROMPTS = 4096  # whose features are kept, of a quarter of a megabyte each
@@ -72,9 +71,7 @@ def load_part(kind: Any, source: str, part: str, what: str, advice: str) -> Any:
 
 def shapes_of(model: Model) -> Shapes:
     """The tensors of a condition of the model, without the batch."""
-    card = model.card
-    schema: type[PriorNetwork | DecoderNetwork] = DecoderNetwork if card.family == "unclip-decoder" else PriorNetwork
-    options = card.network_options(schema)
+    options: Any = model.card.network_options(model.family.options().network)
     width, tokens = options.clip_width, options.tokens
     return {"text": (width,), "states": (tokens, width), "mask": (tokens,), "dropped": (1,)}
 
