@@ -24,9 +24,20 @@ from gftzoo.model import Model
 SCALES = (1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
 BETAS = (1.0, 0.9, 0.8, 0.66, 0.5, 0.4, 0.33)
 BATCH = 250
+ONE_BETA = 0.5  # of what is trained for one temperature
 # What is trained from a conditional run: its objective, and what it sets beside the recipe.
 FINE_TUNED: dict[str, tuple[str, dict[str, object]]] = {
     "gft": ("gft", {}),
+    "affine": ("gft", {"network.temperature_input": "affine"}),
+    "lora": (
+        "gft",
+        {
+            "train": "lora",
+            "network.temperature_input": "none",
+            "objective.beta_min": ONE_BETA,
+            "objective.beta_max": ONE_BETA,
+        },
+    ),
     "distill": ("distill", {}),
     "cca": ("cca", {}),
     "adapter": ("gft", {"train": "temperature"}),
@@ -100,7 +111,7 @@ def guidances(
     if objective.startswith("conditional"):
         guided = [ClassifierFree(scale, schedule) for schedule in schedules for scale in scales]  # type: ignore[arg-type]
         return [Unguided(), *guided]
-    if objective.startswith("cca"):  # its strength is fixed when it is trained
+    if objective.startswith(("cca", "lora")):  # its strength is fixed when it is trained
         return [Unguided()]
     strengths = [beta for beta in betas if beta < 1]
     return [Temperature(1.0), *(Temperature(b, schedule) for schedule in schedules for b in strengths)]  # type: ignore[arg-type]

@@ -38,6 +38,8 @@ WAYS: Sequence[tuple[str, str, Callable[[Row], bool]]] = (
     ("base + CFG", "table", lambda r: r["guidance"] == "cfg"),
     ("base trained on, + CFG", "finetuned", lambda r: r["objective"] == "conditional-from-base"),
     ("GFT adapter on the frozen base", "finetuned", lambda r: r["objective"] == "adapter-from-base"),
+    ("GFT LoRA at beta 0.5, from base", "finetuned", lambda r: r["objective"] == "lora-from-base"),
+    ("GFT with an affine temperature, from base", "finetuned", lambda r: r["objective"] == "affine-from-base"),
     ("GFT, fine-tuned from base", "finetuned", lambda r: r["objective"] == "gft-from-base"),
     ("guidance distillation, from base", "finetuned", lambda r: r["objective"] == "distill-from-base"),
     ("CCA, from base", "finetuned", lambda r: r["objective"] == "cca-from-base"),
@@ -164,6 +166,8 @@ SCORES = (("accuracy", 100.0, 1), ("precision", 1.0, 2), ("recall", 1.0, 2))
 CLAIMS = (
     ("GFT, from scratch", "base + CFG", "CFG"),
     ("GFT adapter on the frozen base", "base + CFG", "the base's CFG"),
+    ("GFT LoRA at beta 0.5, from base", "base + CFG", "the base's CFG"),
+    ("GFT with an affine temperature, from base", "base + CFG", "the base's CFG"),
     ("GFT, fine-tuned from base", "base + CFG", "CFG"),
     ("guidance distillation, from base", "base + CFG", "CFG, which it learns"),
     ("CCA, from base", "base, unguided", "the unguided base"),
