@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import gftzoo
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
@@ -24,24 +26,24 @@ from gftzoo.model import Model
 SCALES = (1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
 BETAS = (1.0, 0.9, 0.8, 0.66, 0.5, 0.4, 0.33)
 BATCH = 250
-ONE_BETA = 0.5  # of what is trained for one temperature
-# What is trained from a conditional run: its objective, and what it sets beside the recipe.
-FINE_TUNED: dict[str, tuple[str, dict[str, object]]] = {
-    "gft": ("gft", {}),
-    "affine": ("gft", {"network.temperature_input": "affine"}),
-    "lora": (
-        "gft",
-        {
-            "train": "lora",
-            "network.temperature_input": "none",
-            "objective.beta_min": ONE_BETA,
-            "objective.beta_max": ONE_BETA,
-        },
-    ),
-    "distill": ("distill", {}),
-    "cca": ("cca", {}),
-    "adapter": ("gft", {"train": "temperature"}),
-    "conditional": ("conditional", {}),  # further plain training: what the steps alone give
+
+
+class Tuning(NamedTuple):
+    """How a conditional run is trained on: the objective, a recipe by its name, and options beside it."""
+
+    objective: str
+    options: Mapping[str, object] = MappingProxyType({})
+    recipe: str | None = None
+
+
+FINE_TUNED = {
+    "gft": Tuning("gft"),
+    "affine": Tuning("gft", {"network.temperature_input": "affine"}),
+    "lora": Tuning("gft", recipe="lora"),
+    "distill": Tuning("distill"),
+    "cca": Tuning("cca"),
+    "adapter": Tuning("gft", {"train": "temperature"}),
+    "conditional": Tuning("conditional"),  # further plain training: what the steps alone give
 }
 
 
@@ -70,13 +72,21 @@ def trained(job: Job, kind: str, seed: int, base: Path | None = None) -> tuple[M
 
     With the run `base`, fine-tuned from its weights; `kind` is then one of FINE_TUNED.
     """
-    objective, own = (kind, {}) if base is None else FINE_TUNED[kind]
-    options = {**parse_options(job.options), "seed": seed, "sample_every": 10**9, **own}
+    how = Tuning(kind) if base is None else FINE_TUNED[kind]
+    options = {**parse_options(job.options), "seed": seed, "sample_every": 10**9, **how.options}
     steps, weights = (job.steps, None) if base is None else (job.finetune_steps, str(base))
     if base is not None and kind == "conditional":  # for as long and as fast as the fine-tune beside it
         beside = resolve(job.model, objective="gft", data=job.data, steps=steps, weights=weights)
         steps, options["lr"], options["learning_rate"] = beside.steps, beside.lr, beside.learning_rate
-    config = resolve(job.model, objective=objective, data=job.data, steps=steps, weights=weights, options=options)
+    config = resolve(
+        job.model,
+        objective=how.objective,
+        data=job.data,
+        recipe=how.recipe,
+        steps=steps,
+        weights=weights,
+        options=options,
+    )
     name = kind if base is None else f"{kind}-from-base"
     run = job.work / f"{job.model}-{name}-seed{seed}-{config.steps}"
     if not finished(run, config):

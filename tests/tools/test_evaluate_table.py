@@ -89,6 +89,7 @@ def test_every_row_of_an_objective(tool: ModuleType) -> None:
 
     plain = [label(g) for g in tool.guidances("conditional", ["constant"])]
     assert plain == ["unguided", "cfg=1.1", "cfg=1.25", "cfg=1.5", "cfg=2", "cfg=3", "cfg=4"]
+    assert [label(g) for g in tool.guidances("lora-from-base", ["constant"])] == ["unguided"]
     steered = [label(g) for g in tool.guidances("gft", ["constant", "linear"])]
     assert steered[:7] == ["beta=1", "beta=0.9", "beta=0.8", "beta=0.66", "beta=0.5", "beta=0.4", "beta=0.33"]
     assert steered[7:] == [
