@@ -32,7 +32,7 @@ def slope_shape(card: ModelCard, family: Family) -> dict[str, Any]:
         return {"temperature_input": "affine", "temperature_rank": RANK if codebook >= LARGE_CODEBOOK else None}
     options = card.network_options(family.options().network)
     variance = {"gft_variance": "learned"} if hasattr(options, "gft_variance") else {}
-    return {"temperature_input": "affine", "temperature_blocks": 1, **variance}
+    return {"temperature_input": "affine", "temperature_blocks": getattr(options, "slope_blocks", 1), **variance}
 
 
 def freeze(model: Model, way: Way, lora: LoraOptions | None = None) -> None:

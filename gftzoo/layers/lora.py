@@ -15,11 +15,12 @@ ADAPTER = "default"
 
 
 def target_layers(network: nn.Module, pattern: str) -> list[str]:
-    """Names of the linear layers and convolutions that match as a whole, but for those of a slope.
+    """Names of the linear layers and convolutions that match as a whole, but for those of a slope and beside one.
 
     Raises UsageError where there is none.
     """
-    layers = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and not is_slope(n)]
+    kinds = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    layers = [name for name, m in kinds if not is_slope(name) and "slope" not in m._modules]
     chosen = [name for name in layers if re.fullmatch(pattern, name)]
     if not chosen:
         raise UsageError(

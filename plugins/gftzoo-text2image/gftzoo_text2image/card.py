@@ -165,4 +165,13 @@ _ADAPTER = Recipe(
     hflip=False,
 )
 _PLAIN = {"summary": "LoRA of the plain model", "objective": "conditional", "objective_options": {"p_drop": 0.1}}
-RECIPES = {"gft": _ADAPTER, "conditional": _ADAPTER.model_copy(update={**_PLAIN, "network": {}})}
+_AFFINE = {
+    "summary": "LoRA at every temperature, affine: one is folded in when the model is exported",
+    "objective_options": {"p_drop": 0.1},
+    "network": {"temperature_input": "affine"},
+}
+RECIPES = {
+    "gft": _ADAPTER,
+    "affine": _ADAPTER.model_copy(update=_AFFINE),
+    "conditional": _ADAPTER.model_copy(update={**_PLAIN, "network": {}}),
+}

@@ -15,7 +15,8 @@ from gftzoo.contract.pieces import NoisePrediction, OwnTokenizers, hook
 from gftzoo.contract.problem import Problem
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.generator import SampleGenerator
-from gftzoo_text2image import network, process, sampler, text
+from gftzoo.layers.temperature import Prediction
+from gftzoo_text2image import folding, network, process, sampler, text
 from gftzoo_text2image.options import PipelineNetwork, PipelineSampler
 from gftzoo_text2image.process import WeightedProblem
 
@@ -40,6 +41,7 @@ class TextToImageFamily(NoisePrediction[WeightedProblem], OwnTokenizers):
     encode_condition = hook(text.encode_prompts)
     temperature_sampler = hook(sampler.sample)
     import_weights = hook(network.fit_weights)
+    fold_temperature = hook(folding.fold_temperature)
 
     @hookimpl
     def options(self) -> FamilyOptions:
@@ -52,7 +54,7 @@ class TextToImageFamily(NoisePrediction[WeightedProblem], OwnTokenizers):
         return process.draw(model.card, latents, generator)
 
     @hookimpl
-    def predict(self, model: Model, problem: WeightedProblem, condition: Tensor, beta: Tensor | None) -> Tensor:
+    def predict(self, model: Model, problem: WeightedProblem, condition: Tensor, beta: Tensor | None) -> Prediction:
         prompts = text.split(condition, text.shapes_of(model.card))
         return network.predict(model, problem.x_t, problem.t, prompts, beta)
 

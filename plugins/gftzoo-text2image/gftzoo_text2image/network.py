@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.model import Model
 from gftzoo.errors import UsageError
-from gftzoo.layers.temperature import SMALLEST_BETA
+from gftzoo.layers.temperature import SMALLEST_BETA, Prediction
 from gftzoo.layers.unet_names import RESIDUAL, places, renamed
 from gftzoo_text2image.options import PipelineNetwork
 from gftzoo_text2image.pipelines import Pipeline, known_pipeline
+from gftzoo_text2image.slope import add_slope, as_prediction
 
 ORIGINAL = ("model.diffusion_model.", "diffusion_model.")  # prefixes of a UNet in files of the original code
 
@@ -39,7 +40,7 @@ def build_denoiser(card: ModelCard) -> nn.Module:
 
     options, pipeline = options_of(card), pipeline_of(card)
     config = dict(options.config)
-    if card.temperature:
+    if card.temperature and options.embeds:
         config |= temperature_input(card, pipeline, config)
     kind = getattr(diffusers, pipeline.network)
     unknown = sorted(config.keys() - set(inspect.signature(kind.__init__).parameters))
@@ -51,6 +52,8 @@ def build_denoiser(card: ModelCard) -> nn.Module:
         network: nn.Module = kind(**config)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{card.name}: {pipeline.network} cannot be built from its config ({error}).") from error
+    if card.temperature and options.affine:
+        add_slope(network, pipeline)
     return network
 
 
@@ -61,8 +64,8 @@ def temperature_input(card: ModelCard, pipeline: Pipeline, config: Mapping[str, 
     if pipeline.temperature == "guidance" and config.get("guidance_embeds"):
         return {}
     raise UsageError(
-        f"{card.name} has no input that could take a temperature; train one value with -o "
-        "network.temperature_input=none -o objective.beta_min=0.33 -o objective.beta_max=0.33, which needs none."
+        f"{card.name} has no input that could take a temperature; train all with -o network.temperature_input=affine, "
+        "or one value with -o network.temperature_input=none -o objective.beta_min=0.33 -o objective.beta_max=0.33."
     )
 
 
@@ -76,18 +79,19 @@ def config_of(card: ModelCard) -> dict[str, Any]:
     return {**defaults, **options_of(card).config}
 
 
-def predict(model: Model, x_BChw: Tensor, t_B: Tensor, text: Mapping[str, Tensor], beta_B: Tensor | None) -> Tensor:
+def predict(model: Model, x_BChw: Tensor, t_B: Tensor, text: Mapping[str, Tensor], beta_B: Tensor | None) -> Prediction:
     """The network's prediction (B, C, h, w); a guidance input is told 1/beta, as stock pipelines are then called."""
     pipeline, options = pipeline_of(model.card), options_of(model.card)
     embeds = getattr(model.network.config, "guidance_embeds", False)
     scale_B: Tensor | None = None
-    if beta_B is not None:
+    if beta_B is not None and options.embeds:
         scale_B = 1 / beta_B.float().clamp(min=SMALLEST_BETA)
     elif embeds:
         scale_B = torch.full((len(x_BChw),), options.guidance, device=x_BChw.device)
     if pipeline.temperature == "guidance" and not embeds:
         scale_B = None
-    return pipeline.predict(model.network, x_BChw, t_B, text, scale_B)
+    found_BKhw = pipeline.predict(model.network, x_BChw, t_B, text, scale_B)
+    return as_prediction(model.network, pipeline, found_BKhw, x_BChw.shape[1])
 
 
 def from_original(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -110,7 +114,8 @@ def from_original(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, T
 def fit_weights(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, completed by an input of the temperature that has no effect yet, where the network has a new one."""
     fitted, key = from_original(card, tensors), "time_embedding.cond_proj.weight"
-    if card.temperature and pipeline_of(card).temperature == "timestep_cond" and key not in fitted:
+    embeds = card.temperature and options_of(card).embeds
+    if embeds and pipeline_of(card).temperature == "timestep_cond" and key not in fitted:
         with torch.device("meta"):
             shape = build_denoiser(card).state_dict()[key].shape
         fitted[key] = torch.zeros(shape)

@@ -11,6 +11,7 @@ from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import Steered, away_from, ramp
 from gftzoo.generator import SampleGenerator
+from gftzoo.layers.temperature import Prediction
 from gftzoo_text2image.network import pipeline_of, predict
 from gftzoo_text2image.options import PipelineSampler
 from gftzoo_text2image.process import build_scheduler, is_flow, time_shift
@@ -25,7 +26,7 @@ def sample(
     scheduler = timed_scheduler(model, settings.steps)
     steered = Steered(model, condition, guidance, away_from(model, condition, guidance, settings.negative_prompt))
 
-    def network(x: Tensor, t: Tensor, text: Tensor, beta: Tensor | None) -> Tensor:
+    def network(x: Tensor, t: Tensor, text: Tensor, beta: Tensor | None) -> Prediction:
         return predict(model, x, t, split(text, shapes), beta)
 
     x_BChw = generator.normal(card.tokenizer.channels, card.grid, card.grid)

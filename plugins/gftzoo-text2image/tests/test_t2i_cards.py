@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 from gftzoo_text2image.exports.single_file import write_single_file
-from gftzoo_text2image.network import build_denoiser
+from gftzoo_text2image.network import build_denoiser, pipeline_of, predict
 from gftzoo_text2image.pipelines import PIPELINES
 from gftzoo_text2image.process import build_scheduler
+from gftzoo_text2image.text import shapes_of
 from tiny_pipelines import TINY
 
 from gftzoo.cli.check_plugin import models_of
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
+from gftzoo.layers.temperature import Affine, without_slope
 from gftzoo.model import Model
 from gftzoo.testing import CHECKS, Subject, examine
 from gftzoo.zoo import get_card
@@ -71,6 +73,38 @@ def test_no_pipeline_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         get_card("diffusers:none/such")
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_an_affine_temperature_becomes_the_stock_network(name: str, tiny: Callable[[str], Path]) -> None:
+    """c is the stock prediction, and c + s d that of the network into which s d is folded."""
+    plain = get_card(f"diffusers:{tiny(name)}")
+    card = plain.change(network={**plain.network, "temperature_input": "affine"}, temperature=True)
+    torch.manual_seed(0)
+    family = load_family(card.family)
+    model = Model(card, build_denoiser(card), None, family)
+    slope = model.network.get_submodule(f"{pipeline_of(card).head}.slope.readout")
+    x, t_B = torch.randn(2, card.tokenizer.channels, 8, 8), torch.tensor([300.0, 700.0])
+    text = {key: torch.randn(2, *shape) for key, shape in shapes_of(card).items()}
+    text |= {key: torch.ones_like(value) for key, value in text.items() if key == "mask"}
+    beta_B = torch.full((2,), 0.4)
+    with torch.no_grad():
+        found = predict(model, x, t_B, text, beta_B)
+        assert isinstance(found, Affine) and found.d.abs().max() == 0
+        for parameter in slope.parameters():
+            parameter.normal_(std=0.1)
+        found = predict(model, x, t_B, text, beta_B)
+        with without_slope(model.network):
+            alone = predict(model, x, t_B, text, beta_B)
+        baked = model.bake(0.4)
+        stock = predict(baked, x, t_B, text, None)
+    assert isinstance(found, Affine) and isinstance(alone, torch.Tensor) and torch.equal(alone, found.c)
+    assert found.d.abs().max() > 1e-3 and found.c.shape == x.shape
+    assert torch.allclose(stock, found.at(1.5), atol=1e-4) and not is_sloped(baked.network)
+
+
+def is_sloped(network: torch.nn.Module) -> bool:
+    return any(".slope." in key for key in network.state_dict())
+
+
 def test_a_temperature_needs_an_input(tiny: Callable[[str], Path]) -> None:
     for name, has in (("sd3", False), ("flux-schnell", False), ("flux-dev", True), ("sdxl", True)):
         card = get_card(f"diffusers:{tiny(name)}").change(temperature=True)
@@ -78,7 +112,7 @@ def test_a_temperature_needs_an_input(tiny: Callable[[str], Path]) -> None:
             if has:
                 build_denoiser(card)
                 continue
-            with pytest.raises(UsageError, match=r"no input that could take.*temperature_input=none"):
+            with pytest.raises(UsageError, match=r"no input that could take.*temperature_input=affine.*=none"):
                 build_denoiser(card)
 
 

@@ -106,6 +106,21 @@ def test_files_of_other_programs(name: str, trained: Callable[[str], Run], tmp_p
     assert far(wanted, stock_images(single, model.card)) < 1e-3
 
 
+@pytest.mark.parametrize("name", ["sd", "sd3"])
+def test_an_affine_temperature_is_folded_for_the_stock_pipeline(
+    name: str, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = {**options_of_test(name), "lr": 0.02}
+    job = engine.plan(engine.Wanted(f"diffusers:{tiny(name)}", recipe="affine", steps=10, options=options))
+    model = load(engine.train(job, tmp_path / "run"))
+    wanted, plain = (model.sample(PROMPTS, steps=STEPS, beta=beta) for beta in (0.5, 1.0))
+    assert far(wanted, plain) > 1e-3, "the slope was not trained"
+    with pytest.raises(UsageError, match=r"slope no pipeline knows.*--beta 0\.5"):
+        export(model, "diffusers", tmp_path / "refused")
+    export(model.bake(0.5), "diffusers", tmp_path / "folded")
+    assert far(wanted, stock_images(stock_pipeline(tmp_path / "folded"), model.card)) < 1e-3
+
+
 def test_a_base_in_half_precision_trains_the_same(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     losses, memory = [], []
     for base in ("full", "half"):

@@ -6,17 +6,23 @@ import shutil
 from pathlib import Path
 
 from gftzoo.contract.model import Model
-from gftzoo.errors import GftzooError
+from gftzoo.errors import GftzooError, UsageError
 from gftzoo_text2image.folders import INDEX, read_index
-from gftzoo_text2image.network import pipeline_of
+from gftzoo_text2image.network import options_of, pipeline_of
 from gftzoo_text2image.text import encoders_of
 
 
 def write_pipeline(model: Model, folder: Path) -> Path:
     """Writes the denoiser, and beside it copies of the parts that did not train; returns the folder.
 
-    Raises GftzooError where the folder cannot be written or the pipeline that the model came from is gone.
+    Raises GftzooError where the folder cannot be written or the pipeline that the model came from is gone, and
+    UsageError for an affine temperature that is not folded.
     """
+    if model.card.temperature and options_of(model.card).affine:
+        raise UsageError(
+            f"{model.card.name} has an affine temperature, whose slope no pipeline knows; fold one value into its last "
+            "layer with --beta 0.5."
+        )
     source, component = source_folder(model), pipeline_of(model.card).component
     index = read_index(source)
     try:

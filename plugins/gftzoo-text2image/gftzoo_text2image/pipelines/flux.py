@@ -69,7 +69,7 @@ class Flux2(PatchedFlow):
             guidance=scale_B,
             return_dict=False,
         )[0]
-        return found.transpose(1, 2).reshape(x_BChw.shape)
+        return found.transpose(1, 2).unflatten(-1, x_BChw.shape[-2:])
 
     def shift(self, scheduler: Mapping[str, Any], config: Mapping[str, Any], side: int, steps: int) -> float:
         from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu  # slow to import

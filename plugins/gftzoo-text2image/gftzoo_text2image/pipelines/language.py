@@ -24,6 +24,8 @@ class ZImage(PatchedFlow):
     """`ZImagePipeline`: its time goes from noise to picture, and so does what it predicts."""
 
     network = "ZImageTransformer2DModel"
+    head = "all_final_layer.2-1.linear"
+    unpacks = True
     off = {"guidance_scale": 0.0}
 
     def shapes(self, config: Mapping[str, Any], tokens: int) -> Shapes:
@@ -73,6 +75,7 @@ class Lumina2(Pipeline):
     """`Lumina2Pipeline`: its time goes from noise to picture, and so does what it predicts."""
 
     network = "Lumina2Transformer2DModel"
+    head = "norm_out.linear_2"
     tokens = 256
     gives_times = True
 

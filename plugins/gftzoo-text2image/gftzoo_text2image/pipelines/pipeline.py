@@ -25,6 +25,8 @@ class Pipeline(ABC):
     Attributes:
         component: name of the denoiser in the pipeline's folder.
         network: its class in diffusers.
+        head: name of its last layer.
+        unpacks: whether it makes a picture of its patches itself, channels innermost; of others `predict` does.
         autoencoder: name of the autoencoder in the pipeline's folder.
         tokens: usual length of its prompts.
         temperature: the input of the network that can take a temperature: the scale that an embedded guidance is
@@ -36,6 +38,8 @@ class Pipeline(ABC):
 
     component: ClassVar[str] = "transformer"
     network: ClassVar[str]
+    head: ClassVar[str] = "proj_out"
+    unpacks: ClassVar[bool] = True
     autoencoder: ClassVar[str] = "vae"
     tokens: ClassVar[int]
     temperature: ClassVar[Literal["guidance", "timestep_cond"] | None] = None
@@ -53,7 +57,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def predict(self, network: Any, x_BChw: Tensor, t_B: Tensor, text: Text, scale_B: Tensor | None = None) -> Tensor:
-        """The prediction (B, C, h, w), in the sense of the pipeline's scheduler.
+        """The prediction, in the sense of the pipeline's scheduler, (B, C, h, w) or with more channels behind.
 
         Args:
             network: the denoiser.
@@ -73,6 +77,7 @@ class PatchedFlow(Pipeline):
 
     tokens = 512
     gives_times = True
+    unpacks = False
 
     def shift(self, scheduler: Mapping[str, Any], config: Mapping[str, Any], side: int, steps: int) -> float:
         return linear_shift(scheduler, (side // 2) ** 2)
@@ -94,8 +99,9 @@ def pack(x_BChw: Tensor) -> Tensor:
 
 
 def unpack(sequence: Tensor, shape: torch.Size) -> Tensor:
-    """The latents (B, C, h, w) of such a sequence."""
-    B, C, h, w = shape
+    """The latents (B, C, h, w) of such a sequence, of whatever C, beside latents of that shape."""
+    B, _, h, w = shape
+    C = sequence.shape[-1] // 4
     patches = sequence.view(B, h // 2, w // 2, C, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return patches.reshape(B, C, h, w)
 

@@ -12,7 +12,7 @@ from gftzoo_text2image.pipelines.pipeline import Pipeline, Shapes, Text
 
 
 class PixArtSigma(Pipeline):
-    """`PixArtSigmaPipeline`: T5's features; a variance behind the noise is not steered and not used."""
+    """`PixArtSigmaPipeline`: T5's features; behind the noise it predicts a variance, which is not used."""
 
     network = "PixArtTransformer2DModel"
     tokens = 300
@@ -30,7 +30,7 @@ class PixArtSigma(Pipeline):
         return {"text": text, "mask": mask}
 
     def predict(self, network: Any, x_BChw: Tensor, t_B: Tensor, text: Text, scale_B: Tensor | None = None) -> Tensor:
-        found = network(
+        return network(
             x_BChw,
             encoder_hidden_states=text["text"],
             timestep=t_B,
@@ -38,7 +38,6 @@ class PixArtSigma(Pipeline):
             encoder_attention_mask=text["mask"],
             return_dict=False,
         )[0]
-        return found[:, : x_BChw.shape[1]]
 
 
 class Sana(Pipeline):
@@ -57,14 +56,13 @@ class Sana(Pipeline):
         return {"text": text, "mask": mask}
 
     def predict(self, network: Any, x_BChw: Tensor, t_B: Tensor, text: Text, scale_B: Tensor | None = None) -> Tensor:
-        found = network(
+        return network(
             x_BChw,
             encoder_hidden_states=text["text"],
             encoder_attention_mask=text["mask"],
             timestep=t_B * network.config.timestep_scale,
             return_dict=False,
         )[0]
-        return found[:, : x_BChw.shape[1]]
 
 
 def instruction(pipeline: Any) -> list[str]:

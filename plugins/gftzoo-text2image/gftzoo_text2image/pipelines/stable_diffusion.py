@@ -17,6 +17,7 @@ class StableDiffusion(Pipeline):
 
     component = "unet"
     network = "UNet2DConditionModel"
+    head = "conv_out"
     tokens = 77
     temperature: ClassVar[Literal["guidance", "timestep_cond"] | None] = "timestep_cond"
 
