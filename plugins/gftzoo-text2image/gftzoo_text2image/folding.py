@@ -28,6 +28,6 @@ def fold_temperature(model: Model, beta: float) -> Tensors:
     tensors = fold(model.network, beta, {PROJECTION: ()} if own else {}, pipeline.head)
     if options.embeds:
         projection = model.network.get_submodule(PROJECTION)
-        embedded = embed_strength(torch.tensor([1 / beta - 1]), int(projection.in_features))  # type: ignore[arg-type]
+        embedded = embed_strength(torch.tensor([1 / beta - 1]), int(projection.in_features))
         fold_projection(tensors, projection, embedded, "time_embedding.linear_1")
     return tensors

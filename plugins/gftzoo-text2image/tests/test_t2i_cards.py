@@ -15,7 +15,7 @@ from gftzoo_text2image.network import build_denoiser, pipeline_of, predict
 from gftzoo_text2image.pipelines import PIPELINES
 from gftzoo_text2image.process import build_scheduler
 from gftzoo_text2image.text import shapes_of
-from tiny_pipelines import TINY
+from tiny_pipelines import TINY, tokens_of
 
 from gftzoo.cli.check_plugin import models_of
 from gftzoo.errors import GftzooError, UsageError
@@ -77,7 +77,8 @@ def test_no_pipeline_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_affine_temperature_becomes_the_stock_network(name: str, tiny: Callable[[str], Path]) -> None:
     """c is the stock prediction, and c + s d that of the network into which s d is folded."""
     plain = get_card(f"diffusers:{tiny(name)}")
-    card = plain.change(network={**plain.network, "temperature_input": "affine"}, temperature=True)
+    network = {**plain.network, "temperature_input": "affine", "tokens": tokens_of(name)}
+    card = plain.change(network=network, temperature=True)
     torch.manual_seed(0)
     family = load_family(card.family)
     model = Model(card, build_denoiser(card), None, family)
