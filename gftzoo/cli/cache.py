@@ -74,6 +74,8 @@ def write(src: str, out: Path, name: str, choices: dict[str, Any]) -> None:
     for line in source.left_out:
         say(f"{line}.", err=True)
     say_colour(source, config.card)
+    if source.several:
+        say("Pictures have several captions: the first of each is encoded; train from the pictures to draw of all.")
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     say(f"Encoding {plan.images:,} images of {src} into {out}: {describe(plan)}.", err=True)
     writer = CacheWriter(model, source, plan, out)

@@ -31,14 +31,14 @@ class About(NamedTuple):
 
 
 class FileSource(DecodingSource):
-    """Image files with a class index or a caption each.
+    """Image files with a class index or a caption, or several, each.
 
     What the file system says of them is asked when a fingerprint is wanted, and once.
 
     Args:
         name: as given on the command line.
         files: paths, of strings: pathlib takes most of the time of opening a million.
-        conditions: class index or caption of each.
+        conditions: class index or caption of each; several captions are a tuple.
         class_names: one per class.
         decoding: how pictures are decoded.
         unreadable: what is known to be wrong with some of them, by row.
@@ -48,7 +48,7 @@ class FileSource(DecodingSource):
         self,
         name: str,
         files: list[str],
-        conditions: list[int | str],
+        conditions: list[int | str | tuple[str, ...]],
         class_names: tuple[str, ...] = (),
         decoding: Decoding | None = None,
         unreadable: dict[int, str] | None = None,
@@ -75,11 +75,20 @@ class FileSource(DecodingSource):
         return Path(self.files[row])
 
     def key(self, row: int) -> str:
-        path, what = Path(self.files[row]), self.conditions[row]
+        path, what = Path(self.files[row]), self.own_condition(row)
         return f"{what if self.condition == 'text' else path.parent.name}/{path.name}"
 
     def own_condition(self, row: int) -> int | str:
-        return self.conditions[row]
+        what = self.conditions[row]
+        return what[0] if isinstance(what, tuple) else what
+
+    def drawn_condition(self, row: int, number: int) -> int | str:
+        what = self.conditions[self.readable(row)]
+        return what[number % len(what)] if isinstance(what, tuple) else what
+
+    @property
+    def several(self) -> bool:
+        return self.condition == "text" and any(isinstance(what, tuple) for what in self.conditions)
 
     @property
     def about(self) -> list[About | None]:
@@ -145,7 +154,7 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
             f"folder {argument!r} holds no pictures that can be read ({', '.join(picture_suffixes())})."
             + "".join(f" {line}." for line in left_out.sentences())
         )
-    indices: list[int | str] = [index for index, folder in enumerate(classes) for _ in inside[folder]]
+    indices: list[int | str | tuple[str, ...]] = [index for index, folder in enumerate(classes) for _ in inside[folder]]
     source = FileSource(name, files, indices, tuple(plain(path.name) for path in classes), decoding)
     if classes != [root]:
         left_out.add(
@@ -158,11 +167,14 @@ def open_folder(argument: str, split: Split, decoding: Decoding, name: str) -> S
 
 
 def open_captions(argument: str, split: Split, decoding: Decoding, name: str) -> Source:
-    """Lines of {"caption": ..., "image": ...}; image paths are relative to the file (`image_path` is read as well)."""
+    """Lines of {"caption": ..., "image": ...}; image paths are relative to the file (`image_path` is read as well).
+
+    `caption` may be a list of texts, of which a training step draws one.
+    """
     without_held_out(name, split, decoding)
     path = Path(argument)
     files: list[str] = []
-    captions: list[int | str] = []
+    captions: list[int | str | tuple[str, ...]] = []
     unreadable: dict[int, str] = {}
     folder = os.path.normpath(path.parent)
     before = folder.rstrip("/") + "/"
@@ -171,7 +183,7 @@ def open_captions(argument: str, split: Split, decoding: Decoding, name: str) ->
             continue
         caption, named = _caption_line(path, number, line)
         try:
-            if not is_text(caption):
+            if not all(map(is_text, [caption] if isinstance(caption, str) else caption)):
                 raise UnreadableError("its caption has half a character, which no text encoder reads")
             file = before + named if is_plain(named) else str(file_below(named, [path.parent], decoding.outside))
         except UnreadableError as error:
@@ -209,19 +221,20 @@ def is_plain(named: str) -> bool:
     return named.isascii() and not odd and not named.startswith(("/", ".")) and not named.endswith("/")
 
 
-def _caption_line(path: Path, number: int, line: str) -> tuple[str, str]:
-    """The caption and the image of a line; GftzooError."""
+def _caption_line(path: Path, number: int, line: str) -> tuple[str | tuple[str, ...], str]:
+    """The caption, or several, and the image of a line; GftzooError."""
     try:
         entry = json.loads(line)
         caption, named = entry["caption"], entry.get("image") or entry["image_path"]
-        if not isinstance(caption, str) or not isinstance(named, str):
+        several = caption if isinstance(caption, list) else [caption]
+        if not several or not all(isinstance(each, str) for each in (*several, named)):
             raise TypeError
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise GftzooError(
             f'{plain(path)!r} line {number} is not of the form {{"caption": ..., "image": ...}} '
             f"({type(error).__name__})."
         ) from error
-    return caption, named
+    return several[0] if len(several) == 1 else tuple(several), named
 
 
 IMAGEFOLDER = Opener(open_folder, "PATH", decodes=True)

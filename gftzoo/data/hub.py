@@ -81,6 +81,15 @@ class HubSource(DecodingSource):
     def own_condition(self, row: int) -> int | str:
         return self.labels[row] if self.labels else caption_of(self.conditions[row][self.condition_column])
 
+    def drawn_condition(self, row: int, number: int) -> int | str:
+        if not self.several:
+            return self.condition_of(row)
+        return caption_of(self.conditions[self.readable(row)][self.condition_column], number)
+
+    @property
+    def several(self) -> bool:
+        return not self.labels and hasattr(self.conditions.features[self.condition_column], "feature")
+
     def _all_grey(self) -> bool:
         grey = []
         for row in range(min(LOOKED_AT, len(self))):

@@ -34,10 +34,10 @@ def classes_of(
     return tuple(str(int(label)) for label in ordered), {label: index for index, label in enumerate(ordered)}
 
 
-def caption_of(value: Any) -> str:
-    """A caption; of several of one picture, the first."""
+def caption_of(value: Any, number: int = 0) -> str:
+    """A caption; of several of one picture, in a list, the first, or that at `number` counted round."""
     if isinstance(value, list):
-        value = value[0] if value else None
+        value = value[number % len(value)] if value else None
     return "" if value is None else str(value)
 
 

@@ -80,6 +80,15 @@ class Source(ABC):
     def condition_of(self, row: int) -> int | str:
         """The class index or the caption of an image."""
 
+    def drawn_condition(self, row: int, number: int) -> int | str:
+        """What a training step takes: of several captions of an image the one at `number`, counted round."""
+        return self.condition_of(row)
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several captions, of which `condition_of` is the first."""
+        return False
+
     def class_of(self, row: int) -> int:
         """The class index of an image, also where what comes with it is a caption; only with `class_names`."""
         return int(self.condition_of(row))

@@ -115,7 +115,12 @@ class TrainingData(PictureData):
         images_BCRR = self.source.images(rows, self.resolution, self.channels)
         if self.hflip:
             images_BCRR = mirrored(images_BCRR, self.seed, positions)
-        conditions = [self.source.condition_of(row) for row in rows]
+        conditions = [
+            self.source.drawn_condition(row, seed_for("caption", self.seed, position))
+            if self.source.condition == "text"
+            else self.source.condition_of(row)
+            for row, position in keys
+        ]
         return {
             "images": images_BCRR,
             "condition": torch.tensor(conditions) if self.source.condition == "class" else conditions,

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from gftzoo.cli.telling import announce
-from gftzoo.data import SeekableSampler, TrainingData, open_source
+from gftzoo.data import Layout, SeekableSampler, TrainingData, open_source, training_data
 from gftzoo.data.arrays import ArraySource, stratified, with_channels
 from gftzoo.data.picture import center_crop, picture_suffixes
 from gftzoo.data.preflight import preflight
@@ -193,6 +193,27 @@ def test_captions_come_from_lines(tmp_path: Path) -> None:
         open_source(f"jsonl:{tmp_path / 'latin.jsonl'}")
     with pytest.raises(GftzooError, match="line 2 is not of the form"):
         open_source(f"jsonl:{tmp_path / 'bad.jsonl'}")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "hf"])
+def test_of_several_captions_a_step_draws_one(kind: str, tmp_path: Path) -> None:
+    """The draw follows from the position in the run, so that a resumed run goes on with it."""
+    folder_of(tmp_path, cat=2)
+    captions = [["a cat", "an animal", "a pet"], ["another cat"]]
+    if kind == "jsonl":
+        lines = [{"caption": each, "image": f"cat/{row}.png"} for row, each in enumerate(captions)]
+        (tmp_path / "data").write_text("\n".join(json.dumps(line) for line in lines))
+    else:
+        datasets = pytest.importorskip("datasets")
+        pictures = [Image.open(tmp_path / "cat" / f"{row}.png") for row in range(2)]
+        datasets.Dataset.from_dict({"image": pictures, "caption": captions}).save_to_disk(tmp_path / "data")
+    source = open_source(f"{kind}:{tmp_path / 'data'}")
+    assert source.several and [source.condition_of(row) for row in range(2)] == ["a cat", "another cat"]
+    data, _ = training_data(source, 8, 3, seed=0, hflip=False, layout=Layout(1, 1, 2))
+    keys = [(position % 2, position) for position in range(40)]
+    drawn = data.__getitems__(keys)["condition"]  # type: ignore[attr-defined]
+    assert set(drawn[::2]) == set(captions[0]) and set(drawn[1::2]) == set(captions[1])
+    assert drawn[7:] == data.__getitems__(keys[7:])["condition"]  # type: ignore[attr-defined]
 
 
 def test_an_unreadable_captioned_picture_goes_with_its_caption(tmp_path: Path) -> None:
