@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from gftzoo_text2image.exports.single_file import write_single_file
 from gftzoo_text2image.network import build_denoiser, pipeline_of, predict
 from gftzoo_text2image.pipelines import PIPELINES
 from gftzoo_text2image.process import build_scheduler
@@ -115,15 +114,6 @@ def test_a_temperature_needs_an_input(tiny: Callable[[str], Path]) -> None:
                 continue
             with pytest.raises(UsageError, match=r"no input that could take.*temperature_input=affine.*=none"):
                 build_denoiser(card)
-
-
-def test_no_single_file_is_made_of_stable_diffusion_2(tmp_path: Path) -> None:
-    card = get_card("sd-2.1")
-    with torch.device("meta"):
-        model = Model(card, build_denoiser(card), None, load_family(card.family))
-    with pytest.raises(UsageError, match=r"sd-2\.1 is of Stable Diffusion 2\.x.*--to diffusers"):
-        write_single_file(model, tmp_path / "single")
-    assert not (tmp_path / "single").exists()
 
 
 def test_the_contract_is_kept(tiny: Callable[[str], Path]) -> None:

@@ -87,7 +87,7 @@ def test_a_trained_pipeline_runs_where_the_stock_one_does(
     assert far(wanted, stock_images(base, model.card)) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["sd", "sdxl"])
+@pytest.mark.parametrize("name", ["sd", "sd2", "sdxl"])
 def test_files_of_other_programs(name: str, trained: Callable[[str], Run], tmp_path: Path) -> None:
     """kohya's names by diffusers' converter, and one checkpoint by `from_single_file`."""
     source, run = trained(name)

@@ -76,9 +76,9 @@ def flow(**options: Any) -> Any:
 SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def stable_diffusion() -> Any:
+def stable_diffusion(**options: Any) -> Any:
     return diffusers.StableDiffusionPipeline(
-        vae=vae(), text_encoder=clip(), tokenizer=tokenizer(77), unet=unet(cross_attention_dim=WIDTH),
+        vae=vae(), text_encoder=clip(), tokenizer=tokenizer(77), unet=unet(cross_attention_dim=WIDTH, **options),
         scheduler=diffusers.DDIMScheduler(
             **SD_BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type="v_prediction"
         ),
@@ -245,15 +245,19 @@ TINY: dict[str, Callable[[], Any]] = {
 }
 
 
+# Of the same class as one above.
+VARIANTS = {"sd2": lambda: stable_diffusion(use_linear_projection=True)}
+
+
 def tokens_of(name: str) -> int | None:
     """The length of prompts; those of UNets are fixed, and some stand behind a system's message."""
-    return None if name in ("ldm", "sd", "sdxl") else 40 if name == "lumina2" else TOKENS
+    return None if name in ("ldm", "sd", "sd2", "sdxl") else 40 if name == "lumina2" else TOKENS
 
 
 def write(name: str, folder: Path) -> Path:
     """The folder of a tiny pipeline whose every weight is random, those that start at zero too."""
     torch.manual_seed(0)
-    pipeline = TINY[name]()
+    pipeline = {**TINY, **VARIANTS}[name]()
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     with torch.no_grad():
         for parameter in denoiser.parameters():

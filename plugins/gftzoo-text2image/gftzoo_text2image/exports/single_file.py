@@ -1,4 +1,4 @@
-"""One checkpoint under the names of the original code, of Stable Diffusion 1.x and SDXL: which most programs load."""
+"""One checkpoint under the names of the original code, of Stable Diffusion and SDXL: which most programs load."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gftzoo_text2image.exports.pipeline import source_folder
 from gftzoo_text2image.network import options_of
 
 UNET, VAE, CLIP = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
+OPEN_CLIP = "cond_stage_model.model."  # of Stable Diffusion 2.x
 XL_CLIP, XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 ORIGINAL = ("time_embed.", "label_emb.", "input_blocks.", "middle_block.", "output_blocks.", "out.")  # of a UNet
 
@@ -23,22 +24,15 @@ ORIGINAL = ("time_embed.", "label_emb.", "input_blocks.", "middle_block.", "outp
 def write_single_file(model: Model, folder: Path) -> Path:
     """Writes `model.safetensors`, UNet, autoencoder and text encoders in fp32; returns the folder.
 
-    Raises UsageError for another pipeline, for Stable Diffusion 2.x, whose text encoder is named otherwise, and for a
-    temperature input, which the original code has not.
+    Raises UsageError for another pipeline, and for a temperature input, which the original code has not.
     """
     from safetensors.torch import save_file
 
     name = options_of(model.card).pipeline
     if name not in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
         raise UsageError(
-            f"a single file is made of Stable Diffusion 1.x and SDXL, and {model.card.name} is a {name}; export it "
+            f"a single file is made of Stable Diffusion and SDXL, and {model.card.name} is a {name}; export it "
             "--to diffusers or --to lora."
-        )
-    if name == "StableDiffusionPipeline" and model.network.config.use_linear_projection:
-        # Their text encoder has other names there, open_clip's, and programs know the version by the UNet.
-        raise UsageError(
-            f"{model.card.name} is of Stable Diffusion 2.x, of which no single file is made; export it --to diffusers "
-            "or --to kohya."
         )
     if model.card.temperature:
         raise UsageError(
@@ -47,7 +41,9 @@ def write_single_file(model: Model, folder: Path) -> Path:
         )
     source = source_folder(model)
     tensors = unet_tensors(model) | {f"{VAE}{key}": value for key, value in vae_tensors(part(source, "vae")).items()}
-    if name == "StableDiffusionPipeline":
+    if name == "StableDiffusionPipeline" and model.network.config.use_linear_projection:  # version 2.x
+        tensors |= prefixed(OPEN_CLIP, open_clip_tensors(part(source, "text_encoder")))
+    elif name == "StableDiffusionPipeline":
         tensors |= prefixed(CLIP, clip_names(part(source, "text_encoder")))
     else:
         tensors |= prefixed(XL_CLIP, clip_names(part(source, "text_encoder")))
