@@ -169,6 +169,7 @@ CLAIMS = (
     ("GFT LoRA at beta 0.5, from base", "base + CFG", "the base's CFG"),
     ("GFT with an affine temperature, from base", "base + CFG", "the base's CFG"),
     ("GFT, fine-tuned from base", "base + CFG", "CFG"),
+    ("GFT, fine-tuned from base", "base trained on, + CFG", "CFG of the base trained on for as long"),
     ("guidance distillation, from base", "base + CFG", "CFG, which it learns"),
     ("CCA, from base", "base, unguided", "the unguided base"),
 )

@@ -32,10 +32,11 @@ BETAS = (0.8, 0.66, 0.5, 0.4, 0.33)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the CSV: `given` is the slope of the regression, `asked` is 1/beta."""
+    """One line of the CSV: `given` is the slope of the regression, `asked` is 1/beta, `start` where training began."""
 
     model: str
     temperature: str
+    start: str
     train: str
     ends: str
     seed: int
@@ -89,6 +90,7 @@ def measure(run: Path, images: int) -> list[Row]:
         Row(
             model.card.name,
             str(model.card.network.get("temperature_input", "embedding")),
+            "scratch" if config.weights is None else "base",
             str(config.train), str(options.get("ends", "drawn")), config.seed,
             beta, round(1 / beta, 3), round(given := steps.given(beta), 3), round(given * beta, 3),
         )
