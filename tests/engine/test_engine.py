@@ -369,6 +369,21 @@ def test_the_demonstration_keeps_the_full_network() -> None:
     assert config.card.network == gftzoo.get_card("dit-xl").network
 
 
+@pytest.mark.parametrize(
+    ("name", "nano"),
+    [
+        ("dit-xl", "dit-nano"),
+        ("sit-xl", "sit-nano"),
+        ("uvit-l", "uvit-nano"),
+        ("mdt-xl", "mdt-nano"),
+        ("ldm-4", "ldm-nano"),
+    ],
+)
+def test_the_demonstration_is_sampled_as_the_small_network_of_its_kind(name: str, nano: str) -> None:
+    """A sampler of noise does not draw from a flow."""
+    assert resolve(name, objective="gft").card.sampler == gftzoo.get_card(nano).sampler
+
+
 def test_the_demonstration_is_as_large_as_the_network_needs() -> None:
     """A U-Net halves its images five times, and codes are drawn in parts that the embedded tokenizer has."""
     assert resolve("adm-256", objective="gft").card.resolution == 32

@@ -16,6 +16,7 @@ from gftzoo.data.fingerprint import class_counts
 from gftzoo.data.sources import full_name
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.run.adapting import adapter_recipe, check_adapter
+from gftzoo.engine.run.demonstration import demonstration_card, large_enough
 from gftzoo.engine.run.job import Job
 from gftzoo.engine.run.options import CARD_OPTIONS, dotted, suiting
 from gftzoo.engine.run.wanted import Wanted
@@ -27,7 +28,7 @@ from gftzoo.loading.files import refuse_unknown
 from gftzoo.objectives import find_objective, refuse_unfit
 from gftzoo.systems import processors
 from gftzoo.weights import Entry, own_weights
-from gftzoo.zoo import catalogue, get_card, get_tokenizer_spec
+from gftzoo.zoo import get_card, get_tokenizer_spec
 
 UNSEEN = "imagefolder:YOUR_DATA"  # in the place of data that is not named
 MOST_WORKERS = 8  # that are taken without being asked for
@@ -84,7 +85,7 @@ def plan(wanted: Wanted) -> Job:
     card, name, source = (card, UNSEEN, None) if unseen else _meet_data(card, wanted.data)
     card = _change_card(card, family, recipe, options, wanted.objective)
     if demonstration and "resolution" not in options:
-        card = _large_enough(card, family)
+        card = large_enough(card, family)
     if source is not None:
         source.check(card)
     workers = 0 if source is None else loading_processes(source)
@@ -203,7 +204,7 @@ def _refuse_without_weights(card: ModelCard, recipe: str, init: str) -> None:
 def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Source]:
     """The card fitted to the data (its classes; for the demonstration also its tokenizer and size), and the data."""
     if data is None and card.data is None:
-        card = _demonstration_card(card)
+        card = demonstration_card(card)
     name = full_name(data if data is not None else str(card.data))
     source = open_source(name, split="train")
     if source.condition != card.condition:
@@ -222,27 +223,6 @@ def _meet_data(card: ModelCard, data: str | None) -> tuple[ModelCard, str, Sourc
         "empty_classes": tuple(index for index, count in enumerate(counts) if not count),
     }
     return card.model_copy(update=classes), name, source
-
-
-def _demonstration_card(card: ModelCard) -> ModelCard:
-    """The full-size card on the tokenizer, resolution, text encoder and data of its family's nano model.
-
-    What a network has for each value of a code follows from the tokenizer, also where it is an option.
-    """
-    entry = catalogue().families.get(card.family)
-    if entry is None or entry.nano is None or entry.nano not in catalogue().models:
-        raise UsageError(f"{card.name} names no demonstration data; give --data SOURCE.")
-    nano = get_card(entry.nano)
-    small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "text_encoder", "sampler", "data")}
-    of_codes = getattr(load_family(card.family).options().network, "of_codes", ())
-    network = {**card.network, **{name: nano.network[name] for name in of_codes}}
-    return card.model_copy(update={**small, "network": network})
-
-
-def _large_enough(card: ModelCard, family: Family) -> ModelCard:
-    """The demonstration's card at the next size that the full-size network can halve or cut into patches."""
-    multiple = getattr(card.network_options(family.options().network), "side_multiple", 1)
-    return card.change(resolution=-(-card.grid // multiple) * multiple * card.tokenizer.downsample)
 
 
 def _change_card(
