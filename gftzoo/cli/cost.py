@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from gftzoo.cli.known import known
 from gftzoo.cli.ranks import say
+from gftzoo.cli.shipped import shipped_cost, step_question
 from gftzoo.engine import Job
 from gftzoo.engine.parallel.place import Place, choose_place
 from gftzoo.engine.run import estimate
@@ -64,10 +65,14 @@ def facts(fit: Fit) -> dict[str, str]:
 
 
 def traced(job: Job, place: Place, world: int = 1) -> Cost:
-    """The cost of a step, traced now or known of the same run before."""
-    question = [job.config.model_dump(mode="json"), str(place), world]
-    name = f"cost {job.config.model} {job.config.activation_checkpointing}"
-    return Cost(**known(name, question, lambda: asdict(estimate.training_cost(job, place, world))))
+    """The cost of a step, which comes with the package, or is known of such a step before, or is traced now."""
+    config = job.config
+    question = step_question(config, place.device.type, str(place.half), world)
+    found = shipped_cost(question, config.card)
+    if found is None:
+        name = f"cost {config.model} {config.activation_checkpointing}"
+        found = known(name, question, lambda: asdict(estimate.training_cost(job, place, world)))
+    return Cost(**found)
 
 
 def step_time(job: Job, place: Place, cost: Cost, measure: bool, share: float = 1.0) -> tuple[float | None, str]:

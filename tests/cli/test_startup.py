@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from tool import load
 
+from gftzoo.cli.cost import traced
 from gftzoo.cli.family_facts import family_facts
 from gftzoo.cli.known import code_state, known
 from gftzoo.cli.shipped import shipped
+from gftzoo.engine import plan
+from gftzoo.engine.parallel.place import Place
+from gftzoo.engine.run.estimate import training_cost
+from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError
 from gftzoo.zoo import get_card
 
-shipped_facts = load("shipped_facts")
+shipped_facts, shipped_costs = load("shipped_facts"), load("shipped_costs")
 SLOW = ("torch", "transformers", "peft", "timm", "torchvision", "diffusers", "mmengine", "torch._dynamo")
 
 
@@ -69,6 +76,28 @@ def test_facts_of_another_card_or_plugin_are_not_those_shipped(monkeypatch) -> N
     assert shipped(card) is not None and shipped(card.change(network={**card.network, "depth": 3})) is None
     monkeypatch.setattr("gftzoo.cli.shipped.active", lambda group: iter([]))
     assert shipped(card) is None
+
+
+def test_shipped_costs_are_what_tracing_finds() -> None:
+    """That every card has its costs, and of some, one of each kind, what they are."""
+    costs, cards = shipped_costs.kept(), {card.name: card for card in shipped_facts.installed()}
+    assert shipped_costs.stale(list(cards.values())) == []
+    for name in ("dit-nano", "mar-nano", "var-nano"):
+        for stamp, job, place in shipped_costs.questions(cards[name]):
+            assert costs[stamp] == asdict(training_cost(job, place)), name
+
+
+def test_a_dry_run_without_options_traces_nothing(monkeypatch) -> None:
+    """But one of another network does, and so does any where a wrapper is installed."""
+    monkeypatch.setattr("gftzoo.cli.cost.known", lambda name, about, find: pytest.fail("traced"))
+    place, job = Place(torch.device("cpu")), plan(Wanted("dit-s", "gft", None))
+    other = plan(Wanted("dit-s", "gft", None, options={"network.depth": 3, "lr": 0.1}))
+    assert traced(job.changed(lr=0.1), place) == traced(job, place)
+    with pytest.raises(pytest.fail.Exception):
+        traced(other, place)
+    monkeypatch.setattr("gftzoo.cli.shipped.active", lambda group: iter([1]))
+    with pytest.raises(pytest.fail.Exception):
+        traced(job, place)
 
 
 def test_info_needs_no_torch_for_what_is_known(tmp_path: Path, monkeypatch) -> None:

@@ -17,7 +17,6 @@ from gftzoo_diffusion.networks.dit import DiT, DiTNetwork
 from gftzoo_diffusion.networks.patches import sincos_positions
 from gftzoo_diffusion.processes.discrete import Discrete
 from gftzoo_diffusion.samplers import DiffusionSampler
-from gftzoo_diffusion.samplers.respaced import solver_route
 from gftzoo_diffusion.timesteps import MOST_EXACT, refit
 
 # diffusers' names in a block, and ours; the rest is in `renamed`.
@@ -97,13 +96,17 @@ def check(model: Model, network: DiTNetwork) -> None:
 
 def exported_scheduler(model: Model) -> Any:
     """DPM-Solver++ with the card's number of steps, where the timesteps can be fitted, or with as many as can."""
+    from diffusers import DPMSolverMultistepScheduler  # slow to import, and most commands need none of it
+
     settings = model.family.sampler_settings(model.card)
     assert isinstance(settings, DiffusionSampler)
     solver = settings.sampler == "dpm-solver++"
     steps = min(settings.steps, MOST_EXACT) if solver else MOST_EXACT
     process = model.card.network_options(DiTNetwork).way
     assert isinstance(process, Discrete)
-    return solver_route(process, DiffusionSampler(steps=steps)).scheduler
+    scheduler = DPMSolverMultistepScheduler(**process.scheduler)
+    scheduler.set_timesteps(steps)
+    return scheduler
 
 
 def renamed(model: Model, timesteps: list[int], network: DiTNetwork) -> dict[str, Tensor]:

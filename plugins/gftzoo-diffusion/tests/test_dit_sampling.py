@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from gftzoo_diffusion.processes import PROCESSES
 from gftzoo_diffusion.samplers import DiffusionSampler
+from gftzoo_diffusion.samplers.multistep import MultistepSolver
 from gftzoo_diffusion.samplers.respaced import solver_route
 from torch import Tensor
 
@@ -153,3 +155,16 @@ def test_variance_needs_its_channels() -> None:
 def test_numbers_are_spacings_too(plain: Model) -> None:
     number, text = (plain.sample_latents([1], Unguided(), [0], sampler="ddim", spacing=s) for s in (5, "5"))
     assert torch.equal(number, text)
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled-linear", "cosine"])
+@pytest.mark.parametrize("steps", [1, 2, 25])
+def test_solver_is_that_of_diffusers_to_the_bit(name: str, steps: int) -> None:
+    process = PROCESSES[name].scheduler
+    theirs, ours = DPMSolverMultistepScheduler(**process), MultistepSolver(process, steps)
+    theirs.set_timesteps(steps)
+    assert ours.timesteps == theirs.timesteps.tolist()
+    x = y = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(steps))
+    for t in ours.timesteps:
+        x, y = theirs.step(0.3 * x.cos(), t, x).prev_sample, ours.step(0.3 * y.cos(), t, y).prev_sample
+    assert torch.equal(x, y)

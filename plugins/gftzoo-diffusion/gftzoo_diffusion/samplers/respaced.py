@@ -1,4 +1,4 @@
-"""DDPM, DDIM and multistep DPM-Solver++ by the schedulers of diffusers.
+"""DDPM and DDIM by the schedulers of diffusers, and multistep DPM-Solver++.
 
 DDPM and DDIM run on a respaced process: diffusers' scheduler gets the respaced betas and integer steps 0..n-1, the
 network the timesteps those stand for, as OpenAI's code does.
@@ -21,6 +21,7 @@ from gftzoo.layers.diffusion import Diffusion
 from gftzoo_diffusion.options import NetworkOptions
 from gftzoo_diffusion.processes.discrete import Discrete, spaced_timesteps
 from gftzoo_diffusion.samplers.drawing import Drawing
+from gftzoo_diffusion.samplers.multistep import MultistepSolver
 from gftzoo_diffusion.samplers.settings import DiffusionSampler
 from gftzoo_diffusion.training import learned_variance
 
@@ -32,7 +33,7 @@ class Route:
     """A scheduler and the way through it.
 
     Attributes:
-        scheduler: of diffusers.
+        scheduler: of diffusers, or with a `step` like its.
         steps: pairs of the scheduler's step and the timestep that it stands for.
         arguments: of every step.
         variance: of DDPM's step, None for other samplers.
@@ -104,11 +105,8 @@ def follow(drawing: Drawing, route: Route) -> Tensor:
 
 def solver_route(process: Discrete, settings: DiffusionSampler) -> Route:
     """DPM-Solver++ of second order on the training process, as GFT's evaluation uses it."""
-    from diffusers import DPMSolverMultistepScheduler  # here, since it takes seconds and only sampling needs it
-
-    scheduler = DPMSolverMultistepScheduler(**process.scheduler)
-    scheduler.set_timesteps(settings.steps)
-    return Route(scheduler, [(int(t), int(t) + settings.timestep_offset) for t in scheduler.timesteps], {})
+    solver = MultistepSolver(process.scheduler, settings.steps)
+    return Route(solver, [(t, t + settings.timestep_offset) for t in solver.timesteps], {})
 
 
 def respaced_route(
@@ -119,7 +117,7 @@ def respaced_route(
     pushed: bool = False,
 ) -> Route:
     """DDPM or DDIM on the respaced process, `pushed` by a classifier or not; noise comes from the samples' streams."""
-    from diffusers import DDIMScheduler, DDPMScheduler
+    from diffusers import DDIMScheduler, DDPMScheduler  # here, since it takes seconds and no other sampler needs it
 
     tables = process.tables.respaced(spaced_timesteps(settings.spacing or str(settings.steps)))
     steps = list(enumerate(tables.timestep_K.tolist()))[::-1]
