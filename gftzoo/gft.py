@@ -21,6 +21,7 @@ from gftzoo.contract.problem import Problem
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator, to_device
 from gftzoo.layers.temperature import Affine, Prediction, each, plain, without_slope
+from gftzoo.precision import has_bf16
 
 
 class GFTOptions(ObjectiveOptions):
@@ -47,15 +48,10 @@ class GFTOptions(ObjectiveOptions):
     dropped_mix: Literal["drawn", "one"] = Field(
         "drawn", description="mixing weight of a dropped sample: its drawn beta as published, or 1, the whole gradient"
     )
-    unconditional_share: float = Field(
-        1.0,
-        gt=0.0,
-        le=1.0,
-        description="share of samples that see a drawn beta, and with it the unconditional pass; the others train the "
-        "plain prediction, at beta 1, which needs none",
-    )
-    unconditional_precision: Literal["same", "bf16"] = Field(
-        "same", description="of the unconditional pass: the run's, or bf16 also where the run computes in fp32"
+    unconditional_precision: Literal["auto", "same", "bf16"] = Field(
+        "auto",
+        description="of the unconditional pass, which no gradient follows: the run's, or bf16 also where the run "
+        "computes in fp32; auto is bf16 for networks of 10 million parameters and more, on a device that has it",
     )
     skip_dropped: bool = Field(True, description="no second pass for samples whose condition is dropped anyway")
 
@@ -75,6 +71,7 @@ class GFTOptions(ObjectiveOptions):
         return self
 
 
+LARGE = 10_000_000  # parameters; a smaller network spends its time on starting operations, which bf16 makes no fewer
 POWERS = {"one": 0, "inverse-beta": 1, "inverse-beta-squared": 2}
 
 
@@ -105,19 +102,9 @@ class GFT(Objective):
         beta_B = low + (high - low) * generator.uniform()
         # Decided on the CPU: it says which rows take the second pass, and no device is waited for to know them.
         dropped_B = generator.host.uniform() < self.options.p_drop
-        share = self.options.unconditional_share
-        plain_B = generator.host.uniform() >= share if share < 1 else torch.zeros_like(dropped_B)
-        return self.loss_at(model, problem, condition, beta_B, dropped_B, plain_B)
+        return self.loss_at(model, problem, condition, beta_B, dropped_B)
 
-    def loss_at(
-        self,
-        model: Model,
-        problem: Problem,
-        condition: Tensor,
-        beta_B: Tensor,
-        dropped_B: Tensor,
-        plain_B: Tensor | None = None,
-    ) -> Tensor:
+    def loss_at(self, model: Model, problem: Problem, condition: Tensor, beta_B: Tensor, dropped_B: Tensor) -> Tensor:
         """The loss (B,) of Algorithm 1 of the paper.
 
         Args:
@@ -126,14 +113,10 @@ class GFT(Objective):
             condition: of the batch, nothing dropped yet.
             beta_B: temperatures in [0, 1].
             dropped_B: samples whose condition is dropped, on the CPU best.
-            plain_B: samples that see beta 1 instead, where the mix is f_s alone; None for none.
         """
-        family, alone_B = model.family, dropped_B
-        if plain_B is not None:
-            alone_B = dropped_B | plain_B
-            beta_B = torch.where(to_device(plain_B & ~dropped_B, beta_B.device), 1.0, beta_B)
-        rows = self.rows_of_second_pass(alone_B, beta_B.device)
-        dropped_B, alone_B = to_device(dropped_B, beta_B.device), to_device(alone_B, beta_B.device)
+        family = model.family
+        rows = self.rows_of_second_pass(dropped_B, beta_B.device)
+        dropped_B = to_device(dropped_B, beta_B.device)
         # A dropped sample is an unconditional one: it sees the null condition and beta = 1.
         beta_in_B = torch.where(dropped_B, 1.0, beta_B)
         shown = family.condition_drop(model, condition, dropped_B)
@@ -141,7 +124,7 @@ class GFT(Objective):
         prediction = each(family.prediction(model, problem, shown, told_B), torch.Tensor.float)
         u_BX = self.unconditional(model, problem, condition, rows, plain(prediction).detach())
         if self.options.ends == "both":
-            return self.at_both_ends(model, prediction, u_BX, alone_B, problem)
+            return self.at_both_ends(model, prediction, u_BX, dropped_B, problem)
         # Its mixing weight stays the drawn beta, as in the released code, unless `dropped_mix` says otherwise. There an
         # affine network has no slope to learn.
         if self.options.dropped_mix == "one" or isinstance(prediction, Affine):
@@ -151,7 +134,7 @@ class GFT(Objective):
         return loss_B / beta_B ** POWERS[self.options.weighting]
 
     def at_both_ends(
-        self, model: Model, prediction: Prediction, u_BX: Tensor, alone_B: Tensor, problem: Problem
+        self, model: Model, prediction: Prediction, u_BX: Tensor, dropped_B: Tensor, problem: Problem
     ) -> Tensor:
         """The loss (B,) of c and, where there is an f_u, of d + sg[f_u]: `mix` at beta 1 and 0, half of each.
 
@@ -160,11 +143,11 @@ class GFT(Objective):
         assert isinstance(prediction, Affine), "ends=both is refused for other networks, see `check`"
         c_B = model.family.loss_term(model, prediction.c, problem)
         slope_B = model.family.loss_term(model, prediction.d + u_BX, problem)
-        return (c_B + self.options.slope_weight * torch.where(alone_B, 0.0, slope_B)) / 2
+        return (c_B + self.options.slope_weight * torch.where(dropped_B, 0.0, slope_B)) / 2
 
-    def rows_of_second_pass(self, alone_B: Tensor, device: torch.device) -> Tensor:
-        """The samples, as indices on a device, that are not `alone_B`: those take the second pass."""
-        run_B = ~alone_B if self.options.skip_dropped else torch.ones_like(alone_B)
+    def rows_of_second_pass(self, dropped_B: Tensor, device: torch.device) -> Tensor:
+        """The samples, as indices on a device, that are not dropped: those take the second pass."""
+        run_B = ~dropped_B if self.options.skip_dropped else torch.ones_like(dropped_B)
         run_B[0] |= ~run_B.any()  # every rank runs the pass, so that sharded weights are gathered on all of them
         return to_device(run_B.nonzero().squeeze(1), device)
 
@@ -179,12 +162,18 @@ class GFT(Objective):
         everyone = torch.ones_like(rows, dtype=torch.bool)
         told = model.card.temperature and self.options.unconditional_input == "one"
         beta_in = torch.ones_like(rows, dtype=torch.float32) if told else None
-        lowered = self.options.unconditional_precision == "bf16" and not torch.is_autocast_enabled(rows.device.type)
-        half = torch.autocast(rows.device.type, torch.bfloat16) if lowered else nullcontext()
+        half = torch.autocast(rows.device.type, torch.bfloat16) if self.lowers(model, rows.device) else nullcontext()
         with torch.no_grad(), deterministic(model.network), without_slope(model.network), half:
             null = model.family.condition_drop(model, condition[rows], everyone)
             u_RX = plain(model.family.prediction(model, problem.select(rows), null, beta_in)).float()
         return plain_BX.index_copy(0, rows, u_RX)
+
+    def lowers(self, model: Model, device: torch.device) -> bool:
+        """Whether the unconditional pass computes in bf16 where the run does not compute in half precision."""
+        chosen = self.options.unconditional_precision
+        if chosen == "same" or torch.is_autocast_enabled(device.type):
+            return False
+        return chosen == "bf16" or (has_bf16(device) and sum(p.numel() for p in model.network.parameters()) >= LARGE)
 
 
 def mix(prediction: Prediction, u_BX: Tensor, beta_B: Tensor) -> Tensor:

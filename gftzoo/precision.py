@@ -23,6 +23,13 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return DTYPES[precision]
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices of bf16 by itself, and faster than those of fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def name_of(half: torch.dtype | None) -> str:
     """`bf16`, `fp16`, or `fp32` for None."""
     return next(name for name, dtype in DTYPES.items() if dtype is half)

@@ -168,21 +168,21 @@ def test_a_wrong_objective_is_one_sentence(name: str, options: dict[str, object]
         build_objective(name, options)
 
 
-def test_samples_without_a_second_pass_learn_the_plain_prediction(nano_name: str) -> None:
-    """`unconditional_share`: they see beta 1, where the mix is f_s alone."""
-    step = make_step(nano_name)
-    beta, plain = torch.tensor([0.2, 0.5, 0.7, 0.9]), torch.tensor([True, False, True, False])
-    arguments = (step.model, step.problem, step.condition)
-    shared = GFT().loss_at(*arguments, beta, none_dropped(), plain)
-    at_one = torch.where(plain, 1.0, beta)
-    torch.testing.assert_close(shared, GFT().loss_at(*arguments, at_one, none_dropped()), rtol=1e-4, atol=1e-5)
-    drawn = GFT(GFTOptions(unconditional_share=0.5)).loss(*arguments, SampleGenerator.for_samples("x", 0, range(BATCH)))
-    assert drawn.shape == (BATCH,) and bool(drawn.isfinite().all())
-
-
 def test_a_second_pass_in_bf16_changes_little(nano_name: str) -> None:
     step = make_step(nano_name)
     arguments = (step.model, step.problem, step.condition, torch.full((BATCH,), 0.5), none_dropped())
     exact, lowered = (GFT(GFTOptions(unconditional_precision=p)).loss_at(*arguments) for p in ("same", "bf16"))
     assert lowered.dtype == torch.float32 and not torch.equal(exact, lowered)
     torch.testing.assert_close(exact, lowered, rtol=2e-2, atol=2e-2)
+
+
+def test_the_second_pass_of_a_large_network_alone_is_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only where the device has it, and no autocast has been chosen for the run."""
+    model, cpu, objective = make_step("dit-nano").model, torch.device("cpu"), GFT()
+    for has, large, expected in ((True, 1, True), (False, 1, False), (True, 10**9, False)):
+        monkeypatch.setattr("gftzoo.gft.has_bf16", lambda device, has=has: has)
+        monkeypatch.setattr("gftzoo.gft.LARGE", large)
+        assert objective.lowers(model, cpu) is expected
+    monkeypatch.setattr("gftzoo.gft.LARGE", 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not objective.lowers(model, cpu)
