@@ -125,7 +125,9 @@ def random_tokenizer(card: ModelCard) -> Tokenizer | None:
     if not family.options().reads_tokenizer:
         return None
     nano = get_card(str(catalogue().families[card.family].nano))
-    return type(family.build_tokenizer(nano.tokenizer))(card.tokenizer)
+    # Of the card's tokenizer what its codes are; what else the published one needs is not built.
+    spec = card.tokenizer.model_copy(update={"kind": nano.tokenizer.kind, "options": nano.tokenizer.options})
+    return type(family.build_tokenizer(nano.tokenizer))(spec)
 
 
 def configuration(name: str, objective: str, batch: int, precision: str) -> TrainConfig:
