@@ -173,7 +173,7 @@ class GFT(Objective):
         chosen = self.options.unconditional_precision
         if chosen == "same" or torch.is_autocast_enabled(device.type):
             return False
-        return chosen == "bf16" or (has_bf16(device) and sum(p.numel() for p in model.network.parameters()) >= LARGE)
+        return chosen == "bf16" or (sum(p.numel() for p in model.network.parameters()) >= LARGE and has_bf16(device))
 
 
 def mix(prediction: Prediction, u_BX: Tensor, beta_B: Tensor) -> Tensor:
