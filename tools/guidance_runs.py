@@ -39,7 +39,8 @@ class Tuning(NamedTuple):
 FINE_TUNED = {
     "gft": Tuning("gft"),
     "affine": Tuning("gft", {"network.temperature_input": "affine"}),
-    "lora": Tuning("gft", recipe="lora"),
+    # Of every layer: in attention alone it changes too little of so small a UNet.
+    "lora": Tuning("gft", {"lora.targets": ".*"}, recipe="lora"),
     "distill": Tuning("distill"),
     "cca": Tuning("cca"),
     "adapter": Tuning("gft", {"train": "temperature"}),
