@@ -171,9 +171,9 @@ class GFT(Objective):
     def lowers(self, model: Model, device: torch.device) -> bool:
         """Whether the unconditional pass computes in bf16 where the run does not compute in half precision."""
         chosen = self.options.unconditional_precision
-        if chosen == "same" or torch.is_autocast_enabled(device.type):
-            return False
-        return chosen == "bf16" or (sum(p.numel() for p in model.network.parameters()) >= LARGE and has_bf16(device))
+        large = sum(p.numel() for p in model.network.parameters()) >= LARGE
+        lowered = chosen == "bf16" or (chosen == "auto" and large and has_bf16(device))
+        return lowered and not torch.is_autocast_enabled(device.type)
 
 
 def mix(prediction: Prediction, u_BX: Tensor, beta_B: Tensor) -> Tensor:
