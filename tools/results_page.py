@@ -189,6 +189,16 @@ def verdicts(folder: Path, measured: dict[str, Best]) -> list[str]:
     return sentences
 
 
+def over_cfg(folder: Path) -> dict[str, float]:
+    """The distance of each way over that of the base's CFG, over the seeds that the way was measured with."""
+    found = {}
+    for name, way in ways(folder).items():
+        target = ways(folder, {row["seed"] for row in way.rows}).get("base + CFG")
+        if target is not None:
+            found[name] = way.distance / target.distance
+    return found
+
+
 def compared(value: float, target: float) -> str:
     """`1.80 <= 1.83` or by how much it is above."""
     if value <= target:
@@ -244,7 +254,8 @@ def missing(results: Path, folders: Sequence[Path]) -> list[str]:
 def page(results: Path) -> str:
     """The whole page."""
     folders = sorted(path.parent for path in results.glob("*/table.csv"))
-    parts = [INTRODUCTION, summary([(folder.name, ways(folder)) for folder in folders])] if folders else [INTRODUCTION]
+    compared_ways = [(folder.name, ways(folder), over_cfg(folder)) for folder in folders]
+    parts = [INTRODUCTION, summary(compared_ways)] if folders else [INTRODUCTION]
     parts += ["## Guidance-free training and classifier-free guidance"]
     parts += sections(folders)
     costs = read(results / "training-cost.csv")
