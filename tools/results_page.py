@@ -169,7 +169,15 @@ CLAIMS = (
     ("GFT LoRA at beta 0.5, from base", "base + CFG", "the base's CFG"),
     ("GFT with an affine temperature, from base", "base + CFG", "the base's CFG"),
     ("GFT, fine-tuned from base", "base + CFG", "CFG"),
-    ("GFT, fine-tuned from base", "base trained on, + CFG", "CFG of the base trained on for as long"),
+    *(
+        (way, "base trained on, + CFG", "CFG of the base trained on for as long")
+        for way in (
+            "GFT LoRA at beta 0.5, from base",
+            "GFT with an affine temperature, from base",
+            "GFT, fine-tuned from base",
+            "GFT adapter on the frozen base",
+        )
+    ),
     ("guidance distillation, from base", "base + CFG", "CFG, which it learns"),
     ("CCA, from base", "base, unguided", "the unguided base"),
 )
