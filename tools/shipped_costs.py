@@ -6,7 +6,6 @@ python tools/shipped_costs.py --write  # traces these; with --all every card, af
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -15,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from shipped_facts import installed
+from shipped_facts import installed, read_arguments
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.cli.shipped import COSTS, step_question, step_stamp
@@ -73,11 +72,7 @@ def stale(cards: list[ModelCard]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true")
-    parser.add_argument("--all", action="store_true", help="every card, not only those that have changed")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = read_arguments(__doc__)
     if arguments.write:
         write(installed(), {} if arguments.all else kept())
         return 0

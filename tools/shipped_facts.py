@@ -92,12 +92,17 @@ def save(cards: list[ModelCard], models: dict[str, Any]) -> None:
     FACTS.write_text(text, encoding="utf-8")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def read_arguments(description: str | None) -> argparse.Namespace:
+    """What is to be written; on one thread."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--all", action="store_true", help="every card, not only those that have changed")
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = read_arguments(__doc__)
     cards, described = installed(), kept()["models"]
     names = stale(cards)
     if arguments.write:
