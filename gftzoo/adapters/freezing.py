@@ -30,9 +30,9 @@ def slope_shape(card: ModelCard, family: Family) -> dict[str, Any]:
     codebook = card.tokenizer.codebook
     if codebook is not None:
         return {"temperature_input": "affine", "temperature_rank": RANK if codebook >= LARGE_CODEBOOK else None}
-    options = card.network_options(family.options().network)
-    variance = {"gft_variance": "learned"} if hasattr(options, "gft_variance") else {}
-    return {"temperature_input": "affine", "temperature_blocks": getattr(options, "slope_blocks", 1), **variance}
+    declared = family.options()
+    variance = {"gft_variance": "learned"} if "gft_variance" in declared.network.model_fields else {}
+    return {"temperature_input": "affine", "temperature_blocks": declared.slope_blocks, **variance}
 
 
 def freeze(model: Model, way: Way, lora: LoraOptions | None = None) -> None:

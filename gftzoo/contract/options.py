@@ -21,8 +21,9 @@ class FamilyOptions:
     """The pydantic models that validate and document `card.network` and the sampler's settings, and export formats.
 
     Attributes:
-        network: it may have a property `side_multiple`, what the side of a latent must be a multiple of, and a class
-            attribute `of_codes`, names of the fields that follow from the tokenizer's codes.
+        network: it may have a property `side_multiple`, what the side of a latent must be a multiple of.
+        of_codes: fields of `network` that follow from the tokenizer's codes.
+        slope_blocks: blocks of d's own that a temperature adapter on noise takes.
         compiles: what is compiled for sampling: `blocks`; the whole `network`, whose inputs must have one shape in all
             steps; or what the sampler compiles itself, its `steps`.
         channels_last: whether the network is made of convolutions, which a GPU computes faster channels last.
@@ -36,6 +37,8 @@ class FamilyOptions:
     compiles: Literal["blocks", "network", "steps"] = "blocks"
     channels_last: bool = False
     adapter_exports: tuple[str, ...] = ()
+    of_codes: tuple[str, ...] = ()
+    slope_blocks: int = 1
 
 
 def decay_groups(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -59,13 +59,7 @@ def strength(beta_B: Tensor) -> Tensor:
 
 
 class TemperatureOptions(Frozen):
-    """Options of a network's temperature input; a family's network options inherit them.
-
-    Attributes:
-        slope_blocks: blocks of d's own that an adapter on noise takes.
-    """
-
-    slope_blocks: ClassVar[int] = 1
+    """Options of a network's temperature input; a family's network options inherit them."""
 
     temperature_input: TemperatureInput = Field(
         "embedding",

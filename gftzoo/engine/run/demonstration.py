@@ -19,9 +19,8 @@ def demonstration_card(card: ModelCard) -> ModelCard:
         raise UsageError(f"{card.name} names no demonstration data; give --data SOURCE.")
     nano = _nearest(card, get_card(entry.nano))
     small = {field: getattr(nano, field) for field in ("tokenizer", "resolution", "text_encoder", "sampler", "data")}
-    of_codes = getattr(load_family(card.family).options().network, "of_codes", ())
-    network = {**card.network, **{name: nano.network[name] for name in of_codes}}
-    return card.model_copy(update={**small, "network": network})
+    of_codes = {name: nano.network[name] for name in load_family(card.family).options().of_codes}
+    return card.model_copy(update={**small, "network": {**card.network, **of_codes}})
 
 
 def _nearest(card: ModelCard, nano: ModelCard) -> ModelCard:

@@ -39,19 +39,23 @@ class AutoregressiveFamily(
     Attributes:
         network_options: schema of `card.network`.
         sampler_options: schema of the sampler's settings.
+        of_codes: network options that follow from the tokenizer's codes.
         network_class: built of network options and card.
         suggested: a tokenizer with a codebook, for the sentence that refuses another.
     """
 
     network_options: ClassVar[type[CodeNetworkOptions]]
     sampler_options: ClassVar[type]
+    of_codes: ClassVar[tuple[str, ...]] = ()
     network_class: ClassVar[type[nn.Module]]
     suggested: ClassVar[str]
     tokenizers = {}
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=self.network_options, sampler=self.sampler_options, compiles="steps")
+        return FamilyOptions(
+            network=self.network_options, sampler=self.sampler_options, compiles="steps", of_codes=self.of_codes
+        )
 
     @hookimpl
     def build_network(self, card: ModelCard) -> nn.Module:

@@ -7,8 +7,6 @@ State-dict keys are the official ones.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,8 +22,6 @@ PARTS = 2
 
 class MagvitOptions(LlamaOptions):
     """Options of the network; `depth` is that of the blocks over the positions."""
-
-    of_codes: ClassVar[tuple[str, ...]] = ("parts",)
 
     part_depth: int = Field(gt=0, description="blocks over the parts of a position")
     parts: tuple[int, int] = Field(

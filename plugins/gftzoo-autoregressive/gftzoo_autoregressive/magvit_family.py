@@ -42,7 +42,7 @@ class OpenMagvitFamily(AllCodes, AutoregressiveFamily[CodeProblem]):
     """Codes in two parts, of which the second is drawn given the first."""
 
     network_options, sampler_options, network_class = MagvitOptions, PartSettings, MagvitTransformer
-    suggested = "open-magvit2-18"
+    suggested, of_codes = "open-magvit2-18", ("parts",)
     class_table = "class_emb.embedding_table.weight"
     embeddings = {"beta_embed": (class_table,)}
     temperature_sampler = hook(sample)

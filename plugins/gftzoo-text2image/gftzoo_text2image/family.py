@@ -46,7 +46,11 @@ class TextToImageFamily(NoisePrediction[WeightedProblem], OwnTokenizers):
     @hookimpl
     def options(self) -> FamilyOptions:
         return FamilyOptions(
-            network=PipelineNetwork, sampler=PipelineSampler, exports=EXPORTS, adapter_exports=("lora", "kohya")
+            network=PipelineNetwork,
+            sampler=PipelineSampler,
+            exports=EXPORTS,
+            adapter_exports=("lora", "kohya"),
+            slope_blocks=0,
         )
 
     @hookimpl

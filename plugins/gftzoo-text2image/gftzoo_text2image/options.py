@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,8 +14,6 @@ STEPS = 1000
 
 class PipelineNetwork(TemperatureOptions):
     """Which pipeline's denoiser it is, and how it is trained."""
-
-    slope_blocks: ClassVar[int] = 0
 
     pipeline: str = Field(description="class of the diffusers pipeline, e.g. StableDiffusion3Pipeline")
     config: dict[str, Any] = Field({}, description="of the denoiser, where it is not the default of its class")
