@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gftzoo.contract.model import Model
-from gftzoo_text2image.exports.lora import write_kohya, write_lora
+from gftzoo_text2image.exports.kohya import write_kohya
+from gftzoo_text2image.exports.lora import write_lora
 from gftzoo_text2image.exports.pipeline import write_pipeline
 from gftzoo_text2image.exports.single_file import write_single_file
 

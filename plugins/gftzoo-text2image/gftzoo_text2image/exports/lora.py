@@ -1,4 +1,4 @@
-"""The factors of an adapter as LoRA files: diffusers' layout, and the keys of kohya's scripts and ComfyUI."""
+"""The factors of an adapter as a LoRA file in diffusers' layout, or in peft's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from gftzoo_text2image.network import options_of, pipeline_of
 
 FILE = "pytorch_lora_weights.safetensors"  # as diffusers calls it
 PEFT = "adapter_model.safetensors"
-KOHYA = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
 def write_lora(model: Model, folder: Path) -> Path:
@@ -48,31 +47,6 @@ def write_peft(tensors: Mapping[str, Tensor], folder: Path) -> Path:
     rank = next(len(value) for key, value in tensors.items() if ".lora_A." in key)
     LoraConfig(r=rank, lora_alpha=rank, target_modules=layers).save_pretrained(str(folder))
     save_file({f"base_model.model.{key}": value for key, value in tensors.items()}, folder / PEFT)
-    return folder
-
-
-def write_kohya(model: Model, folder: Path) -> Path:
-    """Writes `lora.safetensors` under the keys of kohya's scripts, which ComfyUI and others read; returns the folder.
-
-    Raises UsageError for a pipeline whose factors have no such names.
-    """
-    from diffusers.utils import convert_state_dict_to_kohya  # slow to import
-    from safetensors.torch import save_file
-
-    name = options_of(model.card).pipeline
-    if name not in KOHYA:
-        raise UsageError(
-            f"kohya's names are those of Stable Diffusion's UNets, and {model.card.name} is a {name}; its --to lora is "
-            "what ComfyUI and diffusers read."
-        )
-    named = {f"unet.{key}": value for key, value in factors(model).items()}
-    converted = convert_state_dict_to_kohya(named)
-    tensors = {key: value.float().contiguous() for key, value in converted.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / "lora.safetensors")
-    except OSError as error:
-        raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
     return folder
 
 
