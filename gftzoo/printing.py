@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import sys
 import unicodedata
 
 import click
@@ -50,6 +52,11 @@ def words(error: BaseException, longest: int = LONGEST_NAME) -> str:
 def say(text: object, err: bool = False) -> None:
     """Prints lines to standard output, or with `err` to standard error, as `plain_lines` has them."""
     click.echo(plain_lines(text), err=err)
+
+
+def terminal_width() -> int:
+    """How many characters a line may have: of the terminal, or 160 in a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
 
 
 def say_json(what: object) -> None:

@@ -7,10 +7,10 @@ import signal
 import sys
 from pathlib import Path
 
-import psutil
-
 if sys.platform == "win32":
     import _winapi
+
+    import psutil
 else:
     import resource
 
@@ -44,6 +44,8 @@ def is_running(process: int) -> bool:
 
     Signal 0, the usual question, is Ctrl-C on Windows.
     """
+    import psutil  # slow to import, and most locks are nobody's
+
     return bool(psutil.pid_exists(process))
 
 

@@ -9,10 +9,9 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from gftzoo.catalogue.frozen import Choice
 from gftzoo.catalogue.frozen import Frozen as Frozen  # noqa: PLC0414 (imported from here everywhere)
+from gftzoo.catalogue.schedule import Schedule as Schedule  # noqa: PLC0414 (likewise)
 from gftzoo.errors import UsageError, nearest
 from gftzoo.printing import LONGEST_NAME, plain
-
-Schedule = Literal["constant", "linear", "power-cosine"]  # of the guidance over the sampling
 
 Options = TypeVar("Options", bound=BaseModel)
 LARGEST_SIDE = 2**16  # pixels of an image, and channels of a latent

@@ -5,25 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
-
-from gftzoo.errors import UsageError
-from gftzoo.hub.address import address_of
-from gftzoo.zoo import get_card
-
-
-def check_name(model: str | None) -> None:
-    """UsageError for a model that is no folder, name or address, before anything is imported that takes its time."""
-    if model is not None and address_of(model) is None and not Path(model).is_dir():
-        get_card(model)
-
-
-def needs(package: str, extra: str) -> None:
-    """UsageError with the command that installs it where a package of an extra is not there."""
-    if find_spec(package) is None:
-        raise UsageError(f"this needs {package}, which is not installed; run `pip install 'gftzoo[{extra}]'`.")
 
 
 def does(
@@ -31,7 +13,7 @@ def does(
 ) -> Callable[[Callable[[], None]], Callable[..., None]]:
     """Makes a function with a command's name and documentation call `module:function` of `gftzoo.cli`.
 
-    It is imported then and not before: what a command does needs torch, its help does not.
+    It is imported then and not before: what a command does needs the catalogue and torch, its help does not.
 
     Args:
         place: what is called.
@@ -42,13 +24,25 @@ def does(
     def decorate(declared: Callable[[], None]) -> Callable[..., None]:
         @wraps(declared)
         def call(**options: Any) -> None:
-            for name in (options.get("model"), *options.get("models", ())):
-                check_name(name)
-            if package is not None:
-                needs(package, extra)
-            module, _, name = place.partition(":")
-            getattr(import_module(f"gftzoo.cli.{module}"), name)(**options)
+            names = (options.get("model"), *options.get("models", ()))
+            _function("refusing:refuse_unknown")(names, package, extra)
+            _function(place)(**options)
 
         return call
 
     return decorate
+
+
+def completes(name: str) -> Callable[..., Any]:
+    """What a shell completes an argument with: a function of `gftzoo.cli.completing`, imported when a shell asks."""
+
+    def complete(*asked: Any) -> Any:
+        return _function(f"completing:{name}")(*asked)
+
+    return complete
+
+
+def _function(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    found: Callable[..., Any] = getattr(import_module(f"gftzoo.cli.{module}"), name)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,8 +11,11 @@ from gftzoo.catalogue.cards import ModelCard
 from gftzoo.catalogue.registry import zoo_registry
 from gftzoo.errors import nearest
 from gftzoo.plugins.discovery import FAMILIES, active
-from gftzoo.printing import say, say_json
+from gftzoo.printing import say, say_json, terminal_width
 from gftzoo.zoo import catalogue, list_models
+
+COLUMNS = ("model", "family", "params", "px", "FID", "FID with CFG", "weights", "plugin")
+GAP = "   "
 
 
 def show_models(pattern: str, family: str | None, as_json: bool) -> None:
@@ -25,16 +28,30 @@ def show_models(pattern: str, family: str | None, as_json: bool) -> None:
     if not rows:
         hint = nearest(pattern, catalogue().models)
         raise click.UsageError(f"no model matches {pattern!r}{hint}; `gftzoo list` shows all.")
-    from gftzoo.cli.tables import add_row, show, table  # with rich, which programs that read --json need not wait for
-
-    result = table("model", "family", "params", "px", "FID", "FID with CFG", "weights", "plugin")
-    for row in rows:
-        fids = [f"{row[key]:.2f}" if row[key] is not None else "" for key in ("fid", "fid_with_cfg")]
-        weights = ", ".join(row["weights"]) or "none"
-        size = [millions(row["parameters"]), str(row["resolution"])]
-        add_row(result, row["model"], row["family"], *size, *fids, weights, row["plugin"])
-    show(result)
+    show_cells([COLUMNS, *map(cells, rows)])
     say("FID as published, lowest; the protocol of each score is in `gftzoo info MODEL`.")
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row as people read it."""
+    fids = [f"{row[key]:.2f}" if row[key] is not None else "" for key in ("fid", "fid_with_cfg")]
+    size = [millions(row["parameters"]), str(row["resolution"])]
+    return [row["model"], row["family"], *size, *fids, ", ".join(row["weights"]) or "none", row["plugin"]]
+
+
+def show_cells(rows: Sequence[Sequence[str]]) -> None:
+    """Prints columns below their names; where they are wider than the terminal, as a table that folds them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + len(GAP) * len(widths) <= terminal_width():
+        lines = [GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        say("\n".join(["", lines[0], "─" * max(map(len, lines)), *lines[1:], ""]))
+        return
+    from gftzoo.cli.tables import add_row, show, table  # with rich, which takes longer than all the rest of `list`
+
+    result = table(*rows[0])
+    for row in rows[1:]:
+        add_row(result, *row)
+    show(result)
 
 
 def millions(count: int) -> str:

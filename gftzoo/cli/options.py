@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from gftzoo.catalogue.cards import Schedule
+from gftzoo.catalogue.schedule import Schedule
 from gftzoo.cli import limits
 
 PRECISION = click.option(

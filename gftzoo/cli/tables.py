@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gftzoo.printing import LONGEST_LINE, LONGEST_NAME, plain, plain_lines
+from gftzoo.printing import LONGEST_LINE, LONGEST_NAME, plain, plain_lines, terminal_width
 
 
 def table(*columns: str) -> Table:
@@ -27,5 +25,4 @@ def add_row(rows: Table, *cells: Text | str) -> None:
 
 def show(what: Table | Text | str) -> None:
     """Prints a table or a text, as wide as the terminal and never folded in a pipe; markup in it is not obeyed."""
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, soft_wrap=False, markup=False, emoji=False, highlight=False).print(what)
+    Console(width=terminal_width(), soft_wrap=False, markup=False, emoji=False, highlight=False).print(what)

@@ -101,36 +101,49 @@ def _distributions() -> Iterator[Distribution]:
 
 
 def _plugins_of(distribution: Distribution) -> list[Plugin]:
-    _refuse_oversized(distribution)
-    entries = [entry for entry in distribution.entry_points if entry.group in GROUPS]
-    return [_plugin(entry, distribution) for entry in entries]
+    """Its plugins; read once for as long as its files of metadata stay as they are."""
+    files = _metadata_files(distribution)
+    if files not in _read or not files:
+        entries = [entry for entry in distribution.entry_points if entry.group in GROUPS]
+        _read[files] = _plugins(entries, distribution) if entries else []
+    return _read[files]
 
 
-def _refuse_oversized(distribution: Distribution) -> None:
-    """ValueError before a file of metadata is read that is no file, or larger than MOST_METADATA."""
-    folder = getattr(distribution, "_path", None)
-    if not isinstance(folder, Path):  # in a zip file, or of another finder
-        return
+def _metadata_files(distribution: Distribution) -> tuple[tuple[str, int, int], ...]:
+    """Path, change time and size of each; none in a zip file, or of another finder.
+
+    ValueError before one is read that is no file, or larger than MOST_METADATA.
+    """
+    folder, found = getattr(distribution, "_path", None), []
+    if not isinstance(folder, Path):
+        return ()
     for name in METADATA_FILES:
+        path = f"{folder}/{name}"
         try:
-            status = (folder / name).stat()
+            status = os.stat(path)  # noqa: PTH116 (of hundreds of distributions)
         except OSError:
             continue
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{name} is not a file")
         if status.st_size > MOST_METADATA:
             raise ValueError(f"{name} has {status.st_size:,} bytes, more than {MOST_METADATA:,}")
+        found.append((path, status.st_mtime_ns, status.st_size))
+    return tuple(found)
 
 
-def _plugin(entry: EntryPoint, distribution: Distribution) -> Plugin:
-    """The plugin of an entry point; what is wrong with its metadata becomes its fault."""
+def _plugins(entries: list[EntryPoint], distribution: Distribution) -> list[Plugin]:
+    """The plugins of a distribution's entry points; what is wrong with its metadata becomes their fault."""
     try:
         name, version, requires = attempt(partial(_identity, distribution))
     except ForeignError as error:
         fault = f"its metadata cannot be read ({error})"
-        return Plugin(entry, _folder_name(distribution), "unknown", (), fault)
-    fault = "" if NAME.fullmatch(entry.name) else f"{plain(entry.name, LONGEST_NAME)!r} cannot be the name of a plugin"
-    return Plugin(entry, name, version, requires, fault)
+        return [Plugin(entry, _folder_name(distribution), "unknown", (), fault) for entry in entries]
+    return [Plugin(entry, name, version, requires, _fault_of(entry)) for entry in entries]
+
+
+def _fault_of(entry: EntryPoint) -> str:
+    named = NAME.fullmatch(entry.name) is not None
+    return "" if named else f"{plain(entry.name, LONGEST_NAME)!r} cannot be the name of a plugin"
 
 
 def _identity(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
@@ -193,6 +206,7 @@ def _change_time(place: str) -> int:
         return 0
 
 
+_read: dict[tuple[tuple[str, int, int], ...], list[Plugin]] = {}  # by the state of its files of metadata
 _searched: list[Any] = []  # the places, as they were
 _hidden: dict[Path, str] = {}  # folder of metadata, and why it cannot be read
 _filtered: list[Any] = []  # the search of importlib.metadata, once it leaves those out

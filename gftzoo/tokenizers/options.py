@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub  # which imports what is slow when it is asked for
+
 from gftzoo.catalogue.cards import Options, TokenizerSpec, validation_sentence
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.weights.fetching import download
@@ -18,8 +20,6 @@ def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
         UsageError: no file is named.
         GftzooError: the file cannot be fetched.
     """
-    from huggingface_hub import hf_hub_download  # slow to import, and most files are there
-
     if weights is not None:
         return Path(weights)
     advice = f"give a local file with {LOCALLY}"
@@ -28,7 +28,7 @@ def weights_file(spec: TokenizerSpec, weights: str | None) -> Path:
     try:
         if spec.repo.startswith("https://"):
             return download(f"{spec.repo}/{spec.file}")
-        return Path(hf_hub_download(spec.repo, spec.file))
+        return Path(huggingface_hub.hf_hub_download(spec.repo, spec.file))
     except Exception as error:  # the hub client raises many types
         where = "the address" if spec.repo.startswith("https://") else "the hub repository"
         raise GftzooError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub  # which imports what is slow when it is asked for
 import torch
 
 from gftzoo.catalogue.cards import Checkpoint
@@ -15,8 +16,6 @@ def fetch(checkpoint: Checkpoint) -> Path:
 
     Raises GftzooError that says how to go on where it cannot be fetched.
     """
-    from huggingface_hub import hf_hub_download  # slow to import, and most files are there
-
     repo, file = checkpoint.repo, checkpoint.file
     if file is None:
         raise UsageError(f"the weights in {repo!r} are a folder; give its local path.")
@@ -25,7 +24,7 @@ def fetch(checkpoint: Checkpoint) -> Path:
     try:
         if repo.startswith("https://"):
             return download(f"{repo}/{file}")
-        return Path(hf_hub_download(repo, file, revision=checkpoint.revision))
+        return Path(huggingface_hub.hf_hub_download(repo, file, revision=checkpoint.revision))
     except Exception as error:
         revision = f" at revision {checkpoint.revision}" if checkpoint.revision else ""
         note = f" ({checkpoint.note})" if checkpoint.note else ""

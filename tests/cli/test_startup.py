@@ -11,6 +11,7 @@ import pytest
 import torch
 from tool import load
 
+from gftzoo.catalogue import registry
 from gftzoo.cli.cost import traced
 from gftzoo.cli.family_facts import family_facts
 from gftzoo.cli.known import code_state, known
@@ -22,13 +23,13 @@ from gftzoo.engine.run.wanted import Wanted
 from gftzoo.errors import UsageError
 from gftzoo.zoo import get_card
 
-shipped_facts, shipped_costs = load("shipped_facts"), load("shipped_costs")
+shipped_facts, shipped_costs, shipped_registry = map(load, ("shipped_facts", "shipped_costs", "shipped_registry"))
 SLOW = ("torch", "transformers", "peft", "timm", "torchvision", "diffusers", "mmengine", "torch._dynamo")
 
 
-def loaded_by(code: str, **environment: str) -> set[str]:
-    """Which of the slow packages a fresh process has imported after it ran the code."""
-    words = [sys.executable, "-c", f"{code}\nimport sys; print(*[name for name in {SLOW} if name in sys.modules])"]
+def loaded_by(code: str, asked: tuple[str, ...] = SLOW, **environment: str) -> set[str]:
+    """Which of the packages a fresh process has imported after it ran the code."""
+    words = [sys.executable, "-c", f"{code}\nimport sys; print(*[name for name in {asked} if name in sys.modules])"]
     done = subprocess.run(
         words, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"} | environment
     )
@@ -55,6 +56,25 @@ FAMILIES = "\n".join(f"import gftzoo_{name}" for name in ("diffusion", "llamagen
 )
 def test_nothing_slow_is_imported_that_is_not_needed(code: str, allowed: set[str]) -> None:
     assert loaded_by(code) <= allowed
+
+
+def test_help_and_the_list_import_no_more_than_they_show() -> None:
+    asked = ("pydantic", "yaml", "rich", "psutil", *SLOW)
+    assert loaded_by(command("--help"), asked) == set()
+    assert loaded_by(command("train", "--help"), asked) == set()
+    assert loaded_by(command("list"), asked) == {"pydantic", "yaml"}
+
+
+def test_the_shipped_registry_is_what_the_zoos_holds(tmp_path: Path, monkeypatch) -> None:
+    assert registry.SHIPPED.read_text() == shipped_registry.current(), "python tools/shipped_registry.py --write"
+    assert registry.zoo_registry() == registry.read_registry(registry.zoo_file())
+    of_another, shipped = tmp_path / "registry.json", tmp_path / "registry.yaml"
+    shipped.write_text("models: {}")
+    monkeypatch.setattr(registry, "zoo_file", lambda: shipped)
+    for damaged in (registry.SHIPPED.read_text(), "", "[]", '{"of": 1}'):
+        of_another.write_text(damaged)
+        monkeypatch.setattr(registry, "SHIPPED", of_another)
+        assert not registry.zoo_registry.__wrapped__().models
 
 
 @pytest.mark.parametrize("model", ["dit-xl", "vqgan-nano"])

@@ -89,7 +89,7 @@ def test_a_moved_slider_changes_its_own_pictures(address: str) -> None:
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("gftzoo.cli.lazy.find_spec", lambda name: None)
+    monkeypatch.setattr("gftzoo.cli.refusing.find_spec", lambda name: None)
     assert call("demo", "dit-nano") == 2
     assert "pip install 'gftzoo[demo]'" in capsys.readouterr().err
     assert call("demo", "dit-nanoo") == 2

@@ -115,6 +115,14 @@ def test_commands_work_beside_broken_plugins_and_name_them(site: Site, tmp_path:
     assert next(row["state"] for row in rows if row["plugin"] == "diffusion") == "ok"
 
 
+def test_metadata_that_changes_is_read_anew(site: Site) -> None:
+    site.install("acme", source())
+    assert "acme" in {plugin.name for plugin in installed_plugins()}
+    (site.folder / "acme-1.2.dist-info" / "entry_points.txt").write_text(f"[{FAMILIES}]\nother = plugin_acme:Family\n")
+    installed_plugins.cache_clear()
+    assert {"acme", "other"} & {plugin.name for plugin in installed_plugins()} == {"other"}
+
+
 def test_a_command_of_a_plugin_is_imported_when_it_is_called(site: Site, capsys) -> None:
     code = (
         "import click\n@click.command('greet')\n@click.argument('name')\ndef greet(name):\n    click.echo(name * 2)\n"

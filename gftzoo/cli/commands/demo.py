@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from gftzoo.cli.completing import names_and_runs
-from gftzoo.cli.lazy import does
+from gftzoo.cli.lazy import completes, does
 from gftzoo.cli.options import PRECISION
 
 
 @click.command("demo")
-@click.argument("models", nargs=-1, required=True, shell_complete=names_and_runs)
+@click.argument("models", nargs=-1, required=True, shell_complete=completes("names_and_runs"))
 @click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file.")
 @click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
 @click.option("--tokenizer-path", help="Local folder or file with the tokenizer's weights.")

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from gftzoo.cli.completing import names_and_runs
-from gftzoo.cli.lazy import does
+from gftzoo.cli.lazy import completes, does
 from gftzoo.cli.options import guidance_options, model_options, protocol_options
 
 
 @click.command("evaluate")
-@click.argument("subject", shell_complete=names_and_runs)
+@click.argument("subject", shell_complete=completes("names_and_runs"))
 @guidance_options
 @model_options
 @protocol_options

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from gftzoo.cli.completing import names_and_runs
-from gftzoo.cli.lazy import does
+from gftzoo.cli.lazy import completes, does
 
 
 @click.command("export")
-@click.argument("model", shell_complete=names_and_runs)
+@click.argument("model", shell_complete=completes("names_and_runs"))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "form", required=True, help="safetensors, or another that `gftzoo info` lists.")
 @click.option("--weights", help="For a model's name: a checkpoint of its card (base, gft) or a local file.")

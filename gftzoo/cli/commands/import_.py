@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from gftzoo.cli.completing import names
-from gftzoo.cli.lazy import does
+from gftzoo.cli.lazy import completes, does
 
 
 @click.command("import")
-@click.argument("model", shell_complete=names)
+@click.argument("model", shell_complete=completes("names"))
 @click.argument("weights")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from gftzoo.cli.completing import runs
-from gftzoo.cli.lazy import does
+from gftzoo.cli.lazy import completes, does
 
 
 @click.command("push")
-@click.argument("model", metavar="RUN", shell_complete=runs)
+@click.argument("model", metavar="RUN", shell_complete=completes("runs"))
 @click.argument("repo", metavar="OWNER/NAME")
 @click.option("--entry", type=click.Choice(["raw", "ema"]), help="Which weights, of both (default ema).")
 @click.option("--bake", type=float, help="Push a plain network with this beta in its weights, too, as beta-VALUE/.")

@@ -7,13 +7,12 @@ from pathlib import Path
 import click
 
 from gftzoo.cli import limits
-from gftzoo.cli.completing import names_and_runs
-from gftzoo.cli.lazy import does
+from gftzoo.cli.lazy import completes, does
 from gftzoo.cli.options import guidance_options, model_options
 
 
 @click.command("sample")
-@click.argument("model", shell_complete=names_and_runs)
+@click.argument("model", shell_complete=completes("names_and_runs"))
 @guidance_options
 @click.option(
     "--class",

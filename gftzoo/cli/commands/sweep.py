@@ -7,14 +7,13 @@ from typing import get_args
 
 import click
 
-from gftzoo.catalogue.cards import Schedule
-from gftzoo.cli.completing import names_and_runs
-from gftzoo.cli.lazy import does
+from gftzoo.catalogue.schedule import Schedule
+from gftzoo.cli.lazy import completes, does
 from gftzoo.cli.options import model_options, protocol_options
 
 
 @click.command("sweep")
-@click.argument("models", nargs=-1, required=True, shell_complete=names_and_runs)
+@click.argument("models", nargs=-1, required=True, shell_complete=completes("names_and_runs"))
 @click.option("--beta", "betas", help="Temperatures: 1:0.2:9 is nine values from 1 to 0.2; 1,0.8,0.5 is those.")
 @click.option("--cfg", "scales", help="CFG scales, written the same way.")
 @click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Ramp of the guidance over the sampling.")

@@ -7,13 +7,12 @@ from pathlib import Path
 import click
 
 from gftzoo.cli import limits
-from gftzoo.cli.completing import names, runs
-from gftzoo.cli.lazy import does
+from gftzoo.cli.lazy import completes, does
 from gftzoo.cli.options import data_options
 
 
 @click.command("train")
-@click.argument("model", required=False, shell_complete=names)
+@click.argument("model", required=False, shell_complete=completes("names"))
 @click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
 @click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
 @click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream: (docs/data.md).")
@@ -33,7 +32,10 @@ from gftzoo.cli.options import data_options
 @click.option("--name", help="Name of the run; default MODEL-OBJECTIVE.")
 @click.option("--runs", default="runs", type=click.Path(path_type=Path, file_okay=False), help="Folder of all runs.")
 @click.option(
-    "--resume", type=click.Path(path_type=Path), shell_complete=runs, help="Go on with a run's own configuration."
+    "--resume",
+    type=click.Path(path_type=Path),
+    shell_complete=completes("runs"),
+    help="Go on with a run's own configuration.",
 )
 @click.option("--accept-changes", is_flag=True, help="Resume although data or settings are not what they were.")
 @click.option("--dry-run", is_flag=True, help="Only show parameters, FLOPs, and whether the run fits.")
