@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,33 @@ def read_index(folder: Path) -> dict[str, Any]:
 
     Raises UsageError for a pipeline that is not known, or parts of other libraries than diffusers and transformers.
     """
+    found = describe(folder)
+    known_pipeline(str(found.get("_class_name")), repr(str(folder)))
+    check_parts(folder, found, LIBRARIES)
+    return found
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """`model_index.json` of the folder of any pipeline; UsageError where there is none."""
     path = folder / INDEX
     if not path.is_file():
         raise UsageError(f"{str(folder)!r} is no pipeline of diffusers: it has no {INDEX}.")
     found = read_json(path)
     if not isinstance(found, dict):
         raise GftzooError(f"{str(path)!r} is damaged: it describes no pipeline.")
-    known_pipeline(str(found.get("_class_name")), repr(str(folder)))
-    for name, part in found.items():
-        if isinstance(part, list) and (len(part) != 2 or part[0] not in LIBRARIES):
+    return found
+
+
+def check_parts(folder: Path, index: Mapping[str, Any], libraries: Collection[str | None]) -> None:
+    """GftzooError for a part of another library, or one that asks for code of its own."""
+    for name, part in index.items():
+        if isinstance(part, list) and (len(part) != 2 or part[0] not in libraries):
             raise GftzooError(
-                f"{str(path)!r} has the part {name!r} from {part[0]!r}, code of its own, and none is run from a folder "
-                "of weights; take a pipeline of diffusers and transformers alone."
+                f"{str(folder / INDEX)!r} has the part {name!r} from {part[0]!r}, code of its own, and none is run "
+                "from a folder of weights; take a pipeline of diffusers and transformers alone."
             )
         if isinstance(part, list):
             refuse_code(folder / name)
-    return found
 
 
 def load_text_encoders(pipeline: str, source: str) -> Any:

@@ -8,15 +8,21 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from diffusers.pipelines.deprecated.unclip import pipeline_unclip
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from diffusers.schedulers import scheduling_unclip
 from gftzoo_text2image.unclip.conditions import parts_of
 from tiny_karlo import card_of, model_of, write_karlo
 
 from gftzoo.errors import UsageError
+from gftzoo.exporting import export
 from gftzoo.families.finding import load_family
-from gftzoo.generator import SampleGenerator
+from gftzoo.generator import SampleGenerator, seed_for
 from gftzoo.gft import GFT, GFTOptions
+from gftzoo.loading import load
 from gftzoo.loading.files import import_model, locate
+from gftzoo.model import Model
+from gftzoo.sampling import image_seeds
 from gftzoo.testing import CHECKS, Subject, examine
 from gftzoo.zoo import get_card
 
@@ -109,6 +115,45 @@ def test_the_contract_is_kept(name: str, karlo: Path) -> None:
     subject = Subject(card_of(name, karlo, sampler=sampled(name, karlo)))
     findings = [examine(subject, check) for check in CHECKS if not check.slow and check.name != "costs"]
     assert [finding.explanation() for finding in findings if not finding.holds] == []
+
+
+def trained_at_random(name: str, folder: Path, **changes: Any) -> Model:
+    """A stage with weights unlike the pipeline's, its variance and the input of its temperature among them."""
+    model = model_of(card_of(name, folder, temperature=True, **changes), folder)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def test_both_stages_in_the_stock_pipeline(karlo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both scales of guidance at 1 it draws of the same noise what gftzoo draws at the temperatures."""
+    prior, first, both = trained_at_random("karlo-prior", karlo), tmp_path / "first", tmp_path / "both"
+    with pytest.raises(UsageError, match=r"has a temperature input, which no pipeline has.*--beta 0\.25"):
+        export(prior, "diffusers", tmp_path / "refused")
+    prior.save(tmp_path / "prior")
+    export(prior.bake(0.25), "diffusers", first)
+    decoder = trained_at_random("karlo-decoder", karlo)
+    settings = {"steps": 3, "prior": str(tmp_path / "prior"), "prior_steps": 3, "prior_beta": 0.25}
+    wanted = decoder.sample(PROMPTS, beta=0.125, **settings)
+    assert (wanted - decoder.sample(PROMPTS, beta=1.0, **settings)).abs().max() > 1e-2
+    decoder.save(tmp_path / "decoder")
+    export(load(tmp_path / "decoder", tokenizer_path=str(first)).bake(0.125), "diffusers", both)
+
+    seeds = image_seeds(0, range(len(PROMPTS)))
+    streams = {
+        (16,): SampleGenerator([seed_for("prior", seed) for seed in seeds]),
+        (3, 8, 8): SampleGenerator(seeds), (3, 16, 16): SampleGenerator([0] * len(PROMPTS)),
+    }  # fmt: skip
+    for module in (scheduling_unclip, pipeline_unclip):
+        monkeypatch.setattr(module, "randn_tensor", lambda shape, **_: streams[tuple(shape[1:])].normal(*shape[1:]))
+    stock = diffusers.DiffusionPipeline.from_pretrained(both, local_files_only=True)
+    stock.set_progress_bar_config(disable=True)
+    found = stock(
+        PROMPTS, prior_num_inference_steps=3, decoder_num_inference_steps=3, prior_guidance_scale=1.0,
+        decoder_guidance_scale=1.0, output_type="np",
+    ).images  # fmt: skip
+    assert (wanted - torch.from_numpy(found).permute(0, 3, 1, 2)).abs().max() < 1e-3
 
 
 def test_what_is_refused(karlo: Path, tmp_path: Path) -> None:

@@ -30,8 +30,10 @@ DECODER: dict[str, Any] = {
 def pipeline() -> Any:
     """`UnCLIPPipeline`, random in every weight."""
     options = DecoderNetwork(**DECODER)
-    scheduler = UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=10)
-    small = EnlargerOptions(width=32, multipliers=(1,), layers=1)
+    scheduler = UnCLIPScheduler(prediction_type="sample", clip_sample_range=10)
+    enlargers = [build_unet(EnlargerOptions(width=32, multipliers=(1,), layers=1)) for _ in range(2)]
+    for enlarger in enlargers:
+        enlarger.register_to_config(sample_size=16)  # type: ignore[operator]
     return UnCLIPPipeline(
         prior=diffusers.PriorTransformer(2, 8, 1, WIDTH, TOKENS, 4),
         decoder=diffusers.UNet2DConditionModel(**arguments(options, 3, 3), sample_size=8),
@@ -39,8 +41,8 @@ def pipeline() -> Any:
             clip_extra_context_tokens=2, clip_embeddings_dim=WIDTH, time_embed_dim=32, cross_attention_dim=8
         ),
         text_encoder=clip(transformers.CLIPTextModelWithProjection), tokenizer=tokenizer(TOKENS),
-        super_res_first=build_unet(small), super_res_last=build_unet(small),
-        prior_scheduler=scheduler, decoder_scheduler=UnCLIPScheduler(), super_res_scheduler=scheduler,
+        super_res_first=enlargers[0], super_res_last=enlargers[1], prior_scheduler=scheduler,
+        decoder_scheduler=UnCLIPScheduler(variance_type="learned_range"), super_res_scheduler=UnCLIPScheduler(),
     )  # fmt: skip
 
 

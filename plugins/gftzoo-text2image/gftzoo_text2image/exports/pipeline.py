@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gftzoo.contract.model import Model
 from gftzoo.errors import GftzooError, UsageError
@@ -24,23 +27,36 @@ def write_pipeline(model: Model, folder: Path) -> Path:
             "layer with --beta 0.5."
         )
     source, component = source_folder(model), pipeline_of(model.card).component
-    index = read_index(source)
+    with parts_beside(source, read_index(source), folder, {component}):
+        model.network.save_pretrained(folder / component)
+    return folder
+
+
+@contextmanager
+def parts_beside(source: Path, index: Mapping[str, Any], folder: Path, replaced: Collection[str]) -> Iterator[None]:
+    """Copies of a pipeline's parts, index and licences in a folder, but for those parts that are written inside.
+
+    Raises GftzooError where the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, part in index.items():
-            if isinstance(part, list) and part[0] is not None and name != component and (source / name).is_dir():
+            if isinstance(part, list) and part[0] is not None and name not in replaced and (source / name).is_dir():
                 shutil.copytree(source / name, folder / name)
         for path in [source / INDEX, *source.glob("LICENSE*")]:
             shutil.copy(path, folder / path.name)
-        model.network.save_pretrained(folder / component)
+        yield
     except OSError as error:
         raise GftzooError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
-    return folder
 
 
 def source_folder(model: Model) -> Path:
     """The local folder of the pipeline that a model is of, fetched from the hub where it has to be."""
-    source = encoders_of(model).source
+    return local_pipeline(encoders_of(model).source)
+
+
+def local_pipeline(source: str) -> Path:
+    """A pipeline's folder, fetched from the hub where it is none here; GftzooError if it cannot be had."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download  # slow to import

@@ -15,7 +15,7 @@ from gftzoo.contract.options import FamilyOptions
 from gftzoo.contract.pieces import NoisedProblem, NoisePrediction, hook
 from gftzoo.contract.problem import Problem
 from gftzoo.generator import SampleGenerator
-from gftzoo_text2image.glide import conditions, network, sampling
+from gftzoo_text2image.glide import conditions, folding, network, sampling
 from gftzoo_text2image.glide.options import STEPS, GlideNetwork, GlideSampler, UNetOptions
 
 
@@ -66,6 +66,7 @@ class GlideFamily(VariancePrediction[GlideProblem]):
     import_weights = hook(network.from_official)
     encode_condition = hook(conditions.encode_prompts)
     temperature_sampler = hook(sampling.sample)
+    fold_temperature = hook(folding.fold_temperature)
 
     @hookimpl
     def options(self) -> FamilyOptions:

@@ -16,9 +16,10 @@ from gftzoo.contract.problem import Problem
 from gftzoo.contract.tokenizer import Tokenizer
 from gftzoo.generator import SampleGenerator
 from gftzoo.layers.diffusion import STEPS
+from gftzoo_text2image.glide import folding
 from gftzoo_text2image.glide.family import GlideProblem, VariancePrediction
 from gftzoo_text2image.glide.sampling import process_on
-from gftzoo_text2image.unclip import conditions, decoder, folders, prior, sampling
+from gftzoo_text2image.unclip import conditions, decoder, export, folders, prior, sampling
 from gftzoo_text2image.unclip.options import DecoderNetwork, DecoderSampler, PriorNetwork, PriorSampler
 from gftzoo_text2image.unclip.tokenizers import ClipEmbeddings, SmallPictures, taken_apart
 
@@ -43,10 +44,15 @@ class UnclipPriorFamily(ClipConditions, NoisePrediction[NoisedProblem]):
     build_network = hook(prior.build_prior)
     import_weights = hook(prior.fit_prior)
     temperature_sampler = hook(sampling.sample_prior)
+    fold_temperature = hook(prior.fold_temperature)
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=PriorNetwork, sampler=PriorSampler)
+        return FamilyOptions(network=PriorNetwork, sampler=PriorSampler, exports=("diffusers",))
+
+    @hookimpl
+    def export(self, model: Model, to: str, folder: Path) -> Path | None:
+        return export.write_prior(model, folder) if to == "diffusers" else None
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:
@@ -83,10 +89,15 @@ class UnclipDecoderFamily(ClipConditions, VariancePrediction[DecoderProblem]):
     build_network = hook(decoder.build_decoder)
     import_weights = hook(decoder.fit_decoder)
     temperature_sampler = hook(sampling.sample_decoder)
+    fold_temperature = hook(folding.fold_temperature)
 
     @hookimpl
     def options(self) -> FamilyOptions:
-        return FamilyOptions(network=DecoderNetwork, sampler=DecoderSampler)
+        return FamilyOptions(network=DecoderNetwork, sampler=DecoderSampler, exports=("diffusers",))
+
+    @hookimpl
+    def export(self, model: Model, to: str, folder: Path) -> Path | None:
+        return export.write_decoder(model, folder) if to == "diffusers" else None
 
     @hookimpl
     def draw_problem(self, model: Model, latents: Tensor, generator: SampleGenerator) -> Problem:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gftzoo.catalogue.cards import ModelCard
+from gftzoo.contract.model import Model
+from gftzoo.layers.folding import Tensors, fold
 from gftzoo.layers.unet_names import renamed
 from gftzoo_text2image.glide.network import BETA, temperature_embedding, with_idle_temperature
 from gftzoo_text2image.unclip.options import PriorNetwork
@@ -92,6 +94,11 @@ def fit_prior(card: ModelCard, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
         found = {f"prior.{key}": value for key, value in found.items() if key not in STATISTICS}
     with torch.device("meta"):
         return with_idle_temperature(found, build_prior(card))
+
+
+def fold_temperature(model: Model, beta: float) -> Tensors:
+    """The plain network's state dict: the embedding of the temperature becomes part of the timestep's."""
+    return fold(model.network, beta, {BETA: ("prior.time_embedding.linear_2.bias",)}, "prior.proj_to_clip_embeddings")
 
 
 def apart(tensors: Mapping[str, Tensor], options: PriorNetwork) -> dict[str, Tensor]:
