@@ -8,18 +8,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 import PIL
-from filelock import FileLock
 from pydantic import ValidationError
 
 from gftzoo.atomic import DiskError, written_whole
 from gftzoo.catalogue.cards import Frozen
+from gftzoo.data.locking import one_at_a_time
 from gftzoo.data.picture import UnreadableError, read_whole, undisturbed
 from gftzoo.data.settings import Decoding
 from gftzoo.documents import DocumentError, read_json
@@ -90,7 +89,7 @@ def _key(decoding: Decoding, state: str) -> str:
 def _kept(name: str, key: str, decide: Callable[[], Verdict], count: int) -> Verdict:
     """The verdict in the user's cache folder, made where there is none; of several processes one makes it."""
     path = cache_folder("pictures") / f"{key}.json"
-    with _one_at_a_time(path.with_suffix(".lock")):
+    with one_at_a_time(path.with_suffix(".lock")):
         try:
             return Verdict.model_validate(read_json(path))
         except (OSError, DocumentError, ValidationError):  # there is none, or it is damaged
@@ -106,24 +105,6 @@ def _kept(name: str, key: str, decide: Callable[[], Verdict], count: int) -> Ver
         except DiskError as error:
             _log.warning("Which pictures of %s can be read is kept for this process only: %s", name, error)
         return verdict
-
-
-@contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Waits for other processes, where the folder can be written and its file system has locks."""
-    held = FileLock(lock)
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    except (OSError, NotImplementedError):  # not of some network folders: each process decodes for itself
-        _log.debug("%s cannot be locked", lock)
-    try:
-        yield
-    finally:
-        if held.is_locked:
-            with suppress(OSError):  # Windows takes it away by itself, when nobody holds it
-                lock.unlink(missing_ok=True)
-        held.release()
 
 
 def _decoded(pictures: Pictures, decoding: Decoding) -> Verdict:

@@ -5,17 +5,35 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gftzoo.data.listing import State, state_of
 from gftzoo.data.picture import looks_like_picture, picture_suffixes
 from gftzoo.errors import GftzooError
 from gftzoo.printing import plain
 
 
-class LeftOut:
-    """Counts what is not taken of a folder, by the reason, with an example."""
+class Walk:
+    """Counts what is not taken of a folder, by the reason, with an example, and notes what its result follows from.
+
+    Attributes:
+        folders: all that were listed, as they were just before.
+        lasting: whether the result stays for as long as they do: not what hangs on links, content or permissions.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.folders: dict[str, State | None] = {}
+        self.lasting = True
         self.found: dict[str, tuple[int, str]] = {}
+
+    def listed(self, folder: Path | str, advice: str = "") -> list[os.DirEntry[str]]:
+        """What lies in a folder, by name; GftzooError where it cannot be listed."""
+        self.folders.setdefault(str(folder), state_of(str(folder)))
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            why = f"folder {plain(folder)!r} cannot be read ({error.strerror or error})"
+            raise GftzooError(f"{why}{f'; {advice}' if advice else ''}.") from error
 
     def add(self, why: str, *paths: Path | str) -> None:
         """Takes note of paths that are left out."""
@@ -29,39 +47,41 @@ class LeftOut:
         return [f"Left out: {count:,} {why}, e.g. {example}" for why, (count, example) in sorted(self.found.items())]
 
 
-def subfolders(root: Path, left_out: LeftOut) -> list[Path]:
+def subfolders(root: Path, walk: Walk) -> list[Path]:
     """The folders in a folder, without hidden ones, in which other programs keep copies; by their names."""
-    folders = [entry for entry in listed(root) if is_dir(entry)]
-    left_out.add("hidden folders", *(entry.path for entry in folders if entry.name.startswith(".")))
+    folders = [entry for entry in walk.listed(root) if is_dir(entry)]
+    walk.add("hidden folders", *(entry.path for entry in folders if entry.name.startswith(".")))
     return [Path(entry.path) for entry in folders if not entry.name.startswith(".")]
 
 
-def pictures_in(folder: Path, left_out: LeftOut) -> list[str]:
+def pictures_in(folder: Path, walk: Walk) -> list[str]:
     """The pictures in a folder itself, by their names."""
-    return [entry.path for entry in listed(folder) if not is_dir(entry) and takes(entry, left_out)]
+    return [entry.path for entry in walk.listed(folder) if not is_dir(entry) and takes(entry, walk)]
 
 
-def pictures_below(folder: Path, left_out: LeftOut) -> list[str]:
+def pictures_below(folder: Path, walk: Walk) -> list[str]:
     """The pictures in a folder and all folders below it, in the order of their paths, name by name.
 
     Raises GftzooError where the folder itself cannot be listed: its pictures would be missing without a word.
     """
     found: list[str] = []
-    waiting = listed(folder, "allow it, or take the folder away")[::-1]
+    waiting = walk.listed(folder, "allow it, or take the folder away")[::-1]
     while waiting:
         entry = waiting.pop()
         if not is_dir(entry):
-            if takes(entry, left_out):
+            if takes(entry, walk):
                 found.append(entry.path)
         elif entry.name.startswith("."):
-            left_out.add("hidden folders", entry.path)
+            walk.add("hidden folders", entry.path)
         elif entry.is_symlink():
-            left_out.add("links to folders inside a class", entry.path)
+            walk.lasting = False
+            walk.add("links to folders inside a class", entry.path)
         else:
             try:
-                waiting += listed(entry.path)[::-1]
+                waiting += walk.listed(entry.path)[::-1]
             except GftzooError:
-                left_out.add("folders that cannot be read", entry.path)
+                walk.lasting = False
+                walk.add("folders that cannot be read", entry.path)
     return found
 
 
@@ -81,34 +101,27 @@ def is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def listed(folder: Path | str, advice: str = "") -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name; GftzooError where it cannot be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        why = f"folder {plain(folder)!r} cannot be read ({error.strerror or error})"
-        raise GftzooError(f"{why}{f'; {advice}' if advice else ''}.") from error
-
-
-def takes(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
+def takes(entry: os.DirEntry[str], walk: Walk) -> bool:
     """Whether a file is a picture, by its suffix or, where it has none, by its content."""
     name = entry.name
     if name.startswith("."):
-        left_out.add("hidden files", entry.path)
+        walk.add("hidden files", entry.path)
         return False
+    if entry.is_symlink():
+        walk.lasting = False
     if not is_file(entry):
-        left_out.add("names without a file behind them", entry.path)
+        walk.add("names without a file behind them", entry.path)
         return False
     suffix = suffix_of(name)
     if suffix in picture_suffixes():
         return True
     if suffix:
-        left_out.add("files with a suffix of no picture that can be read", entry.path)
+        walk.add("files with a suffix of no picture that can be read", entry.path)
         return False
+    walk.lasting = False
     if looks_like_picture(Path(entry.path)):
         return True
-    left_out.add("files without a suffix whose content is no picture", entry.path)
+    walk.add("files without a suffix whose content is no picture", entry.path)
     return False
 
 

@@ -16,7 +16,7 @@ from gftzoo import pictures
 from gftzoo.data import Source
 from gftzoo.data.picture import UnreadableError, picture_suffixes, whole_picture
 from gftzoo.data.settings import split_settings
-from gftzoo.data.walk import LeftOut, pictures_below
+from gftzoo.data.walk import Walk, pictures_below
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.evaluate.npz import npz_batches, npz_shape
 from gftzoo.printing import plain
@@ -58,8 +58,8 @@ def left_out_of(path: Path) -> list[str]:
 def _image_paths(path: Path) -> tuple[list[Path], list[str]]:
     """The pictures below a folder, and sentences about what else is there."""
     folder = Path(split_settings(str(path))[0])
-    left_out = LeftOut(folder)
-    return [Path(found) for found in pictures_below(folder, left_out)], left_out.sentences()
+    walk = Walk(folder)
+    return [Path(found) for found in pictures_below(folder, walk)], walk.sentences()
 
 
 def _folder_batches(folder: Path) -> Iterator[tuple[Tensor, None]]:

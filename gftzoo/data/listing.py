@@ -1,0 +1,111 @@
+"""What a folder, or a file of lines, names before any picture is opened: listed by one process, and kept.
+
+The next run, and the other ranks of this one, read what was kept instead, for as long as the folders and files that it
+follows from stay as they were: a file that comes or goes, or another name, changes the folder that it is in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gftzoo.atomic import written_whole
+from gftzoo.data.locking import one_at_a_time
+from gftzoo.errors import GftzooError
+from gftzoo.homes import cache_folder
+
+VERSION = 1  # of what is listed, and how it is kept
+WORTH = 1_000  # pictures from which on it is kept
+YOUNG = 10.0  # seconds; what changed so lately may change again within one tick of a file system's clock
+
+Condition = int | str | tuple[str, ...]
+State = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files and what comes with them.
+
+    Args:
+        files: paths.
+        conditions: class index or caption of each; several captions are a tuple.
+        class_names: one per class.
+        left_out: sentences about what is there and is not listed.
+        unreadable: what is known to be wrong with some, by row.
+        watched: the folders and files that it was read from, as they were just before.
+        lasting: whether it stays as it is for as long as they do.
+    """
+
+    files: list[str]
+    conditions: list[Condition]
+    class_names: tuple[str, ...] = ()
+    left_out: list[str] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
+    watched: dict[str, State | None] = field(default_factory=dict)
+    lasting: bool = True
+
+
+def state_of(path: str) -> State | None:
+    """Changes with the entries of a folder or the content of a file, and where another takes its place."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (of thousands of folders)
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def listed_once(about: Iterable[object], find: Callable[[], Listing]) -> Listing:
+    """What `find` returns, or returned before, of what is as it was; of several processes one finds it.
+
+    Args:
+        about: what is listed, and how.
+        find: lists it; GftzooError.
+    """
+    asked = hashlib.sha256(json.dumps([VERSION, *map(str, about)]).encode()).hexdigest()
+    path = cache_folder("listings") / f"{asked[:32]}.json"
+    kept = _kept(path)
+    if kept is not None:
+        return kept
+    with one_at_a_time(path.with_suffix(".lock")):
+        kept = _kept(path)  # by a process that this one has waited for
+        if kept is not None:
+            return kept
+        before = time.time_ns() - int(YOUNG * 1e9)
+        found = find()
+        settled = all(state is not None and state[2] < before for state in found.watched.values())
+        if found.lasting and settled and len(found.files) >= WORTH:
+            _keep(found, path)
+        return found
+
+
+def _keep(listing: Listing, path: Path) -> None:
+    """Writes a listing below a hash of it; a home that cannot be written keeps nothing."""
+    body = json.dumps(vars(listing)).encode()
+    with suppress(GftzooError, OSError), written_whole(path) as partial:
+        partial.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+def _kept(path: Path) -> Listing | None:
+    """The listing in a file; None where there is none, it is damaged, or what was listed has changed."""
+    with suppress(OSError, ValueError):
+        seal, _, body = path.read_bytes().partition(b"\n")
+        if seal.decode() == hashlib.sha256(body).hexdigest():
+            found = json.loads(body)
+            watched = {place: tuple(state) for place, state in found.pop("watched").items()}
+            if all(state_of(place) == state for place, state in watched.items()):
+                return Listing(
+                    **found
+                    | {
+                        "watched": watched,
+                        "class_names": tuple(found["class_names"]),
+                        "conditions": [tuple(each) if isinstance(each, list) else each for each in found["conditions"]],
+                        "unreadable": {int(row): why for row, why in found["unreadable"].items()},
+                    }
+                )
+    return None
