@@ -146,9 +146,9 @@ def naming_of(name: str, url: str) -> Naming:
 
 
 def text_of(content: bytes, member: str) -> str:
-    """The text of a member, without the end of its last line; GftzooError if it is no UTF-8."""
+    """The text of a member, without the ends of its lines but for what parts them; GftzooError if it is no UTF-8."""
     try:
-        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise GftzooError(f"{plain(member)!r} of the data is no UTF-8 text ({error}); write it again.") from error
 

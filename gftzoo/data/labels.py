@@ -41,6 +41,11 @@ def caption_of(value: Any, number: int = 0) -> str:
     return "" if value is None else str(value)
 
 
+def captions_in(text: str) -> list[str]:
+    """The captions of a picture in a file of their own: its lines that are not blank, or one empty caption."""
+    return [line for line in text.split("\n") if line and not line.isspace()] or [""]
+
+
 def column_of(name: str, wanted: Sequence[str], columns: Sequence[str], what: str) -> str:
     """The first of the wanted columns that is there, in whatever case; UsageError for none."""
     found = columns_in(wanted, columns)

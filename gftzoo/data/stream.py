@@ -25,7 +25,15 @@ from gftzoo.data.archive import FIRST, Naming, naming_of, samples, text_of, why_
 from gftzoo.data.cache import check_encoder
 from gftzoo.data.decoding import VERSION, attempted, cell_content
 from gftzoo.data.hub import undecoded
-from gftzoo.data.labels import CAPTION_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, caption_of, column_of, columns_in
+from gftzoo.data.labels import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    caption_of,
+    captions_in,
+    column_of,
+    columns_in,
+)
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import Manifest
 from gftzoo.data.readable import Pictures, Verdict, is_readable, remember, verdict_of
@@ -181,7 +189,8 @@ class StreamSource(Source):
             if row > start:
                 picture, condition = pair
                 assert condition.data is not None
-                yield picture.data, text_of(condition.data, condition.name)
+                text = text_of(condition.data, condition.name)
+                yield picture.data, captions_in(text) if self.condition == "text" else text
 
     def _tell(self, problem: str) -> None:
         if problem not in self.problems:
@@ -210,10 +219,13 @@ class StreamSource(Source):
             found = Verdict(unreadable=dict.fromkeys(unreadable, ""), count=count)
             remember(self.name, found, self.decoding, state)
 
-    def as_condition(self, value: Any) -> int | str:
-        """The class index or caption of a sample; UsageError for a class that the model does not have."""
+    def as_condition(self, value: Any, number: int = 0) -> int | str:
+        """The class index or caption of a sample, of several captions the one at `number`, counted round.
+
+        UsageError for a class that the model does not have.
+        """
         if self.condition == "text":
-            return caption_of(value)
+            return caption_of(value, number)
         try:
             label = int(value)
         except (TypeError, ValueError):

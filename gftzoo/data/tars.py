@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gftzoo.data.archive import Naming, Piece, naming_of, samples, text_of, why_incomplete
 from gftzoo.data.decoding import VERSION, DecodingSource
-from gftzoo.data.labels import classes_of
+from gftzoo.data.labels import caption_of, captions_in, classes_of
 from gftzoo.data.picture import UnreadableError
 from gftzoo.data.settings import Decoding, settings_of
 from gftzoo.errors import GftzooError
@@ -92,7 +92,16 @@ class TarSource(DecodingSource):
         return f"{plain(piece.name)} of {plain(file)}"
 
     def own_condition(self, row: int) -> int | str:
-        return self.labels[row] if self.condition == "class" else self.texts[row]
+        return self.labels[row] if self.condition == "class" else caption_of(captions_in(self.texts[row]))
+
+    def drawn_condition(self, row: int, number: int) -> int | str:
+        if self.condition == "class":
+            return self.condition_of(row)
+        return caption_of(captions_in(self.texts[self.readable(row)]), number)
+
+    @property
+    def several(self) -> bool:
+        return self.condition == "text" and any("\n" in text for text in self.texts)
 
 
 def open_tars(name: str, files: list[Path], decoding: Decoding) -> TarSource:

@@ -191,7 +191,12 @@ class StreamData(PictureData):
         images_BCRR = torch.stack([image for image, _ in pairs])
         if self.hflip:
             images_BCRR = mirrored(images_BCRR, self.seed, positions)
-        conditions = [source.as_condition(condition) for _, condition in pairs]
+        conditions = [
+            source.as_condition(
+                condition, seed_for("caption", self.seed, position) if source.condition == "text" else 0
+            )
+            for (_, condition), position in zip(pairs, positions, strict=True)
+        ]
         return {
             "images": images_BCRR,
             "condition": torch.tensor(conditions) if source.condition == "class" else conditions,

@@ -14,13 +14,18 @@ from gftzoo.printing import plain
 class Walk:
     """Counts what is not taken of a folder, by the reason, with an example, and notes what its result follows from.
 
+    Args:
+        root: the folder.
+        aside: a suffix of files that are no pictures and not counted either, but listed in `set_aside`.
+
     Attributes:
         folders: all that were listed, as they were just before.
         lasting: whether the result stays for as long as they do: not what hangs on links, content or permissions.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, aside: str | None = None) -> None:
+        self.root, self.aside = root, aside
+        self.set_aside: list[str] = []
         self.folders: dict[str, State | None] = {}
         self.lasting = True
         self.found: dict[str, tuple[int, str]] = {}
@@ -41,6 +46,13 @@ class Walk:
             count, example = self.found.get(why, (0, ""))
             name = plain(path.relative_to(self.root)) if path.is_relative_to(self.root) else plain(path)
             self.found[why] = count + 1, min(example, name) if count else name
+
+    def refuse(self, path: str, suffix: str) -> None:
+        """Takes note of a file whose suffix is no picture's."""
+        if suffix == self.aside:
+            self.set_aside.append(path)
+        else:
+            self.add("files with a suffix of no picture that can be read", path)
 
     def sentences(self) -> list[str]:
         """One for each reason."""
@@ -116,7 +128,7 @@ def takes(entry: os.DirEntry[str], walk: Walk) -> bool:
     if suffix in picture_suffixes():
         return True
     if suffix:
-        walk.add("files with a suffix of no picture that can be read", entry.path)
+        walk.refuse(entry.path, suffix)
         return False
     walk.lasting = False
     if looks_like_picture(Path(entry.path)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import Image
 from gftzoo.cli.telling import announce
 from gftzoo.data import Layout, SeekableSampler, TrainingData, open_source, training_data
 from gftzoo.data.arrays import ArraySource, stratified, with_channels
+from gftzoo.data.beside import open_beside
 from gftzoo.data.picture import center_crop, picture_suffixes
 from gftzoo.data.preflight import preflight
+from gftzoo.data.settings import Decoding
 from gftzoo.engine import resolve
 from gftzoo.engine.run.job import Job
 from gftzoo.errors import GftzooError, UsageError
@@ -195,7 +198,7 @@ def test_captions_come_from_lines(tmp_path: Path) -> None:
         open_source(f"jsonl:{tmp_path / 'bad.jsonl'}")
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "hf"])
+@pytest.mark.parametrize("kind", ["jsonl", "hf", "captions", "tar"])
 def test_of_several_captions_a_step_draws_one(kind: str, tmp_path: Path) -> None:
     """The draw follows from the position in the run, so that a resumed run goes on with it."""
     folder_of(tmp_path, cat=2)
@@ -203,17 +206,46 @@ def test_of_several_captions_a_step_draws_one(kind: str, tmp_path: Path) -> None
     if kind == "jsonl":
         lines = [{"caption": each, "image": f"cat/{row}.png"} for row, each in enumerate(captions)]
         (tmp_path / "data").write_text("\n".join(json.dumps(line) for line in lines))
+    elif kind in ("captions", "tar"):
+        for row, each in enumerate(captions):
+            (tmp_path / "cat" / f"{row}.txt").write_bytes("\r\n".join(["", *each, " "]).encode())
+        if kind == "tar":
+            with tarfile.open(tmp_path / "data.tar", "w") as archive:
+                for file in sorted((tmp_path / "cat").iterdir()):
+                    archive.add(file, file.name)
     else:
         datasets = pytest.importorskip("datasets")
         pictures = [Image.open(tmp_path / "cat" / f"{row}.png") for row in range(2)]
         datasets.Dataset.from_dict({"image": pictures, "caption": captions}).save_to_disk(tmp_path / "data")
-    source = open_source(f"{kind}:{tmp_path / 'data'}")
+    if kind == "captions":
+        source = open_beside(str(tmp_path / "cat"), "train", Decoding(), f"captions:{tmp_path / 'cat'}")
+    else:
+        source = open_source(f"hf:{tmp_path / 'data.tar'}" if kind == "tar" else f"{kind}:{tmp_path / 'data'}")
     assert source.several and [source.condition_of(row) for row in range(2)] == ["a cat", "another cat"]
     data, _ = training_data(source, 8, 3, seed=0, hflip=False, layout=Layout(1, 1, 2))
     keys = [(position % 2, position) for position in range(40)]
     drawn = data.__getitems__(keys)["condition"]  # type: ignore[attr-defined]
     assert set(drawn[::2]) == set(captions[0]) and set(drawn[1::2]) == set(captions[1])
     assert drawn[7:] == data.__getitems__(keys[7:])["condition"]  # type: ignore[attr-defined]
+    if kind == "tar":
+        stream = open_source(f"stream:{tmp_path / 'data.tar'}")
+        once, again = (training_data(stream, 8, 3, seed=0, hflip=False, layout=Layout(1, 1, 2))[0] for _ in range(2))
+        streamed = once.__getitems__([(0, p) for p in range(40)])["condition"]  # type: ignore[attr-defined]
+        assert set(streamed) == {*captions[0], *captions[1]}
+        assert streamed[7:] == again.__getitems__([(0, p) for p in range(7, 40)])["condition"]  # type: ignore[attr-defined]
+
+
+def test_captions_beside_pictures_are_accounted_for(tmp_path: Path) -> None:
+    folder_of(tmp_path, cat=4)
+    for name, content in {"0.txt": b"", "1.txt": b"\xff", "3.TXT": b"\xef\xbb\xbfone\n", "gone.txt": b"x"}.items():
+        (tmp_path / "cat" / name).write_bytes(content)
+    (tmp_path / "readme.md").write_text("mine")
+    source = open_beside(str(tmp_path), "train", Decoding(), f"captions:{tmp_path}")
+    assert [source.condition_of(row) for row in range(len(source))] == ["", "one"] and not source.several
+    assert len(source.problems) == 1 and "1.png cannot be read" in source.problems[0]
+    assert [line.split(" e.g. ")[1] for line in source.left_out] == ["cat/gone.txt", "readme.md", "cat/2.png"]
+    with pytest.raises(GftzooError, match=r"there is no folder.*a \.txt of the same name"):
+        open_beside(str(tmp_path / "none"), "train", Decoding(), "captions:none")
 
 
 def test_an_unreadable_captioned_picture_goes_with_its_caption(tmp_path: Path) -> None:

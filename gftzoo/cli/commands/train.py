@@ -15,7 +15,9 @@ from gftzoo.cli.options import data_options
 @click.argument("model", required=False, shell_complete=completes("names"))
 @click.option("--gft", is_flag=True, help="Train guidance-free; short for --objective gft.")
 @click.option("--objective", help="gft, conditional, cca, distill, or a plugin's.")
-@click.option("--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, hf:, cache:, stream: (docs/data.md).")
+@click.option(
+    "--data", help="digits, fashion-mnist, emoji, imagefolder:, jsonl:, captions:, hf:, cache:, stream: (docs/data.md)."
+)
 @data_options
 @click.option("--validation", help="Held out of the data, e.g. 5%, or a folder or source: its loss at checkpoints.")
 @click.option("--recipe", help="A recipe of the model's card; see `gftzoo info`.")
