@@ -110,11 +110,11 @@ def test_files_of_other_programs(name: str, trained: Callable[[str], Run], tmp_p
     assert far(wanted, stock_images(single, model.card)) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["sd", "sd3"])
+@pytest.mark.parametrize(("name", "way"), [("sd", "lora"), ("sd3", "lora"), ("flux-schnell", "temperature")])
 def test_an_affine_temperature_is_folded_for_the_stock_pipeline(
-    name: str, tiny: Callable[[str], Path], tmp_path: Path
+    name: str, way: str, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    options = {**options_of_test(name), "lr": 0.02}
+    options = {**options_of_test(name), "lr": 0.02, "train": way}
     job = engine.plan(engine.Wanted(f"diffusers:{tiny(name)}", recipe="affine", steps=10, options=options))
     model = load(engine.train(job, tmp_path / "run"))
     wanted, plain = (model.sample(PROMPTS, steps=STEPS, beta=beta) for beta in (0.5, 1.0))
