@@ -47,13 +47,15 @@ class Row:
     kept_bytes: float | None
     recomputed_bytes: float | None
     flops_per_image: float | None
+    halvable: int = 0
 
     def cost(self, job: Job, place: Place, world: int) -> Cost:
         """The cost of a step of the job, as a trace would find it."""
         config = job.config
+        state = self.state_bytes - (2.0 * self.halvable if config.halves_base else 0.0)
         each = self.recomputed_bytes if config.activation_checkpointing else self.kept_bytes
         activations = None if each is None else each * max(config.batch_size // (config.accumulate * world), 1)
-        return Cost(self.parameters, self.state_bytes, activations, self.flops_per_image, self.trained)
+        return Cost(self.parameters, state, activations, self.flops_per_image, self.trained, self.halvable)
 
 
 def job_of(model: str) -> Job:
@@ -69,7 +71,7 @@ def trace(model: str) -> Row:
     )
     return Row(
         model, kept.parameters, kept.trained, kept.state_bytes,
-        kept.activation_bytes, again.activation_bytes, kept.flops_per_image,
+        kept.activation_bytes, again.activation_bytes, kept.flops_per_image, kept.halvable,
     )  # fmt: skip
 
 
@@ -129,6 +131,8 @@ def table(rows: dict[str, Row], cards: list[ModelCard]) -> str:
 def adapter_line(row: Row) -> list[str]:
     """A row of the table of adapters: what a LoRA of a pipeline holds, and how many pictures fit beside it."""
     job = job_of(row.model)
+    job = job.changed(lora=job.config.lora.model_copy(update={"base": "half"}))
+    half = row.cost(job, PLACE, 1)
     each = "?" if row.recomputed_bytes is None else f"{row.recomputed_bytes / GIB:.2g}"
     cells = []
     for card in ADAPTED_ON:
@@ -137,13 +141,14 @@ def adapter_line(row: Row) -> list[str]:
         cells.append("fits" if unknown else cell(found).split(",", 1)[0])
     return [
         f"`{row.model}`", f"{row.parameters / 1e6:,.0f}", f"{row.trained / 1e6:,.1f}",
-        f"{row.state_bytes / GIB:,.1f}", each, *cells,
+        f"{row.state_bytes / GIB:,.1f}", f"{half.state_bytes / GIB:,.1f}", each, *cells,
     ]  # fmt: skip
 
 
 def adapter_table(rows: dict[str, Row]) -> str:
-    """The memory of the GFT recipe, a LoRA in bf16 autocast, of every pipeline in the catalogue."""
-    head = ["model", "parameters, M", "trained, M", "weights and optimizer, GiB", "a picture more, GiB"]
+    """The memory of the GFT recipe, a LoRA in bf16 on a base in bf16, of every pipeline in the catalogue."""
+    head = ["model", "parameters, M", "trained, M", "weights and optimizer, base in fp32, GiB"]
+    head += ["the same, base in bf16, GiB", "a picture more, GiB"]
     head += [f"pictures at once on {GPUS[card].gib:.0f} GB" for card in ADAPTED_ON]
     cards = [card for card in list_models(family="text2image") if card.name in rows]
     return lines_of([head, ["---"] * len(head), *(adapter_line(rows[card.name]) for card in cards)])

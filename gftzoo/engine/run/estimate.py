@@ -37,6 +37,7 @@ class Cost:
     activation_bytes: float | None  # per micro-batch; None where it could not be traced
     flops_per_image: float | None  # forward and backward of the objective, counted as multiply + add
     trained: int = 0  # of the parameters
+    halvable: int = 0  # of the parameters, the frozen ones that lora.base=half keeps in half precision
 
     @property
     def step_bytes(self) -> float:
@@ -117,8 +118,9 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     halves = 0 if place.half is None else trainable  # autocast keeps them until the step's end
     objective = job.objective
     state = 4.0 * (parameters + trainable + averages) + kept_bytes(model.network, family, config) + 2.0 * halves
+    halvable = sum(p.numel() for p in frozen_matrices(model.network)) if config.train == "lora" else 0
     if config.halves_base and place.half is not None:
-        state -= 2.0 * sum(p.numel() for p in frozen_matrices(model.network))
+        state -= 2.0 * halvable
     if config.parallel == "fsdp" and (world > 1 or config.offload):  # two blocks are put together, one ahead of its use
         largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
         waits = config.offload and place.device.type != "cpu"
@@ -126,7 +128,8 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     state += 4.0 * parameters * objective.copies  # every rank has the frozen ones whole
     micro = max(config.batch_size // (config.accumulate * world), 1)
     activations, flops = _passes(model, objective.forwards, place.half, config)
-    return Cost(parameters, state, None if activations is None else activations * micro, flops, trainable)
+    activations = None if activations is None else activations * micro
+    return Cost(parameters, state, activations, flops, trainable, halvable)
 
 
 def _passes(

@@ -32,6 +32,14 @@ def build_autoencoder(spec: TokenizerSpec, weights: str | None) -> Tokenizer:
     return autoencoders.build_autoencoder(spec, weights)
 
 
+def repeated(network: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer, of whatever kinds; of a UNet those of its levels, convolutions and attention."""
+    lists = {name: m for name, m in network.named_modules() if isinstance(m, nn.ModuleList)}
+    of_levels = [m for name, m in lists.items() if name.endswith((".resnets", ".attentions"))]
+    outermost = [m for name, m in lists.items() if "." not in name]
+    return [block for found in of_levels or outermost for block in found]
+
+
 class TextToImageFamily(NoisePrediction[WeightedProblem], OwnTokenizers):
     """The pipelines on the shelf; see `gftzoo_text2image.pipelines`."""
 
@@ -78,8 +86,7 @@ class TextToImageFamily(NoisePrediction[WeightedProblem], OwnTokenizers):
 
     @hookimpl
     def blocks(self, network: nn.Module) -> list[nn.Module]:
-        lists = [list(m) for m in network.modules() if isinstance(m, nn.ModuleList)]
-        return max(lists, key=len, default=[])
+        return repeated(network)
 
     @hookimpl
     def weights_file(self, card: ModelCard, folder: Path, entry: str | None) -> Path:

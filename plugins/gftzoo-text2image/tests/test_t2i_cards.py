@@ -19,6 +19,8 @@ from tiny_pipelines import TINY, tokens_of
 from gftzoo.cli.check_plugin import models_of
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
+from gftzoo.layers.lora import target_layers
+from gftzoo.layers.lora_options import ATTENTION
 from gftzoo.layers.temperature import Affine, without_slope
 from gftzoo.model import Model
 from gftzoo.testing import CHECKS, Subject, examine
@@ -33,6 +35,9 @@ def test_a_folder_becomes_a_card(name: str, tiny: Callable[[str], Path]) -> None
     assert card.parameters == sum(value.numel() for value in network.state_dict().values())
     assert (card.family, card.condition, card.temperature) == ("text2image", "text", False)
     assert card.network["pipeline"] in PIPELINES and card.recipes["gft"].train == "lora"
+    blocks = load_family(card.family).blocks(network)
+    inside = {module for block in blocks for module in block.modules()}
+    assert all(network.get_submodule(layer) in inside for layer in target_layers(network, ATTENTION))
 
 
 @pytest.fixture

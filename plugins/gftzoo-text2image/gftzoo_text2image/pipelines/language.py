@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -87,8 +88,10 @@ class Lumina2(Pipeline):
         return {"text": text, "mask": mask}
 
     def predict(self, network: Any, x_BChw: Tensor, t_B: Tensor, text: Text, scale_B: Tensor | None = None) -> Tensor:
-        found = network(x_BChw, 1 - t_B / 1000, text["text"], text["mask"].long(), return_dict=False)[0]
-        return -found
+        mask = text["mask"].long()
+        if mask.is_meta:  # the network asks it how long each prompt is
+            mask = torch.ones(mask.shape, dtype=torch.long, device="cpu")
+        return -network(x_BChw, 1 - t_B / 1000, text["text"], mask, return_dict=False)[0]
 
     def shift(self, scheduler: Mapping[str, Any], config: Mapping[str, Any], side: int, steps: int) -> float:
         return linear_shift(scheduler, config["in_channels"])  # the stock pipeline takes the channels for the sequence
