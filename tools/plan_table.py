@@ -52,7 +52,11 @@ class Row:
     def cost(self, job: Job, place: Place, world: int) -> Cost:
         """The cost of a step of the job, as a trace would find it."""
         config = job.config
-        state = self.state_bytes - (2.0 * self.halvable if config.halves_base else 0.0)
+        state = self.state_bytes
+        if config.halves_base:
+            state -= 2.0 * self.halvable
+        elif not config.activation_checkpointing:  # autocast's copies of the frozen base
+            state += 2.0 * self.halvable
         each = self.recomputed_bytes if config.activation_checkpointing else self.kept_bytes
         activations = None if each is None else each * max(config.batch_size // (config.accumulate * world), 1)
         return Cost(self.parameters, state, activations, self.flops_per_image, self.trained, self.halvable)
@@ -70,7 +74,7 @@ def trace(model: str) -> Row:
         training_cost(job.changed(activation_checkpointing=recomputed), PLACE) for recomputed in (False, True)
     )
     return Row(
-        model, kept.parameters, kept.trained, kept.state_bytes,
+        model, kept.parameters, kept.trained, again.state_bytes,
         kept.activation_bytes, again.activation_bytes, kept.flops_per_image, kept.halvable,
     )  # fmt: skip
 

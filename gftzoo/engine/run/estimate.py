@@ -121,6 +121,8 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     halvable = sum(p.numel() for p in frozen_matrices(model.network)) if config.train == "lora" else 0
     if config.halves_base and place.half is not None:
         state -= 2.0 * halvable
+    elif place.half is not None and not config.activation_checkpointing:  # autocast's copies, for the backward pass
+        state += 2.0 * halvable
     if config.parallel == "fsdp" and (world > 1 or config.offload):  # two blocks are put together, one ahead of its use
         largest = max((sum(p.numel() for p in b.parameters()) for b in family.blocks(model.network)), default=0)
         waits = config.offload and place.device.type != "cpu"
