@@ -16,7 +16,9 @@ from gftzoo_text2image.process import build_scheduler
 from gftzoo_text2image.text import shapes_of
 from tiny_pipelines import TINY, tokens_of
 
+from gftzoo.catalogue.cards import ModelCard
 from gftzoo.cli.check_plugin import models_of
+from gftzoo.engine.parallel.sharding import checkpoint_blocks
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.families.finding import load_family
 from gftzoo.layers.lora import target_layers
@@ -77,6 +79,27 @@ def test_no_pipeline_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         get_card("diffusers:none/such")
 
 
+def inputs(card: ModelCard) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    x, t_B = torch.randn(2, card.tokenizer.channels, 8, 8), torch.tensor([300.0, 700.0])
+    text = {key: torch.randn(2, *shape) for key, shape in shapes_of(card).items()}
+    return x, t_B, text | {key: torch.ones_like(value) for key, value in text.items() if key == "mask"}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_recomputed_activations_change_no_gradient(name: str, tiny: Callable[[str], Path]) -> None:
+    card = get_card(f"diffusers:{tiny(name)}")
+    card = card.change(network={**card.network, "tokens": tokens_of(name)})
+    torch.manual_seed(0)
+    family, network = load_family(card.family), build_denoiser(card)
+    model, given, found = Model(card, network, None, family), inputs(card), []
+    for recomputed in (False, True):
+        checkpoint_blocks(family.blocks(network) if recomputed else [])
+        network.zero_grad()
+        predict(model, *given, None).square().sum().backward()  # type: ignore[union-attr]
+        found.append({key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys() and all(torch.equal(g, found[1][key]) for key, g in found[0].items())
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_an_affine_temperature_becomes_the_stock_network(name: str, tiny: Callable[[str], Path]) -> None:
     """c is the stock prediction, and c + s d that of the network into which s d is folded."""
@@ -87,9 +110,7 @@ def test_an_affine_temperature_becomes_the_stock_network(name: str, tiny: Callab
     family = load_family(card.family)
     model = Model(card, build_denoiser(card), None, family)
     slope = model.network.get_submodule(f"{pipeline_of(card).head}.slope.readout")
-    x, t_B = torch.randn(2, card.tokenizer.channels, 8, 8), torch.tensor([300.0, 700.0])
-    text = {key: torch.randn(2, *shape) for key, shape in shapes_of(card).items()}
-    text |= {key: torch.ones_like(value) for key, value in text.items() if key == "mask"}
+    x, t_B, text = inputs(card)
     beta_B = torch.full((2,), 0.4)
     with torch.no_grad():
         found = predict(model, x, t_B, text, beta_B)

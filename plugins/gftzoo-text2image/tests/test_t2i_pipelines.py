@@ -126,17 +126,6 @@ def test_an_affine_temperature_is_folded_for_the_stock_pipeline(
     assert far(wanted, stock_images(stock_pipeline(tmp_path / "folded"), model.card)) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["sd", "flux-schnell"])
-def test_recomputed_activations_change_nothing(name: str, tiny: Callable[[str], Path], tmp_path: Path) -> None:
-    losses = []
-    for recomputed in (False, True):
-        options = {**options_of_test(name), "activation_checkpointing": recomputed}
-        job = engine.plan(engine.Wanted(f"diffusers:{tiny(name)}", steps=2, options=options))
-        lines = (engine.train(job, tmp_path / str(recomputed)) / "metrics.jsonl").read_text().splitlines()
-        losses.append([found["loss"] for line in lines if "loss" in (found := json.loads(line))])
-    assert losses[0] == losses[1] and len(losses[0]) == 2
-
-
 def test_a_base_in_half_precision_trains_the_same(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     losses, memory = [], []
     for base in ("full", "half"):
