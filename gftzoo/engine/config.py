@@ -140,7 +140,12 @@ class TrainConfig(Frozen):
     @property
     def halves_base(self) -> bool:
         """Whether frozen weights are kept in the precision that a step computes in."""
-        return self.train == "lora" and self.lora.base == "half"
+        return self.train == "lora" and self.lora.base != "full"
+
+    @property
+    def quantises_base(self) -> bool:
+        """Whether those of blocks are kept in fewer bits still."""
+        return self.halves_base and self.lora.base != "half"
 
     @property
     def average_horizon(self) -> float:

@@ -11,6 +11,7 @@ from gftzoo.catalogue.cards import Frozen
 
 # The layers inside of what families call their attention: `attn`, `attn1`, `attention`.
 ATTENTION = r"(?:.*\.)?(?:(?:attn\d*|attention)\.[^.]+|attentions\.\d+\.to_[^.]+)(?:\.\d+)?"
+BasePrecision = Literal["full", "half", "8bit", "4bit"]
 LARGEST_RANK = 4096  # more than the layers of the largest published networks have channels
 
 
@@ -19,8 +20,10 @@ class LoraOptions(Frozen):
 
     rank: int = Field(16, gt=0, le=LARGEST_RANK, description="of the factors")
     alpha: float | None = Field(None, gt=0, description="strength, over the rank; None is the rank")
-    base: Literal["full", "half"] = Field(
-        "full", description="frozen weights of layers in fp32, or in the bf16 or fp16 that the run computes in"
+    base: BasePrecision = Field(
+        "full",
+        description="frozen weights of layers in fp32, in the bf16 or fp16 that the run computes in, or those of "
+        "blocks in 8 or 4 bits by bitsandbytes",
     )
     targets: str = Field(
         ATTENTION, description="regular expression of the linear layers and convolutions that get some"

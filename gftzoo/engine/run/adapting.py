@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gftzoo.adapters import Adapter, Base, Way, base_hash, freeze, slope_shape
+from gftzoo.adapters.quantising import refuse_without_package
 from gftzoo.catalogue.cards import ModelCard, Recipe
 from gftzoo.contract.objective import Objective
 from gftzoo.engine.config import TrainConfig
@@ -15,6 +16,7 @@ from gftzoo.engine.run.job import Job
 from gftzoo.errors import UsageError
 from gftzoo.families.family import Family
 from gftzoo.gft import GFTOptions
+from gftzoo.group import rank_and_world
 from gftzoo.hub import address_of
 from gftzoo.layers.temperature import TemperatureOptions
 from gftzoo.loading.adapted import find_base, is_adapter, refuse_other_base
@@ -116,17 +118,22 @@ def check_adapter(card: ModelCard, family: Family, way: Way, objective: str, sta
 
 
 def refuse_half_base(job: Job, place: Place) -> None:
-    """UsageError for a frozen base in half precision where a step computes in another, or the ranks share it."""
-    if not job.config.halves_base:
+    """UsageError for a frozen base in less than fp32 where that cannot be: by precision, package or ranks."""
+    config = job.config
+    if not config.halves_base:
         return
-    if place.half is None:
+    refuse_without_package(config.lora.base)
+    if config.quantises_base and rank_and_world()[1] > 1:
+        raise UsageError(f"lora.base={config.lora.base} is of one device; take lora.base=half on several ranks.")
+    if place.half is None and not config.quantises_base:
         raise UsageError(
             "lora.base=half keeps frozen weights in the precision that a step computes in, and this run computes in "
             "fp32; add -o precision=bf16, or leave it out."
         )
-    if job.config.parallel == "fsdp":
+    if config.parallel == "fsdp":
         raise UsageError(
-            "lora.base=half keeps two precisions in a block, which fsdp does not shard; use ddp or leave it out."
+            f"lora.base={config.lora.base} keeps two precisions in a block, which fsdp does not shard; use ddp or "
+            "leave it out."
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from gftzoo.adapters import freeze, frozen_matrices
+from gftzoo.adapters.quantising import BYTES, quantised_layers
 from gftzoo.contract.objective import Forwards
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.parallel.place import Place
@@ -119,7 +120,11 @@ def training_cost(job: Job, place: Place, world: int = 1) -> Cost:
     objective = job.objective
     state = 4.0 * (parameters + trainable + averages) + kept_bytes(model.network, family, config) + 2.0 * halves
     halvable = sum(p.numel() for p in frozen_matrices(model.network)) if config.train == "lora" else 0
-    if config.halves_base and place.half is not None:
+    if config.quantises_base:
+        layers = quantised_layers(family.blocks(model.network), config.lora.base)
+        few = sum(layer.weight.numel() for _, _, layer in layers)
+        state -= (4.0 - BYTES[config.lora.base]) * few + (0.0 if place.half is None else 2.0 * (halvable - few))
+    elif config.halves_base and place.half is not None:
         state -= 2.0 * halvable
     elif place.half is not None and not config.activation_checkpointing:  # autocast's copies, for the backward pass
         state += 2.0 * halvable

@@ -12,6 +12,7 @@ import torch
 
 from gftzoo import arguments
 from gftzoo.adapters import halve_frozen
+from gftzoo.adapters.quantising import quantise_frozen
 from gftzoo.arguments import shown
 from gftzoo.data import Source
 from gftzoo.engine import checkpoints
@@ -80,6 +81,8 @@ def prepared_model(job: Job, place: Place, resume_from: Path | None) -> Model:
         refuse_changed_base(model, job.config, resume_from)
     if job.config.halves_base and place.half is not None:
         halve_frozen(model.network, place.half)  # before a device has to hold them whole
+    if job.config.quantises_base:
+        quantise_frozen(job.family.blocks(model.network), job.config.lora.base, place.half, place.device)
     model.to(place.device)
     job.objective.prepare(model)
     return model
