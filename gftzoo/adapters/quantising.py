@@ -33,8 +33,9 @@ def quantised_layers(blocks: Iterable[nn.Module], base: BasePrecision) -> Iterat
     """
     for parent in dict.fromkeys(module for block in blocks for module in block.modules()):
         for name, layer in parent.named_children():
-            fits = type(layer) is nn.Linear and (base == "8bit" or layer.in_features % BLOCK == 0)
-            if fits and not any(p.requires_grad for p in layer.parameters()):
+            if type(layer) is not nn.Linear or any(p.requires_grad for p in layer.parameters()):
+                continue
+            if base == "8bit" or layer.in_features % BLOCK == 0:
                 yield parent, name, layer
 
 
