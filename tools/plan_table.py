@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from gftzoo.adapters import freeze
+from gftzoo.adapters.quantising import BYTES, quantised_layers
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.engine import Job, Wanted, plan
 from gftzoo.engine.parallel.gpus import GPUS
@@ -24,6 +26,8 @@ from gftzoo.engine.run.elsewhere import Outlook, outlook
 from gftzoo.engine.run.estimate import GIB, Cost, training_cost
 from gftzoo.engine.run.utilisation import ASSUMED, Utilisation, measured
 from gftzoo.errors import GftzooError
+from gftzoo.layers.initialisation import Empty
+from gftzoo.model import Model
 from gftzoo.zoo import list_models
 
 ROOT = Path(__file__).parent.parent
@@ -48,13 +52,15 @@ class Row:
     recomputed_bytes: float | None
     flops_per_image: float | None
     halvable: int = 0
+    quantisable: int = 0
 
     def cost(self, job: Job, place: Place, world: int) -> Cost:
         """The cost of a step of the job, as a trace would find it."""
         config = job.config
         state = self.state_bytes
         if config.halves_base:
-            state -= 2.0 * self.halvable
+            few = self.quantisable if config.quantises_base else 0
+            state -= 2.0 * (self.halvable - few) + (4.0 - BYTES["4bit"]) * few
         elif not config.activation_checkpointing:  # autocast's copies of the frozen base
             state += 2.0 * self.halvable
         each = self.recomputed_bytes if config.activation_checkpointing else self.kept_bytes
@@ -75,8 +81,20 @@ def trace(model: str) -> Row:
     )
     return Row(
         model, kept.parameters, kept.trained, again.state_bytes,
-        kept.activation_bytes, again.activation_bytes, kept.flops_per_image, kept.halvable,
+        kept.activation_bytes, again.activation_bytes, kept.flops_per_image, kept.halvable, quantisable(job),
     )  # fmt: skip
+
+
+def quantisable(job: Job) -> int:
+    """Numbers of a LoRA's frozen base that 4 bits take."""
+    config = job.config
+    if config.train != "lora":
+        return 0
+    with Empty():
+        model = Model(config.card, job.family.build_network(config.card), None, job.family)
+    freeze(model, config.train, config.lora)
+    layers = quantised_layers(job.family.blocks(model.network), "4bit")
+    return sum(layer.weight.numel() for _, _, layer in layers)
 
 
 def read_rows() -> dict[str, Row]:
@@ -135,25 +153,26 @@ def table(rows: dict[str, Row], cards: list[ModelCard]) -> str:
 def adapter_line(row: Row) -> list[str]:
     """A row of the table of adapters: what a LoRA of a pipeline holds, and how many pictures fit beside it."""
     job = job_of(row.model)
-    job = job.changed(lora=job.config.lora.model_copy(update={"base": "half"}))
-    half = row.cost(job, PLACE, 1)
+    half, few = (job.changed(lora=job.config.lora.model_copy(update={"base": base})) for base in ("half", "4bit"))
+    held = row.cost(half, PLACE, 1)
     each = "?" if row.recomputed_bytes is None else f"{row.recomputed_bytes / GIB:.2g}"
     cells = []
-    for card in ADAPTED_ON:
-        found = outlook(job, GPUS[card], trace=row.cost)
+    for base, card in ((half, ADAPTED_ON[0]), (half, ADAPTED_ON[1]), (few, ADAPTED_ON[1])):
+        found = outlook(base, GPUS[card], trace=row.cost)
         unknown = found.fits and row.recomputed_bytes is None
         cells.append("fits" if unknown else cell(found).split(",", 1)[0])
     return [
         f"`{row.model}`", f"{row.parameters / 1e6:,.0f}", f"{row.trained / 1e6:,.1f}",
-        f"{row.state_bytes / GIB:,.1f}", f"{half.state_bytes / GIB:,.1f}", each, *cells,
+        f"{row.state_bytes / GIB:,.1f}", f"{held.state_bytes / GIB:,.1f}", each, *cells,
     ]  # fmt: skip
 
 
 def adapter_table(rows: dict[str, Row]) -> str:
-    """The memory of the GFT recipe, a LoRA in bf16 on a base in bf16, of every pipeline in the catalogue."""
+    """The memory of the GFT recipe, a LoRA in bf16 on a base in bf16 or 4 bits, of every pipeline in the catalogue."""
     head = ["model", "parameters, M", "trained, M", "weights and optimizer, base in fp32, GiB"]
     head += ["the same, base in bf16, GiB", "a picture more, GiB"]
     head += [f"pictures at once on {GPUS[card].gib:.0f} GB" for card in ADAPTED_ON]
+    head += [f"on {GPUS[ADAPTED_ON[1]].gib:.0f} GB, base in 4 bits"]
     cards = [card for card in list_models(family="text2image") if card.name in rows]
     return lines_of([head, ["---"] * len(head), *(adapter_line(rows[card.name]) for card in cards)])
 
