@@ -129,7 +129,9 @@ class GFT(Objective):
         # affine network has no slope to learn.
         if self.options.dropped_mix == "one" or isinstance(prediction, Affine):
             beta_B = beta_in_B
-        loss_B = family.loss_term(model, mix(prediction, u_BX, beta_B), problem)
+        mixed_BX = mix(prediction, u_BX, beta_B)
+        del prediction, u_BX  # of logits each is large, and the backward pass needs none of them
+        loss_B = family.loss_term(model, mixed_BX, problem)
         # d mixed / d f_s is beta, so that low temperatures learn slowly; the weight moves no minimum, only the pace
         return loss_B / beta_B ** POWERS[self.options.weighting]
 
@@ -183,7 +185,7 @@ def mix(prediction: Prediction, u_BX: Tensor, beta_B: Tensor) -> Tensor:
     """
     beta_BX = beta_B.view(-1, *[1] * (u_BX.ndim - 1))
     if isinstance(prediction, Affine):
-        return beta_BX * prediction.c + (1 - beta_BX) * (prediction.d + u_BX)
+        return torch.lerp(prediction.d + u_BX, prediction.c, beta_BX)  # exact at both ends
     return beta_BX * prediction + (1 - beta_BX) * u_BX
 
 

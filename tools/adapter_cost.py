@@ -1,6 +1,7 @@
 """What a step of a temperature adapter costs, against inference (memory) and a step of the whole model (time).
 
     python tools/adapter_cost.py dit-b:4 llamagen-nano:64 --out docs/results/adapter-cost.csv
+    python tools/adapter_cost.py dit-xl:4 --ways temperature "in parts"      # memory alone, without the whole model
 
 A case is a model, of its own size, and a batch size. In one process on one thread a model with a slope predicts a batch
 of random latents without gradient; the whole model (`all`, the published temperature), factors of LoRA's and a slope
@@ -14,12 +15,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import csv_rows
 import torch
+from throughput import local, random_tokenizer
 from torch import Tensor
 from training_cost import allocated_peak, timed
 
@@ -48,7 +50,7 @@ class Row:
     memory_bytes: int
     memory_ratio: float
     seconds: float
-    time_ratio: float
+    time_ratio: float | None
     batch: int
     updates: int
     device: str
@@ -60,8 +62,9 @@ class Job:
 
     def __init__(self, card: ModelCard, batch: int, device: str, temperature: bool = True) -> None:
         torch.manual_seed(0)
-        family, spec = load_family(card.family), card.tokenizer
-        tokenizer = None if spec.repo else family.build_tokenizer(spec)
+        card = local(card)
+        spec = card.tokenizer
+        tokenizer = random_tokenizer(card) if spec.repo else load_family(card.family).build_tokenizer(spec)
         self.model = Model.fresh(card.change(temperature=temperature), tokenizer).to(device)
         latents = example_latents(card, batch)
         values = torch.randn(latents.shape) if spec.codebook is None else torch.randint(spec.codebook, latents.shape)
@@ -107,7 +110,7 @@ class Inference(Job):
         self.model.family.predict(self.model, self.problem(), self.condition, beta)
 
 
-def measure(name: str, batch: int, updates: int, device: str) -> list[Row]:
+def measure(name: str, batch: int, ways: Sequence[str], updates: int, device: str) -> list[Row]:
     """The rows of one model."""
     card = get_card(name)
     affine = card.change(network={**card.network, **slope_shape(card, load_family(card.family))})
@@ -116,7 +119,8 @@ def measure(name: str, batch: int, updates: int, device: str) -> list[Row]:
     floor = inference.standing_bytes() + allocated_peak(inference)
     del inference
     found: dict[str, tuple[int, int, int, float]] = {}
-    for label, way in WAYS.items():
+    for label in ways:
+        way = WAYS[label]
         job = Step(affine if way == "temperature" else card, way, batch, device)
         if label == "in parts":
             checkpoint_slopes(job.model.network)
@@ -129,7 +133,7 @@ def measure(name: str, batch: int, updates: int, device: str) -> list[Row]:
     return [
         Row(
             name, label, count, trained, memory, round(memory / floor, 3),
-            round(seconds, 5), round(seconds / found["all"][3], 3),
+            round(seconds, 5), round(seconds / found["all"][3], 3) if "all" in found else None,
             batch, updates, where, torch.__version__.partition("+")[0],
         )
         for label, (count, trained, memory, seconds) in found.items()
@@ -143,6 +147,7 @@ def median_time(job: Callable[[], None], updates: int, device: str) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="MODEL:BATCH; default: the nano model of every family, 64 each")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="what is measured")
     parser.add_argument("--updates", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("docs/results/adapter-cost.csv"))
@@ -151,10 +156,11 @@ def main() -> int:
     rows: list[Row] = []
     for case in arguments.cases or [f"{entry.nano}:64" for entry in catalogue().families.values() if entry.nano]:
         name, _, batch = case.partition(":")
-        for row in measure(name, int(batch or 64), arguments.updates, arguments.device):
+        for row in measure(name, int(batch or 64), arguments.ways, arguments.updates, arguments.device):
+            time = f"  time x{row.time_ratio:.2f} of all" if row.time_ratio else ""
             print(
                 f"{row.model:14} {row.train:12} trains {row.trained / row.parameters:6.1%} "
-                f"memory x{row.memory_ratio:.2f} of inference  time x{row.time_ratio:.2f} of all",
+                f"memory x{row.memory_ratio:.2f} of inference{time}",
                 flush=True,
             )
             rows.append(row)
