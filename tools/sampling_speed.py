@@ -21,7 +21,7 @@ from typing import Any
 
 import csv_rows
 import torch
-from throughput import commit, local, random_tokenizer, where
+from throughput import commit, local, own_network, random_tokenizer, where
 
 import gftzoo
 from gftzoo.catalogue.cards import ModelCard
@@ -72,7 +72,7 @@ class Pair:
     def build(cls, name: str, depth: int | None, device: torch.device) -> Pair:
         """Both models of a name, with so many blocks of each kind where that is given."""
         card = get_card(name)
-        network = dict(resolve(name, objective="gft").card.network)
+        network = own_network(card, resolve(name, objective="gft").card)
         for key in ("depth", "head_depth", "part_depth") if depth else ():
             if key in network:
                 network[key] = min(depth or 0, network[key])

@@ -134,9 +134,17 @@ def configuration(name: str, objective: str, batch: int, precision: str) -> Trai
     """The model's recipe at its own resolution, tokenizer and classes; of `gft, lora` with adapters."""
     objective, _, way = objective.partition(", ")
     recipe = resolve(name, objective=objective, options={"precision": precision})
-    card = local(get_card(name).change(temperature=recipe.card.temperature, network=recipe.card.network))
+    card = get_card(name)
+    card = local(card.change(temperature=recipe.card.temperature, network=own_network(card, recipe.card)))
     own = {"card": card, "batch_size": batch, "accumulate": 1, "ema_decay": recipe.ema_decay or 0.9999}
     return recipe.model_copy(update={**own, "train": way or "all"})
+
+
+def own_network(card: ModelCard, resolved: ModelCard) -> dict[str, Any]:
+    """The network as a recipe has it, on the card's own codes: what a demonstration's codes decide is taken back."""
+    of_codes = load_family(card.family).options().of_codes
+    kept = {name: value for name, value in resolved.network.items() if name not in of_codes}
+    return {**kept, **{name: card.network[name] for name in of_codes if name in card.network}}
 
 
 def local(card: ModelCard) -> ModelCard:
