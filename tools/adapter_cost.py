@@ -164,7 +164,7 @@ def main() -> int:
                 flush=True,
             )
             rows.append(row)
-    csv_rows.write(rows, arguments.out)
+        csv_rows.write(rows, arguments.out)  # after each case: a later one may fail
     return 0
 
 

@@ -96,7 +96,7 @@ def main() -> int:
         rows += measure(name, int(batch or 4), arguments.rounds, arguments.device)
         for row in rows[-len(INPUTS) :]:
             print(f"{row.model:14} {row.temperature:10} size x{row.parameters_ratio:.3f}  time x{row.time_ratio:.3f}")
-    csv_rows.write(rows, arguments.out)
+        csv_rows.write(rows, arguments.out)  # after each case: a later one may fail
     return 0
 
 
