@@ -1,8 +1,11 @@
 """What training steps, sampling, data and start-up cost, as ratios measured in one run.
 
     python tools/benchmark.py dit-nano --out docs/results/benchmark.csv
+    python tools/benchmark.py --before OTHER/bin/python --out docs/results/before-after.csv
 
-Every pair is measured alternately, several times, and the median of each is taken, so that a busy machine slows both.
+With `--before`, the interpreter of an environment with another version, what was to become faster is measured in both;
+else the parts of a model beside each other. Every pair is measured alternately, several times, and the median of each
+is taken, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import before_after
 import torch
 
 import gftzoo
@@ -191,9 +195,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--before", help="interpreter of another version, which all is measured beside")
+    parser.add_argument("--files", type=int, default=100_000, help="of the folder that both open")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="of JSON that both open")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.before is not None:
+        rows = before_after.measure(arguments.before, arguments.rounds, arguments.files, arguments.lines)
+        if arguments.out is not None:
+            before_after.write(rows, arguments.out)
+        return
     name, batch, rounds, device = arguments.model, arguments.batch, arguments.rounds, arguments.device
     step = training_steps(name, batch, rounds, device)
     draw = sampling(name, batch, max(rounds // 2, 3), device)

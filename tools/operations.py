@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.datasets import ImageFolder
 
-from gftzoo.data import open_source
 from gftzoo.data.training import mirrored
+from gftzoo.engine.step.ema import EMA
 from gftzoo.engine.step.loop import reseed
 from gftzoo.generator import seed_for
 from gftzoo.gft import deterministic
@@ -104,64 +100,52 @@ def seeding() -> Pair:
     return lambda: torch.manual_seed(seed_for("step", 0)), lambda: reseed("step", 0)
 
 
-def opening(folder: Path, files: int) -> dict[str, Pair]:
-    """Beside what reads the same without a look at it: torchvision's listing, and the standard library's JSON."""
-    for number in range(files):
-        path = folder / "pictures" / f"c{number // 1000:03d}" / f"{number}.png"
-        if number % 1000 == 0:
-            path.parent.mkdir(parents=True)
-        if number == 0:
-            Image.new("RGB", (8, 8), (9, 99, 199)).save(path)
-            content = path.read_bytes()
-        path.write_bytes(content)
-    lines = folder / "lines.jsonl"
-    entry = {"caption": "a thing of some kind, in some place", "image": "pictures/c000/7.png"}
-    lines.write_text(f"{json.dumps(entry)}\n" * 200_000)
+def average() -> Pair:
+    """Of many small tensors, as networks have them."""
+    network, kept = (nn.ModuleList([nn.Linear(100, 100) for _ in range(1000)]) for _ in range(2))
+    after = EMA(network, 0.9)
 
-    def library() -> list[object]:
-        return [json.loads(line) for line in lines.read_text(encoding="utf-8").split("\n") if line]
+    @torch.no_grad()
+    def one_by_one() -> None:
+        for mean, parameter in zip(kept.parameters(), network.parameters(), strict=True):
+            mean.mul_(0.9).add_(parameter, alpha=0.1)
 
+    return one_by_one, lambda: after.update(1)
+
+
+def pairs() -> dict[str, Pair]:
     return {
-        f"opening a folder of {files:,} pictures, over torchvision": (
-            lambda: ImageFolder(str(folder / "pictures")),
-            lambda: open_source(f"imagefolder:{folder / 'pictures'}"),
-        ),
-        "opening JSON Lines, over json.loads": (library, lambda: open_source(f"jsonl:{lines}")),
+        "cross-entropy (4, 256, 4096)": cross_entropy(),
+        "rotation of LlamaGen": rotation(),
+        "AdamW, 10 M parameters": adamw(),
+        "gradient norm, nothing clipped": gradient_norm(),
+        "mirroring 64 pictures of 256 px": mirroring(),
+        "evaluation mode and back, DiT-XL": evaluation_mode(),
+        "average of 10 M weights": average(),
+        "seeding a step": seeding(),
     }
 
 
-def measure(rounds: int, files: int) -> dict[str, float]:
+def measure(found: dict[str, Pair], rounds: int) -> dict[str, float]:
     """After over before, of each operation."""
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = {
-            "cross-entropy (4, 256, 4096)": cross_entropy(),
-            "rotation of LlamaGen": rotation(),
-            "AdamW, 10 M parameters": adamw(),
-            "gradient norm, nothing clipped": gradient_norm(),
-            "mirroring 64 pictures of 256 px": mirroring(),
-            "evaluation mode and back, DiT-XL": evaluation_mode(),
-            "seeding a step": seeding(),
-            **opening(Path(folder), files),
-        }
-        seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in pairs}
-        for turn in range(rounds + 1):
-            for name, pair in pairs.items():
-                for taken, job in zip(seconds[name], pair, strict=True):
-                    begin = time.process_time()
-                    job()
-                    if turn:
-                        taken.append(time.process_time() - begin)
+    seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in found}
+    for turn in range(rounds + 1):
+        for name, pair in found.items():
+            for taken, job in zip(seconds[name], pair, strict=True):
+                begin = time.process_time()
+                job()
+                if turn:
+                    taken.append(time.process_time() - begin)
     return {name: statistics.median(after) / statistics.median(before) for name, (before, after) in seconds.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--files", type=int, default=20_000, help="of the folder that is opened")
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [(name, f"{ratio:.2f}") for name, ratio in measure(arguments.rounds, arguments.files).items()]
+    rows = [(name, f"{ratio:.2f}") for name, ratio in measure(pairs(), arguments.rounds).items()]
     for row in rows:
         print(*row)
     if arguments.out is not None:
