@@ -54,8 +54,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BND: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         batch, tokens, width = x_BND.shape
-        qkv = self.qkv(x_BND).reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x_BND).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        q, k, v = (each.transpose(1, 2) for each in qkv.unbind(2))  # whose gradients need no copy to be put together
         dropout = self.attn_drop.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout)
         found: Tensor = self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width)))
@@ -97,7 +97,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size, bias=bias)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        found: Tensor = self.proj(x_BCHW).flatten(2).transpose(1, 2)
+        # In the order of the tokens: every norm and sum behind it would copy what lies otherwise, or read it in leaps.
+        found: Tensor = self.proj(x_BCHW).flatten(2).transpose(1, 2).contiguous()
         return found
 
 
