@@ -40,3 +40,21 @@ def test_throughput_trains_the_full_models_on_their_own_latents() -> None:
         config = tool.configuration(name, "gft", 2, "bf16")
         assert config.card.resolution == 256 and config.card.classes == 1000 and config.card.temperature
         assert tool.estimate.training_cost(Job(config), Place(torch.device("cpu"))).flops_per_image > 1e11
+
+
+def test_two_versions_are_told_beside_each_other(tmp_path: Path, monkeypatch, capsys) -> None:
+    """With this process in the place of both, and little data."""
+    before_after, probe = load("before_after"), load("version_probe")
+    monkeypatch.setattr(before_after.Versions, "probe", lambda _, what, source: (probe.opening(source),) * 2)
+    for part in ("start_up", "single_operations", "whole_steps", "relative"):
+        row = before_after.Row(part, "unit", 2.0, 2.0 if part == "start_up" else 3.0, 1.5)
+        monkeypatch.setattr(before_after, part, lambda *_, row=row: [row])
+    monkeypatch.setattr(before_after.Versions, "least", lambda *_: ({}, {}))
+    rows = before_after.measure(sys.executable, 1, 20, 20)
+    before_after.write(rows, tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        kept = list(csv.DictReader(file))
+    assert [row["after_over_before"] for row in kept if row["item"] in ("start_up", "whole_steps")] == ["1.00", "1.50"]
+    assert sum(row["item"].startswith("opening") and float(row["before"]) > 0 for row in kept) == 4
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "single_operations" in said and "start_up" not in said
