@@ -27,7 +27,7 @@ from gftzoo.cli import main
 from gftzoo.data import open_source
 
 LOOPS = ("gftzoo.engine.step.loop", "gftzoo.engine.loop")  # where a run's steps are, now and in the first version
-WARM_UP, STEPS = 2, 6
+WARM_UP, STEPS = 8, 8  # an epoch of few pictures, which are encoded once, comes first
 DRAWINGS = 3
 
 
