@@ -10,7 +10,7 @@ from shlex import quote
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from gftzoo import __version__
 from gftzoo.catalogue.cards import Frozen, ModelCard
@@ -152,12 +152,20 @@ def _names(names: set[str]) -> str:
 
 def _refuse_other_settings(then: dict[str, Any], now: dict[str, Any], config: TrainConfig, run: Path) -> None:
     for name in sorted(then.keys() & now.keys()):
-        if then[name] != now[name]:
+        if with_new_fields(then[name], now[name], getattr(config, name)) != now[name]:
             raise UsageError(
                 f"{name} is {now[name]!r} in {str(run / CONFIG_FILE)!r} and the run was begun with {then[name]!r}; "
                 f"put it back, go on with --accept-changes, or train on from these weights in a run of its own: "
                 f"{from_these_weights(config, run)} with it."
             )
+
+
+def with_new_fields(then: Any, now: Any, value: Any) -> Any:
+    """A setting as an older gftzoo recorded it, with the defaults of the fields that it has gained since."""
+    if not isinstance(value, BaseModel):
+        return then
+    gained = {name: type(value).model_fields[name].default for name in now.keys() - then.keys()}
+    return {**then, **gained}
 
 
 def from_these_weights(
