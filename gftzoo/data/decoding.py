@@ -55,7 +55,8 @@ class DecodingSource(Source):
         pictures = ((row, attempted(self.stored, row)) for row in rows if row not in known)
         # What is known of a sample is not kept: to know that no file has changed takes longer than to look again.
         now = state() if len(rows) == count else None
-        versioned = None if now is None else f"{VERSION} {now}"
+        # Rows known to be wrong are not looked at; those of a caption that is mended later have to be.
+        versioned = None if now is None else f"{VERSION} {now}{f' without {sorted(known)}' if known else ''}"
         found = verdict_of(self.name, lambda: pictures, len(rows), self.decoding, versioned)
         wrong = {**known, **{row: self.sentence(row, why) for row, why in found.unreadable.items()}}
         self.problems = [wrong[row] for row in sorted(wrong)]

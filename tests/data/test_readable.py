@@ -21,6 +21,7 @@ from pooled import Pooled
 from safetensors.torch import load_file
 
 from gftzoo.data import decoding, open_source, readable
+from gftzoo.data.beside import open_beside
 from gftzoo.data.fingerprint import fingerprint_of
 from gftzoo.data.lanes import Layout
 from gftzoo.data.manifest import Manifest
@@ -179,6 +180,24 @@ def test_what_can_be_read_is_decided_once(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "cache").write_text("no folder")
     monkeypatch.setattr(readable, "_known", {})
     assert len(open_source(spec)) == COUNT - len(BAD) + 1 and len(decoded) == 4 * COUNT
+
+
+def test_a_picture_whose_caption_was_mended_is_looked_at(tmp_path: Path, monkeypatch) -> None:
+    """It was not, as long as its caption could not be read."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(readable, "WORTH", 1)
+    data = tmp_path / "data"
+    data.mkdir()
+    whole, damaged = 1, BAD[1]
+    for number in (whole, damaged):
+        (data / f"{number}.png").write_bytes(content(number, number == damaged))
+        (data / f"{number}.txt").write_bytes(b"\xff" if number == damaged else b"one")
+    for wrong in ("the captions of", "cannot identify image"):
+        monkeypatch.setattr(readable, "_known", {})  # as a new process has it
+        source = open_beside(str(data), "train", Decoding(), "captions:data")
+        assert len(source) == len(source.problems) == 1
+        assert wrong in source.problems[0]
+        (data / f"{damaged}.txt").write_bytes(b"mended")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
