@@ -40,7 +40,10 @@ def list_beside(root: Path) -> Listing:
     """
     walk = Walk(root, aside=SUFFIX)
     pictures = pictures_below(root, walk)
-    texts = {stem(text): text for text in walk.set_aside}
+    texts: dict[str, str] = {}
+    for text in reversed(walk.set_aside):  # of a.TXT and a.txt the latter, by the order of names
+        if texts.setdefault(stem(text), text) != text:
+            walk.add(f"{SUFFIX} beside another of the same name", text)
     files: list[str] = []
     captions: list[Condition] = []
     unreadable: dict[int, str] = {}

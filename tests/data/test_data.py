@@ -248,6 +248,17 @@ def test_captions_beside_pictures_are_accounted_for(tmp_path: Path) -> None:
         open_beside(str(tmp_path / "none"), "train", Decoding(), "captions:none")
 
 
+def test_of_two_texts_of_a_name_the_one_that_is_not_read_is_told(tmp_path: Path) -> None:
+    folder_of(tmp_path, cat=1)
+    for suffix in (".TXT", ".txt"):
+        (tmp_path / "cat" / f"0{suffix}").write_text(suffix)
+    if (tmp_path / "cat" / "0.TXT").read_text() == ".txt":
+        pytest.skip("names of files here have no case")
+    source = open_beside(str(tmp_path), "train", Decoding(), f"captions:{tmp_path}")
+    assert source.condition_of(0) == ".txt"
+    assert source.left_out == ["Left out: 1 .txt beside another of the same name, e.g. cat/0.TXT"]
+
+
 def test_an_unreadable_captioned_picture_goes_with_its_caption(tmp_path: Path) -> None:
     folder_of(tmp_path, cat=2)
     (tmp_path / "torn.png").write_bytes(b"nothing")
