@@ -67,7 +67,7 @@ class QueryBlock(Block):
     def _queries_and_rest(self, x_BSW: Tensor, asked_BMW: Tensor) -> tuple[Tensor, Tensor]:
         """Queries of the rows that are asked for, and keys and values of all."""
         qkv, width = self.attn.qkv, asked_BMW.shape[-1]
-        if not isinstance(qkv, nn.Linear):  # LoRA is around it, which is to be called as a whole
+        if type(qkv) is not nn.Linear:  # LoRA is around it, or it is quantised: to be called as a whole
             return qkv(asked_BMW)[..., :width], qkv(x_BSW)[..., width:]
         weight_q, weight_kv = qkv.weight.split([width, 2 * width])
         bias_q, bias_kv = qkv.bias.split([width, 2 * width])

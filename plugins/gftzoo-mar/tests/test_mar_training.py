@@ -9,6 +9,7 @@ import torch
 from gftzoo_mar.family import MARProblem, mask_ratio, pose
 from mar_golden import official_model, read_golden
 from nano import nano_latents, nano_model
+from torch import nn
 
 from gftzoo.generator import SampleGenerator
 from gftzoo.gft import GFT
@@ -123,3 +124,21 @@ def test_weights_for_other_classes_start_at_the_null_condition() -> None:
     null = network.embed_condition(torch.tensor([3]), None)
     assert torch.equal(network.embed_condition(torch.tensor([0, 1, 2]), None), null.expand(3, -1))
     assert torch.equal(null, base.network.embed_condition(torch.tensor([base.card.classes]), None))
+
+
+class Halved(nn.Linear):
+    """A layer that does not compute with its weight as it stands, as quantised ones."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) / 2
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Halved])
+@torch.no_grad()
+def test_some_rows_of_the_last_block_are_those_of_all(kind: type[nn.Linear]) -> None:
+    block = model_with().network.decoder_blocks[-1].eval()
+    qkv = kind(block.attn.qkv.in_features, block.attn.qkv.out_features)
+    block.attn.qkv = qkv
+    x_BSW, rows_BM = torch.randn(2, 5, qkv.in_features), torch.tensor([[0, 3], [4, 1]])
+    wanted = block(x_BSW)[torch.arange(2)[:, None], rows_BM]
+    torch.testing.assert_close(block(x_BSW, rows_BM=rows_BM), wanted, rtol=1e-4, atol=1e-5)
