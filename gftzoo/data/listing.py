@@ -92,8 +92,8 @@ def _keep(listing: Listing, path: Path) -> None:
 
 
 def _kept(path: Path) -> Listing | None:
-    """The listing in a file; None where there is none, it is damaged, or what was listed has changed."""
-    with suppress(OSError, ValueError):
+    """The listing in a file; None where there is none, it is damaged or another version's, or the data has changed."""
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         seal, _, body = path.read_bytes().partition(b"\n")
         if seal.decode() == hashlib.sha256(body).hexdigest():
             found = json.loads(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -112,6 +113,12 @@ def test_what_has_changed_is_listed_anew(place: Place, change: str) -> None:
     assert after != before and place.listed == 2
 
 
+def sealed(body: object) -> bytes:
+    """What another version of this code may have written."""
+    content = json.dumps(body).encode()
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
 def damage_file(kept: Path, damaged: Callable[[bytes], bytes]) -> None:
     (file,) = kept.iterdir()
     file.write_bytes(damaged(file.read_bytes()))
@@ -124,6 +131,10 @@ def damage_file(kept: Path, damaged: Callable[[bytes], bytes]) -> None:
         lambda content: content[:-9],
         lambda content: content.replace(b"cat/1", b"cat/2"),
         lambda content: b"\xff\n{}",
+        lambda content: sealed([]),
+        lambda content: sealed({"watched": {"/": None}}),
+        lambda content: sealed({"files": [], "watched": {}}),
+        lambda content: sealed(json.loads(content.partition(b"\n")[2]) | {"more": 1}),
     ],
 )
 def test_a_damaged_file_is_as_none(place: Place, damaged: Callable[[bytes], bytes]) -> None:
