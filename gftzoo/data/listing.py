@@ -72,16 +72,23 @@ def listed_once(about: Iterable[object], find: Callable[[], Listing]) -> Listing
     kept = _kept(path)
     if kept is not None:
         return kept
-    with one_at_a_time(path.with_suffix(".lock")):
+    with one_at_a_time(path.with_suffix(".lock")) as waited:
         kept = _kept(path)  # by a process that this one has waited for
         if kept is not None:
             return kept
-        before = time.time_ns() - int(YOUNG * 1e9)
-        found = find()
-        settled = all(state is not None and state[2] < before for state in found.watched.values())
-        if found.lasting and settled and len(found.files) >= WORTH:
-            _keep(found, path)
-        return found
+        if not waited:
+            return _found(find, path)
+    return _found(find, path)  # beside the others: where nothing was kept, they would list one after the other
+
+
+def _found(find: Callable[[], Listing], path: Path) -> Listing:
+    """What `find` returns, kept where it is worth it and will last."""
+    before = time.time_ns() - int(YOUNG * 1e9)
+    found = find()
+    settled = all(state is not None and state[2] < before for state in found.watched.values())
+    if found.lasting and settled and len(found.files) >= WORTH:
+        _keep(found, path)
+    return found
 
 
 def _keep(listing: Listing, path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from gftzoo.data import Source, folder, open_source
+from gftzoo.data.listing import Listing, listed_once
 from gftzoo.errors import GftzooError
 
 
@@ -178,6 +181,24 @@ def test_what_changed_just_now_is_not_kept(place: Place) -> None:
     place.add("pictures/cat/7.png")
     place.open()
     assert not list(place.kept.glob("*.json"))
+
+
+def test_who_waited_for_nothing_lists_beside_the_others(place: Place) -> None:
+    listing, together = threading.Event(), threading.Barrier(2, timeout=10)
+
+    def find() -> Listing:
+        if not listing.is_set():
+            listing.set()
+            time.sleep(0.3)  # while the others come to wait
+        else:
+            together.wait()
+        return Listing(["a.png"], [0], lasting=False)
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(listed_once, ["asked"], find)
+        listing.wait()
+        rest = [pool.submit(listed_once, ["asked"], find) for _ in range(2)]
+        assert [each.result().files for each in (first, *rest)] == [["a.png"]] * 3
 
 
 def test_an_error_reaches_everyone_who_waits(place: Place) -> None:
