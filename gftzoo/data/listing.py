@@ -22,6 +22,7 @@ from gftzoo.homes import cache_folder
 
 VERSION = 1  # of what is listed, and how it is kept
 WORTH = 1_000  # pictures from which on it is kept
+MOUNTS = Path("/proc/self/mountinfo")  # of Linux
 YOUNG = 10.0  # seconds; what changed so lately may change again within one tick of a file system's clock
 
 Condition = int | str | tuple[str, ...]
@@ -86,9 +87,24 @@ def _found(find: Callable[[], Listing], path: Path) -> Listing:
     before = time.time_ns() - int(YOUNG * 1e9)
     found = find()
     settled = all(state is not None and state[2] < before for state in found.watched.values())
-    if found.lasting and settled and len(found.files) >= WORTH:
+    if found.lasting and settled and len(found.files) >= WORTH and not on_fuse(found.watched):
         _keep(found, path)
     return found
+
+
+def on_fuse(paths: Iterable[str]) -> bool:
+    """Whether some lie on a mount of FUSE, as those of object stores, whose folders may be as before when files come.
+
+    False where the system does not list its mounts.
+    """
+    devices = set()
+    with suppress(OSError):
+        for line in MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines():
+            mount, _, kind = line.partition(" - ")
+            if kind.startswith(("fuse ", "fuse.")):
+                devices.add(os.makedev(*map(int, mount.split()[2].split(":"))))
+        return bool(devices) and any(os.stat(path).st_dev in devices for path in paths)  # noqa: PTH116 (as above)
+    return False
 
 
 def _keep(listing: Listing, path: Path) -> None:

@@ -183,6 +183,17 @@ def test_what_changed_just_now_is_not_kept(place: Place) -> None:
     assert not list(place.kept.glob("*.json"))
 
 
+def test_what_an_object_store_shows_is_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folders may not change when files come."""
+    device = place.root.stat().st_dev
+    mounts = place.root / "mountinfo"
+    mounts.write_text(f"22 27 {os.major(device)}:{os.minor(device)} / /data rw - fuse.gcsfuse bucket rw,user_id=0\n")
+    monkeypatch.setattr("gftzoo.data.listing.MOUNTS", mounts)
+    place.open()
+    place.open()
+    assert place.listed == 2 and not list(place.kept.glob("*.json"))
+
+
 def test_who_waited_for_nothing_lists_beside_the_others(place: Place) -> None:
     listing, together = threading.Event(), threading.Barrier(2, timeout=10)
 
