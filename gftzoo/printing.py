@@ -55,8 +55,8 @@ def say(text: object, err: bool = False) -> None:
 
 
 def terminal_width() -> int:
-    """How many characters a line may have: of the terminal, or 160 in a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+    """How many characters a line may have: of the terminal, or 160 in a pipe or where output is closed."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else 160
 
 
 def say_json(what: object) -> None:

@@ -46,6 +46,11 @@ def test_list_and_its_json_agree(capsys, monkeypatch) -> None:
     assert xl["parameters"] == 675_129_632 and xl["plugin"] == "gftzoo-diffusion"
 
 
+def test_a_closed_output_is_no_error(monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # as `gftzoo list >&-` has it
+    assert run("list", "dit-s") == run("info", "dit-nano") == 0
+
+
 def test_info_shows_options_and_cost(capsys) -> None:
     assert run("info", "dit-nano", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
