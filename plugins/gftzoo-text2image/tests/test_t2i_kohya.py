@@ -103,7 +103,9 @@ def test_any_width(
 
 def test_what_has_no_such_name(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     network = nn.ModuleDict({"x_embedder": nn.Linear(3, 3)})
-    with pytest.raises(UsageError, match=r"'x_embedder' was adapted, for which.*--to lora, or.*double_blocks"):
+    with pytest.raises(
+        UsageError, match=r"'x_embedder' was adapted, for which.*--to lora, or.*transformer_blocks\.\*\.attn\.to_q"
+    ):
         original_factors(random_factors(network, ".*"), network, NAMINGS["FluxPipeline"])
     card = get_card(f"diffusers:{tiny('sana')}")
     with pytest.raises(UsageError, match=r"no kohya names of a SanaPipeline, which .* is, but of .*; export it --to l"):

@@ -63,9 +63,10 @@ def original_factors(found: Mapping[str, Tensor], network: nn.Module, naming: Na
     for layer in dict.fromkeys(layers):
         place = naming.place(layer)
         if place is None:
+            named = [member for members in naming.layers.values() for member in members]
             raise UsageError(
                 f"{layer!r} was adapted, for which diffusers reads no kohya name; export it --to lora, or adapt layers "
-                f"such as {', '.join(list(naming.layers)[:3])} alone with -o lora.targets=REGEX."
+                f"such as {', '.join(named[:3])} alone with -o lora.targets=REGEX."
             )
         original, members = place
         tensors |= keyed(original, fused(found, network, members), naming.dotted)
