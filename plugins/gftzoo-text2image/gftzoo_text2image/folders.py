@@ -9,6 +9,7 @@ from typing import Any
 from gftzoo.documents import read_json
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.foreign_folders import load_foreign, refuse_code
+from gftzoo.printing import LONGEST_NAME, plain
 from gftzoo_text2image.bert import CheckpointText
 from gftzoo_text2image.pipelines import known_pipeline
 
@@ -47,8 +48,13 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def check_parts(folder: Path, index: Mapping[str, Any], libraries: Collection[str | None]) -> None:
-    """GftzooError for a part of another library, or one that asks for code of its own."""
+    """GftzooError for a part of another library, one that asks for code of its own, or one outside of the folder."""
     for name, part in index.items():
+        if isinstance(part, list) and not name.isidentifier():
+            raise GftzooError(
+                f"{str(folder / INDEX)!r} has the part {plain(name, LONGEST_NAME)!r}, which no part can be called; "
+                "take a pipeline of diffusers and transformers alone."
+            )
         if isinstance(part, list) and (len(part) != 2 or part[0] not in libraries):
             raise GftzooError(
                 f"{str(folder / INDEX)!r} has the part {name!r} from {part[0]!r}, code of its own, and none is run "

@@ -57,6 +57,7 @@ def change(path: Path, **values: Any) -> None:
         ("model_index.json", {"_class_name": "StableDiffusion3Pipelin"}, r"did you mean.*known pipelines are LDM"),
         ("model_index.json", {"_class_name": "KolorsPipeline"}, "known pipelines are .*Lumina2Pipeline"),
         ("model_index.json", {"transformer": ["own_code", "Model"]}, "code of its own, and none is run"),
+        ("model_index.json", {"../outside": ["diffusers", "Model"]}, "'../outside', which no part can be called"),
         ("text_encoder/config.json", {"auto_map": {"AutoModel": "own.Model"}}, "asks for code of its own"),
         ("transformer/config.json", {"_class_name": "OtherModel"}, "of class 'OtherModel', and that of a"),
         ("transformer/config.json", {"novelty": 3}, "knows no 'novelty'"),
