@@ -12,6 +12,7 @@ from torch import nn
 
 from gftzoo.errors import UsageError
 from gftzoo.layers.lora_options import BasePrecision
+from gftzoo.printing import words
 
 BYTES = {"8bit": 1.0, "4bit": 0.52}  # of a number, with its share of the scales
 BLOCK = 64  # of bitsandbytes
@@ -45,15 +46,36 @@ def quantise_frozen(
     """Puts these layers in 8 or 4 bits and on a device, in place; they compute in `half`, or in fp32.
 
     First and last layers, which lie in no block, stay as they are.
+
+    Raises UsageError where bitsandbytes cannot be imported, or has no kernels for the device.
     """
-    quantised = import_module("bitsandbytes.nn")
+    refuse_without_kernels(base, half, device)
     for parent, name, layer in list(quantised_layers(blocks, base)):
-        shape: Any = layer.in_features, layer.out_features, layer.bias is not None
-        if base == "8bit":
-            new = quantised.Linear8bitLt(*shape, has_fp16_weights=False, threshold=0.0)
-        else:
-            new = quantised.Linear4bit(*shape, compute_dtype=half or torch.float32, quant_type="nf4")
-            # A CPU would pack the weights anew in a pass without gradients, and those of the next one would be lost.
-            new.support_avx512bf16_for_cpu = False
-        new.load_state_dict(layer.state_dict())
-        setattr(parent, name, new.requires_grad_(False).to(device))  # where the numbers are made
+        setattr(parent, name, quantised(layer, base, half, device))
+
+
+def quantised(layer: nn.Linear, base: BasePrecision, half: torch.dtype | None, device: torch.device) -> nn.Module:
+    """A layer in 8 or 4 bits on a device, where the numbers are made; it does not train."""
+    library = import_module("bitsandbytes.nn")
+    shape: Any = layer.in_features, layer.out_features, layer.bias is not None
+    if base == "8bit":
+        new = library.Linear8bitLt(*shape, has_fp16_weights=False, threshold=0.0)
+    else:
+        new = library.Linear4bit(*shape, compute_dtype=half or torch.float32, quant_type="nf4")
+        # A CPU would pack the weights anew in a pass without gradients, and those of the next one would be lost.
+        new.support_avx512bf16_for_cpu = False
+    new.load_state_dict(layer.state_dict())
+    found: nn.Module = new.requires_grad_(False).to(device)
+    return found
+
+
+def refuse_without_kernels(base: BasePrecision, half: torch.dtype | None, device: torch.device) -> None:
+    """UsageError unless a small layer takes a step there and back."""
+    x = torch.ones(BLOCK, BLOCK, dtype=half or torch.float32, device=device, requires_grad=True)
+    try:
+        quantised(nn.Linear(BLOCK, BLOCK), base, half, device)(x).sum().backward()
+    except Exception as error:  # of a build without kernels for the device, in many types
+        raise UsageError(
+            f"lora.base={base} cannot be on {device}: bitsandbytes fails there ({words(error)}); take a GPU with CUDA, "
+            "or keep the base in bf16 with -o lora.base=half."
+        ) from error

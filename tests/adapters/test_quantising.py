@@ -47,6 +47,16 @@ def test_the_frozen_layers_of_blocks(base: BasePrecision, count: int) -> None:
     assert network["head"].weight.dtype == torch.float32 and not list(quantised_layers(network["blocks"], base))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("error", [ImportError("libcudart"), RuntimeError("no kernel")])
+def test_a_package_that_fails_on_the_device_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("gftzoo.adapters.quantising.import_module", fails)
+    with pytest.raises(UsageError, match=rf"lora\.base=8bit cannot be on cpu.*{error}.*-o lora\.base=half"):
+        quantise_frozen([], "8bit", torch.bfloat16, BF16.device)
+
+
 def test_fewer_bits_cost_less_and_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
     job = in_way(Job(resolve("dit-nano", weights="README.md", options={"train": "temperature"})), "lora")
     jobs = [job.changed(lora=LoraOptions(base=base)) for base in ("full", "half", "8bit", "4bit")]
