@@ -231,6 +231,7 @@ def point_at(run: Path, base: str) -> None:
         ({"train": "temperature", "weights": None}, "stay as they are; give them with --weights RUN_OR_FILE"),
         ({"train": "lora", "lora.targets": "("}, "no regular expression"),
         ({"train": "lora", "lora.rnak": 2}, "unknown key .lora.rnak"),
+        ({"lora.base": "4bit"}, "lora.base is of LoRA and this run has train=all; add -o train=lora"),
         ({"train": "some"}, "'all', 'lora' or 'temperature'"),
         ({"train": "lora", "sharded_checkpoints": True}, "leave sharded_checkpoints out"),
     ],

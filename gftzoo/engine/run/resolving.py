@@ -99,9 +99,17 @@ def plan(wanted: Wanted) -> Job:
     except ValidationError as error:
         raise UsageError(validation_sentence(f"training {wanted.model}", error, TrainConfig)) from error
     check_adapter(card, family, config.train, wanted.objective, start)
+    _refuse_idle(options, config.train)
     job = Job(_with_length(config), family, source)
     refuse_unfit(job.objective, family, card, start)
     return job
+
+
+def _refuse_idle(options: Mapping[str, Any], train: str) -> None:
+    """UsageError for options of LoRA in a run that trains no factors, where they would change nothing."""
+    idle = [name for name in options if name.startswith("lora.")]
+    if idle and train != "lora":
+        raise UsageError(f"{idle[0]} is of LoRA and this run has train={train}; add -o train=lora, or leave it out.")
 
 
 def _said_once(wanted: Wanted) -> Wanted:

@@ -28,7 +28,7 @@ SIDES = {"ldm": 64, "sdxl": 64, "sana": 32}
 Run = tuple[Path, Path]  # of the pipeline, and of the run on it
 
 
-def options_of_test(name: str) -> dict[str, Any]:
+def options_of_test(name: str, way: str = "lora") -> dict[str, Any]:
     tokens = tokens_of(name)
     sizes = {"resolution": SIDES.get(name, 16)} | ({} if tokens is None else {"network.tokens": tokens})
     quick = {
@@ -38,7 +38,8 @@ def options_of_test(name: str) -> dict[str, Any]:
         "sample_grid": [1, 1],
         "learning_rate.warmup": 0,
     }
-    return {**sizes, **quick, "lora.rank": 2, "lora.alpha": 4, "lr": 0.01, "log_every": 1}
+    factors = {"lora.rank": 2, "lora.alpha": 4} if way == "lora" else {}
+    return {**sizes, **quick, **factors, "train": way, "lr": 0.01, "log_every": 1}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_files_of_other_programs(name: str, trained: Callable[[str], Run], tmp_p
 def test_an_affine_temperature_is_folded_for_the_stock_pipeline(
     name: str, way: str, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    options = {**options_of_test(name), "lr": 0.02, "train": way}
+    options = {**options_of_test(name, way), "lr": 0.02}
     job = engine.plan(engine.Wanted(f"diffusers:{tiny(name)}", recipe="affine", steps=10, options=options))
     model = load(engine.train(job, tmp_path / "run"))
     wanted, plain = (model.sample(PROMPTS, steps=STEPS, beta=beta) for beta in (0.5, 1.0))
