@@ -101,11 +101,11 @@ def test_two_runs_are_compared_in_curves_scores_of_one_protocol_and_samples(run:
         shutil.copytree(run, tmp_path / name)
         (tmp_path / name / "scores").mkdir()
         (tmp_path / name / "scores" / "a.json").write_text(record(frechet, guidance="beta", strength=0.5))
-        (tmp_path / name / "scores" / f"{name}.json").write_text(record(9.5, guidance="beta", strength=len(name)))
+        (tmp_path / name / "scores" / f"{name}.json").write_text(record(98765.5, guidance="beta", strength=len(name)))
     config = (tmp_path / "other" / "config.yaml").read_text()
     (tmp_path / "other" / "config.yaml").write_text(config.replace("seed: 0", "seed: 7"))
     page = comparison(RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other"))
-    assert "3.25" in page and "2.5" in page and "9.5" not in page  # other strengths are not set side by side
+    assert "3.25" in page and "2.5" in page and "98765" not in page  # other strengths are not set side by side
     assert page.count("<figcaption>step 2</figcaption>") == 2 and '<span class="key">' in page
     assert "<td>seed</td>" in page and "<td>batch_size</td>" not in page
     out = tmp_path / "compare.html"

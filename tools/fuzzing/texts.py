@@ -13,6 +13,7 @@ from fuzzing.pictures import colours, encoded
 from fuzzing.target import SilentChangeError, Target
 from gftzoo.data import open_source
 from gftzoo.data.decoding import cell_content
+from gftzoo.data.labels import captions_in
 from gftzoo.data.readable import is_readable
 from gftzoo.data.stream import StreamSource
 from gftzoo.errors import GftzooError
@@ -67,26 +68,32 @@ class TarTarget(Target):
         except GftzooError as error:
             return error
 
-    def by_row(self, path: Path) -> list[tuple[bytes, str]]:
+    def by_row(self, path: Path) -> list[tuple[bytes, list[str]]]:
         source = open_source(f"hf:{path}")
         rows = range(len(source))
         for row in rows:
             source.image(row, SIDE, 3)
         if source.unreadable:
             raise SilentChangeError("a picture that could be read at the start cannot be later")
-        return [(source.stored(row), source.texts[row].strip()) for row in rows]
+        texts = [captions_in(source.texts[row]) if source.condition == "text" else source.texts[row] for row in rows]
+        return [(source.stored(row), said(text)) for row, text in zip(rows, texts, strict=True)]
 
-    def in_order(self, path: Path) -> list[tuple[bytes, str]]:
+    def in_order(self, path: Path) -> list[tuple[bytes, list[str]]]:
         source = open_source(f"stream:{path}")
         assert isinstance(source, StreamSource)
         read = list(source.read(source.shards[0], 0))
         if source.rows(source.shards[0]) != len(read):
             raise SilentChangeError(f"{source.rows(source.shards[0])} rows are counted and {len(read)} read")
-        found = [(cell_content(picture, [], False), text.strip()) for picture, text in read]
+        found = [(cell_content(picture, [], False), said(text)) for picture, text in read]
         found = [pair for pair in found if is_readable(pair[0], source.decoding)]
         if not found:
             raise GftzooError("no picture can be read")
         return found
+
+
+def said(condition: str | list[str]) -> list[str]:
+    """A class's name, a caption or captions, without the space around them."""
+    return [text.strip() for text in ([condition] if isinstance(condition, str) else condition)]
 
 
 def packed(samples: list[tuple[str, str]], name: str) -> bytes:
