@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from PIL import Image
 PROBE = Path(__file__).with_name("version_probe.py")
 BATCHES = {"dit-nano": 16, "llamagen-nano": 16, "var-nano": 64, "mar-nano": 16, "sd-nano": 4}
 WHOLE = "dit-s:batch_size=4:resolution=32"  # 256 tokens, as at 256 px in the latents of a VAE
+SAME_WORK = {"llamagen-nano": "objective.ends=drawn:network.temperature_input=embedding"}  # as the recipe was
 SLOWER = 1.03  # and more is told of
 AGE = 10**9  # seconds since 1970 of the data's change times: what has just changed is not kept
 
@@ -59,10 +61,14 @@ class Versions:
     def __init__(self, before: str, home: Path) -> None:
         self.pythons, self.home = (before, sys.executable), home
 
-    def probe(self, *words: str) -> tuple[dict[str, float], dict[str, float]]:
-        """What the probe says in each version."""
-        before, after = (self._probe(index, words) for index in range(2))
-        return before, after
+    def forget(self) -> None:
+        """Takes away what they have kept."""
+        for index in range(2):
+            shutil.rmtree(self.home / str(index), ignore_errors=True)
+
+    def probe(self, *words: str, newer: Sequence[str] | None = None) -> tuple[dict[str, float], dict[str, float]]:
+        """What the probe says in each version; `newer` where the words for this one differ."""
+        return self._probe(0, words), self._probe(1, words if newer is None else newer)
 
     def _probe(self, index: int, words: Sequence[str]) -> dict[str, float]:
         with tempfile.TemporaryDirectory(dir=self.home) as folder:
@@ -77,9 +83,15 @@ class Versions:
         found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
         return found
 
-    def least(self, rounds: int, *words: str) -> tuple[dict[str, float], dict[str, float]]:
-        """The least of each number over rounds, in each version."""
-        found = [self.probe(*words) for _ in range(rounds)]
+    def least(
+        self, rounds: int, *words: str, newer: Sequence[str] | None = None, nothing_kept: bool = False
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The least of each number over rounds, in each version; with nothing kept, each is as if it were the first."""
+        found = []
+        for _ in range(rounds):
+            if nothing_kept:
+                self.forget()
+            found.append(self.probe(*words, newer=newer))
         before, after = ({name: min(each[name] for each in one) for name in one[0]} for one in zip(*found, strict=True))
         return before, after
 
@@ -90,7 +102,7 @@ def start_up(versions: Versions, rounds: int) -> list[Row]:
     return [Row(f"start-up: {job}", "import torch", before[job], after[job], limits.get(job)) for job in after]
 
 
-def opening(versions: Versions, files: int, lines: int) -> list[Row]:
+def opening(versions: Versions, files: int, lines: int, rounds: int) -> list[Row]:
     """Data that is opened for the first time, and by the next process."""
     folder = versions.home / "data"
     write_pictures(folder, files)
@@ -104,8 +116,9 @@ def opening(versions: Versions, files: int, lines: int) -> list[Row]:
     }
     rows = []
     for what, (unit, source, limit) in kinds.items():
-        for time in ("first", "again"):
-            before, after = (found["open"] / found["library"] for found in versions.probe("opening", source))
+        for time, nothing_kept in (("first", True), ("again", False)):
+            found = versions.least(rounds, "opening", source, nothing_kept=nothing_kept)
+            before, after = (each["open"] / each["library"] for each in found)
             rows.append(Row(f"opening {what}, {time}", unit, before, after, limit))
     return rows
 
@@ -145,6 +158,16 @@ def relative(what: str, found: tuple[dict[str, float], dict[str, float]]) -> lis
     return [Row(f"{what}: {name}", "before", 1.0, after[name] / before[name]) for name in after]
 
 
+def same_work(versions: Versions, rounds: int) -> list[Row]:
+    """GFT steps of models whose recipe has another objective now, with the one that it had."""
+    rows = []
+    for model, options in SAME_WORK.items():
+        before, after = versions.least(rounds, "steps", f"gft/{model}", newer=["steps", f"gft/{model}:{options}"])
+        gft = f"{model} gft"
+        rows.append(Row(f"training step: {gft}, with the recipe of before", "before", 1.0, after[gft] / before[gft]))
+    return rows
+
+
 def measure(before: str, rounds: int, files: int, lines: int) -> list[Row]:
     """All items; prints each as it comes."""
     rows: list[Row] = []
@@ -153,10 +176,11 @@ def measure(before: str, rounds: int, files: int, lines: int) -> list[Row]:
         drawings = [f"{model}:{batch}" for model, batch in BATCHES.items()]
         parts: list[Callable[[], list[Row]]] = [
             lambda: start_up(versions, max(rounds - 1, 1)),
-            lambda: opening(versions, files, lines),
+            lambda: opening(versions, files, lines, rounds),
             lambda: single_operations(rounds),
             lambda: whole_steps(versions, max(rounds - 1, 1)),
             lambda: relative("training step", versions.least(rounds, "steps", *BATCHES)),
+            lambda: same_work(versions, rounds),
             lambda: relative("sampling", versions.least(rounds, "sampling", *drawings)),
         ]
         for part in parts:

@@ -42,20 +42,26 @@ def seconds_of(job: Callable[[], object]) -> float:
 
 
 def steps(*runs: str) -> dict[str, float]:
-    """Median seconds of a step of runs, with all that is part of it; `MODEL:KEY=VALUE:...` each, plain and GFT."""
+    """Median seconds of a step of runs, with all that is part of it; `MODEL:KEY=VALUE:...` each, plain and GFT.
+
+    `OBJECTIVE/MODEL:...` is of one of the two.
+    """
     loop = next(import_module(name) for name in LOOPS if found(name)).StepLoop
     taken: list[float] = []
     step = loop.step
 
-    def measured(*asked: Any) -> None:
-        taken.append(seconds_of(lambda: step(*asked)))
+    def measured(*arguments: Any) -> None:
+        taken.append(seconds_of(lambda: step(*arguments)))
         if len(taken) == WARM_UP + STEPS:
             raise Enough
 
     loop.step = measured
     seconds = {}
     for run, objective in product(runs, ("conditional", "gft")):
-        model, *options = run.split(":")
+        name, *options = run.split(":")
+        asked, _, model = name.rpartition("/")
+        if asked not in {"", objective}:
+            continue
         taken.clear()
         try:
             words = [word for option in options for word in ("-o", option)]

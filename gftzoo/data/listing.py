@@ -20,7 +20,8 @@ from gftzoo.data.locking import one_at_a_time
 from gftzoo.errors import GftzooError
 from gftzoo.homes import cache_folder
 
-VERSION = 1  # of what is listed, and how it is kept
+VERSION = 2  # of what is listed, and how it is kept
+BETWEEN = "\0"  # of names, none of which has it; one text is read and written sooner than many
 WORTH = 1_000  # pictures from which on it is kept
 MOUNTS = Path("/proc/self/mountinfo")  # of Linux
 YOUNG = 10.0  # seconds; what changed so lately may change again within one tick of a file system's clock
@@ -109,7 +110,7 @@ def on_fuse(paths: Iterable[str]) -> bool:
 
 def _keep(listing: Listing, path: Path) -> None:
     """Writes a listing below a hash of it; a home that cannot be written keeps nothing."""
-    body = json.dumps(vars(listing)).encode()
+    body = json.dumps(vars(listing) | {"files": BETWEEN.join(listing.files)}).encode()
     with suppress(GftzooError, OSError), written_whole(path) as partial:
         partial.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
@@ -125,6 +126,7 @@ def _kept(path: Path) -> Listing | None:
                 return Listing(
                     **found
                     | {
+                        "files": found["files"].split(BETWEEN),
                         "watched": watched,
                         "class_names": tuple(found["class_names"]),
                         "conditions": [tuple(each) if isinstance(each, list) else each for each in found["conditions"]],

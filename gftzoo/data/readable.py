@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import PIL
@@ -28,6 +28,7 @@ from gftzoo.systems import processors
 WORTH = 1_000  # pictures from which on the answer is kept on disk
 LONG = 20_000  # pictures from which on a line says what takes so long
 TOGETHER = 256  # pictures in memory at once
+AT_ONCE = 8  # of these are handed to a thread: handing over takes longer than decoding a small one
 THREADS = 16  # at most; decoding leaves Python's lock
 # What the system says of a file as it lies there; other errors are of the moment, as too many open files.
 LASTING = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -111,13 +112,14 @@ def _decoded(pictures: Pictures, decoding: Decoding) -> Verdict:
     unreadable: dict[int, str] = {}
     grey, lasting, count, waiting = True, True, 0, iter(pictures)
 
-    def read(picture: tuple[int, Stored]) -> tuple[int, bool | UnreadableError]:
-        return picture[0], _look_at(picture[1], decoding)
+    def read(some: Sequence[tuple[int, Stored]]) -> list[tuple[int, bool | UnreadableError]]:
+        return [(row, _look_at(picture, decoding)) for row, picture in some]
 
     with undisturbed(decoding), ThreadPoolExecutor(min(THREADS, processors())) as pool:
         while part := list(islice(waiting, TOGETHER)):
             count += len(part)
-            for row, found in pool.map(read, part):
+            handed = [part[start : start + AT_ONCE] for start in range(0, len(part), AT_ONCE)]
+            for row, found in chain.from_iterable(pool.map(read, handed)):
                 if isinstance(found, UnreadableError):
                     unreadable[row] = str(found)
                     lasting &= _is_lasting(found.__cause__)

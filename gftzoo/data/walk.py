@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
+from operator import attrgetter
 from pathlib import Path
 
 from gftzoo.data.listing import State, state_of
@@ -35,7 +37,7 @@ class Walk:
         self.folders.setdefault(str(folder), state_of(str(folder)))
         try:
             with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+                return sorted(entries, key=attrgetter("name"))
         except OSError as error:
             why = f"folder {plain(folder)!r} cannot be read ({error.strerror or error})"
             raise GftzooError(f"{why}{f'; {advice}' if advice else ''}.") from error
@@ -77,10 +79,13 @@ def pictures_below(folder: Path, walk: Walk) -> list[str]:
     Raises GftzooError where the folder itself cannot be listed: its pictures would be missing without a word.
     """
     found: list[str] = []
+    suffixes = picture_suffixes()
     waiting = walk.listed(folder, "allow it, or take the folder away")[::-1]
     while waiting:
         entry = waiting.pop()
-        if not is_dir(entry):
+        if is_usual(entry, suffixes):
+            found.append(entry.path)
+        elif not is_dir(entry):
             if takes(entry, walk):
                 found.append(entry.path)
         elif entry.name.startswith("."):
@@ -109,6 +114,16 @@ def is_file(entry: os.DirEntry[str]) -> bool:
     """Whether there is a file behind a name."""
     try:
         return entry.is_file()
+    except OSError:
+        return False
+
+
+def is_usual(entry: os.DirEntry[str], suffixes: Container[str]) -> bool:
+    """Whether it is plainly a picture, as nearly all are of a long listing, and needs no closer look."""
+    name = entry.name
+    dot = name.rfind(".")
+    try:
+        return dot > 0 and name[dot:] in suffixes and name[0] != "." and entry.is_file(follow_symlinks=False)
     except OSError:
         return False
 
