@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from benchmark import medians
-from guidance_claims import claims, curve, table
-from guidance_runs import BATCH, BETAS, FINE_TUNED, SCALES, Job, axis_of, collect, collect_fine_tuned, guidances
+from guidance_claims import claims, table
+from guidance_runs import BATCH, BETAS, FINE_TUNED, SCALES, Job, collect, collect_fine_tuned, guidances
+from results_curves import draw
 from results_summary import title
 
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature, Unguided
@@ -29,7 +30,7 @@ from gftzoo.errors import GftzooError
 from gftzoo.evaluate.drawing import conditions_for
 from gftzoo.evaluate.records import ScoreRecord
 from gftzoo.evaluate.scoring import Scores
-from gftzoo.evaluate.sweep import draw_curve, strip, write_csv
+from gftzoo.evaluate.sweep import strip, write_csv
 from gftzoo.model import Model
 from gftzoo.pictures import save
 from gftzoo.sampling import image_seeds
@@ -75,27 +76,6 @@ def sampling_seconds(job: Job, plain: Model, gft: Model) -> dict[str, float]:
     return {kind: seconds / len(conditions) for kind, seconds in found.items()}
 
 
-def plot(records: Sequence[ScoreRecord], real: Scores, job: Job) -> None:
-    """Distance against accuracy (or precision), both curves, every seed."""
-    from matplotlib.figure import Figure
-
-    axis_name = axis_of(records)
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
-    axis = figure.subplots()
-    for objective, name, colour in (("conditional", "CFG", "tab:blue"), ("gft", "GFT", "tab:orange")):
-        for schedule in job.schedules:
-            for seed in job.seeds:
-                shown = f"{name} {schedule}" if len(job.schedules) > 1 else name
-                name_once = shown if seed == job.seeds[0] else f"_{shown} {seed}"
-                draw_curve(axis, curve(records, objective, seed, schedule), axis_name, "frechet", name_once)
-                axis.lines[-1].set(color=colour, linestyle="-" if schedule == "constant" else "--", markersize=4)
-    axis.axhline(real.frechet, color="grey", linestyle=":", label="real images")
-    axis.set(xlabel=axis_name, ylabel=records[0].measure.distance_name, title=f"{job.model}: guidance curves")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(job.out / "curves.png", dpi=130)
-
-
 SAMPLES = """GFT, a row for each beta, and CFG, a row for each scale; the same seeds in every row.
 
 ![samples of GFT](strip.png)
@@ -122,7 +102,6 @@ def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft:
     )
     (job.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
-    plot(records, real, job)
     shown, _ = conditions_for(plain.card, min(10, plain.card.classes or 10), f"data:{job.data or plain.card.data}")
     settings = dict(pair.split("=", 1) for pair in job.sampler)
     for model, name in ((plain, "strip-cfg.png"), (gft, "strip.png")):
@@ -139,6 +118,7 @@ def main() -> int:
         write(job, *collected)
         if job.finetune:
             write_csv(collect_fine_tuned(job), job.out / "finetuned.csv")
+        draw(job.out)
     except GftzooError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

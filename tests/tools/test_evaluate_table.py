@@ -102,7 +102,13 @@ def test_every_row_of_an_objective(tool: ModuleType) -> None:
     ]
 
 
-def test_plot_is_written(tool: ModuleType, tmp_path: Path) -> None:
-    job = tool.Job("m", None, [0, 1], None, 100, ["constant"], [], [], tmp_path, tmp_path)
-    tool.plot(records(-3), REAL, job)
+def test_curves_are_of_the_mean_and_its_spread(tool: ModuleType, tmp_path: Path) -> None:
+    tool.write_csv(records(-3), tmp_path / "table.csv")
+    curves = sys.modules["results_curves"]
+    found = {way.name: curves.curve(rows, curves.axis_of(rows)) for way, _, rows in curves.curves(tmp_path)}
+    assert [point.label for point in found["CFG"]] == ["1", "2", "4"]
+    assert [point.distance for point in found["GFT, from scratch"]] == [8.0, 6.0, 10.0]
+    assert [point.x for point in found["GFT, from scratch"]] == pytest.approx([0.80, 0.90, 0.95])
+    assert all(point.spread == pytest.approx(2**0.5) for points in found.values() for point in points)
+    assert curves.draw(tmp_path)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
