@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -64,6 +64,7 @@ class Job:
     work: Path
     finetune: list[str] | None = None
     finetune_steps: int | None = None
+    half_steps: str | None = None
     scales: Sequence[float] = SCALES
     betas: Sequence[float] = BETAS
 
@@ -156,17 +157,30 @@ def collect_fine_tuned(job: Job) -> list[ScoreRecord]:
     return records
 
 
+def collect_equal_forwards(job: Job) -> list[ScoreRecord]:
+    """The records of CFG at half the sampler's steps, which are as many forwards as GFT's."""
+    assert job.half_steps is not None
+    halved = replace(job, sampler=[*job.sampler, job.half_steps])
+    records: list[ScoreRecord] = []
+    for seed in job.seeds:
+        model, _ = trained(job, "conditional", seed)
+        records += scored(halved, open_evaluator(job, model), model, "conditional", seed, "-equal-forwards")
+    return records
+
+
 def open_evaluator(job: Job, model: Model) -> Evaluator:
     protocol = choose_protocol("embedded", model.card, data=job.data, images=job.images)
     return Evaluator(protocol, resolution=model.card.resolution)
 
 
-def scored(job: Job, evaluator: Evaluator, model: Model, objective: str, seed: int) -> list[ScoreRecord]:
-    """The records of a model, one a guidance."""
+def scored(
+    job: Job, evaluator: Evaluator, model: Model, objective: str, seed: int, aside: str = ""
+) -> list[ScoreRecord]:
+    """The records of a model, one a guidance; `aside` sets them apart from others of the same model."""
     records: list[ScoreRecord] = []
     settings = dict(pair.split("=", 1) for pair in job.sampler)
     for guidance in guidances(objective, job.schedules, job.scales, job.betas):
-        folder = job.work / f"records-{job.model}-{objective}-seed{seed}"
+        folder = job.work / f"records-{job.model}-{objective}{aside}-seed{seed}"
         done = sweep(
             evaluator, model, [guidance], folder,
             seed=seed, batch_size=BATCH, settings=settings, objective=objective,

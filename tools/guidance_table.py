@@ -8,7 +8,8 @@ trained on the train split. It writes DIR/table.csv, table.md, curves.png and st
 (a finished run, a scored row) is not done again. Everything runs on one thread.
 
 With --finetune it also fine-tunes every conditional run for the objectives named (gft if none is) and writes the
-scores of those to finetuned.csv; tools/results_page.py shows them beside the others.
+scores of those to finetuned.csv; with --half-steps it scores CFG once more at as many forwards as GFT, in
+equal-forwards.csv. tools/results_page.py shows them beside the others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from pathlib import Path
 import torch
 from benchmark import medians
 from guidance_claims import claims, table
-from guidance_runs import BATCH, BETAS, FINE_TUNED, SCALES, Job, collect, collect_fine_tuned, guidances
+from guidance_runs import (
+    BATCH,
+    BETAS,
+    FINE_TUNED,
+    SCALES,
+    Job,
+    collect,
+    collect_equal_forwards,
+    collect_fine_tuned,
+    guidances,
+)
 from results_curves import draw
 from results_summary import title
 
@@ -52,6 +63,7 @@ def read_arguments() -> Job:
     parser.add_argument("--work", type=Path, default=Path("runs/guidance-table"), help="folder of runs and records")
     parser.add_argument("--finetune", nargs="*", choices=FINE_TUNED, help="also fine-tune the conditional runs")
     parser.add_argument("--finetune-steps", type=int, help="their training steps; default: the recipe's")
+    parser.add_argument("--half-steps", help="key=value of half the sampler's steps: CFG also at GFT's forwards")
     found = parser.parse_args()
     found.finetune = ["gft"] if found.finetune == [] else found.finetune
     found.out = found.out or Path("docs/results") / found.model
@@ -118,6 +130,8 @@ def main() -> int:
         write(job, *collected)
         if job.finetune:
             write_csv(collect_fine_tuned(job), job.out / "finetuned.csv")
+        if job.half_steps is not None:
+            write_csv(collect_equal_forwards(job), job.out / "equal-forwards.csv")
         draw(job.out)
     except GftzooError as error:
         print(f"error: {error}", file=sys.stderr)

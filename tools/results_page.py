@@ -3,8 +3,8 @@
     python tools/results_page.py            # writes the page
     python tools/results_page.py --check    # only says whether it is what the files give
 
-table.csv and finetuned.csv come from tools/guidance_table.py, beta.csv from tools/beta_study.py, training-cost.csv from
-tools/training_cost.py.
+table.csv, finetuned.csv and equal-forwards.csv come from tools/guidance_table.py, beta.csv from tools/beta_study.py,
+training-cost.csv from tools/training_cost.py.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ shown at the strength that is best for it; all strengths are in the CSV files.""
 WAYS: Sequence[tuple[str, str, Callable[[Row], bool]]] = (
     ("base, unguided", "table", lambda r: r["guidance"] == "unguided"),
     ("base + CFG", "table", lambda r: r["guidance"] == "cfg"),
+    ("base + CFG, half the steps", "equal-forwards", lambda r: r["guidance"] == "cfg"),
     ("base trained on, + CFG", "finetuned", lambda r: r["objective"] == "conditional-from-base"),
     ("GFT adapter on the frozen base", "finetuned", lambda r: r["objective"] == "adapter-from-base"),
     ("GFT LoRA at beta 0.5, from base", "finetuned", lambda r: r["objective"] == "lora-from-base"),
@@ -74,7 +75,7 @@ def best(rows: Sequence[Row]) -> Best | None:
 
 def ways(folder: Path, seeds: set[str] | None = None) -> dict[str, Best]:
     """The ways to guide that were measured in a folder of results, of all seeds or of some."""
-    files = {name: read(folder / f"{name}.csv") for name in ("table", "finetuned")}
+    files = {name: read(folder / f"{name}.csv") for name in ("table", "finetuned", "equal-forwards")}
     found = {}
     for name, file, chosen in WAYS:
         strongest = best([row for row in files[file] if chosen(row) and (seeds is None or row["seed"] in seeds)])
@@ -165,6 +166,7 @@ SCORES = (("accuracy", 100.0, 1), ("precision", 1.0, 2), ("recall", 1.0, 2))
 
 CLAIMS = (
     ("GFT, from scratch", "base + CFG", "CFG"),
+    ("GFT, from scratch", "base + CFG, half the steps", "CFG of as many forwards"),
     ("GFT adapter on the frozen base", "base + CFG", "the base's CFG"),
     ("GFT LoRA at beta 0.5, from base", "base + CFG", "the base's CFG"),
     ("GFT with an affine temperature, from base", "base + CFG", "the base's CFG"),
@@ -192,7 +194,11 @@ def verdicts(folder: Path, measured: dict[str, Best]) -> list[str]:
         seeds = {row["seed"] for row in measured[name].rows}
         target = ways(folder, seeds).get(rival)
         if target is not None:
-            some = "" if len(seeds) == len({r["seed"] for r in measured[rival].rows}) else f" ({len(seeds)} seed)"
+            some = (
+                ""
+                if len(seeds) == len({r["seed"] for r in measured[rival].rows})
+                else f" ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
+            )
             sentences.append(f"{name}, against {called}{some}: {compared(measured[name].distance, target.distance)}.")
     return sentences
 

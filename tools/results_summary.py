@@ -35,6 +35,8 @@ DATA = {
     "emoji-ten": "ten kinds of emoji",
     "fashion-mnist": "Fashion-MNIST",
     "fashion-mnist-16px": "Fashion-MNIST, 16 px",
+    "fashion-mnist-28px": "Fashion-MNIST, 28 px",
+    "twice": "handwritten digits, twice the steps",
 }
 
 

@@ -112,3 +112,22 @@ def test_curves_are_of_the_mean_and_its_spread(tool: ModuleType, tmp_path: Path)
     assert all(point.spread == pytest.approx(2**0.5) for points in found.values() for point in points)
     assert curves.draw(tmp_path)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_equal_forwards_take_the_setting_and_a_folder_of_their_own(
+    tool: ModuleType, tmp_path: Path, monkeypatch
+) -> None:
+    runs, asked = sys.modules["guidance_runs"], []
+    monkeypatch.setattr(runs, "trained", lambda *_: (None, tmp_path))
+    monkeypatch.setattr(runs, "open_evaluator", lambda *_: None)
+
+    def sweep(_, __, guided, folder: Path, *, seed: int, settings: dict[str, str], **___) -> list[ScoreRecord]:
+        asked.append((folder.name, settings))
+        return [record("conditional", "cfg", 2.0, 1.0, 0.9, seed)]
+
+    monkeypatch.setattr(runs, "sweep", sweep)
+    job = tool.Job("m", None, [0], None, 9, ["constant"], [], ["spacing=x"], tmp_path, tmp_path, half_steps="steps=12")
+    assert len(tool.collect_equal_forwards(job)) == 1 + len(job.scales)
+    assert set(map(str, asked)) == {
+        str(("records-m-conditional-equal-forwards-seed0", {"spacing": "x", "steps": "12"}))
+    }
