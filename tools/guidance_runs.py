@@ -65,6 +65,7 @@ class Job:
     finetune: list[str] | None = None
     finetune_steps: int | None = None
     half_steps: str | None = None
+    recipe: str | None = None
     scales: Sequence[float] = SCALES
     betas: Sequence[float] = BETAS
 
@@ -74,7 +75,7 @@ def trained(job: Job, kind: str, seed: int, base: Path | None = None) -> tuple[M
 
     With the run `base`, fine-tuned from its weights; `kind` is then one of FINE_TUNED.
     """
-    how = Tuning(kind) if base is None else FINE_TUNED[kind]
+    how = Tuning(kind, recipe=job.recipe if kind == "gft" else None) if base is None else FINE_TUNED[kind]
     options = {**parse_options(job.options), "seed": seed, "sample_every": 10**9, **how.options}
     steps, weights = (job.steps, None) if base is None else (job.finetune_steps, str(base))
     if base is not None and kind == "conditional":  # for as long and as fast as the fine-tune beside it

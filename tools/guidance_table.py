@@ -53,6 +53,7 @@ def read_arguments() -> Job:
     parser.add_argument("--data", help="data source with classes; default: the model's own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, help="training steps of each run; default: the recipe's")
+    parser.add_argument("--recipe", help="of GFT from scratch; default: the model's gft")
     parser.add_argument("--images", type=int, default=1500, help="images per row")
     parser.add_argument("--schedules", nargs="+", default=["constant"], choices=["constant", "linear"])
     parser.add_argument("--scales", type=float, nargs="+", default=SCALES, help="of CFG, beside no guidance")

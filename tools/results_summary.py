@@ -37,6 +37,7 @@ DATA = {
     "fashion-mnist-16px": "Fashion-MNIST, 16 px",
     "fashion-mnist-28px": "Fashion-MNIST, 28 px",
     "twice": "handwritten digits, twice the steps",
+    "twice-embedding": "handwritten digits, twice the steps, an embedding",
 }
 
 

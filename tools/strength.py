@@ -39,6 +39,7 @@ class Row:
     start: str
     train: str
     ends: str
+    steps: int
     seed: int
     beta: float
     asked: float
@@ -91,7 +92,7 @@ def measure(run: Path, images: int) -> list[Row]:
             model.card.name,
             str(model.card.network.get("temperature_input", "embedding")),
             "scratch" if config.weights is None else "base",
-            str(config.train), str(options.get("ends", "drawn")), config.seed,
+            str(config.train), str(options.get("ends", "drawn")), config.steps, config.seed,
             beta, round(1 / beta, 3), round(given := steps.given(beta), 3), round(given * beta, 3),
         )
         for beta in BETAS
