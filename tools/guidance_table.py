@@ -100,9 +100,10 @@ def write(job: Job, records: list[ScoreRecord], real: Scores, plain: Model, gft:
     job.out.mkdir(parents=True, exist_ok=True)
     write_csv(records, job.out / "table.csv")
     measure, sampler = records[0].measure, records[0].subject.sampler
+    seeds = f"{len(job.seeds)} seeds (mean ± standard deviation)" if len(job.seeds) > 1 else "one seed"
     entries = sorted({record.subject.entry or "raw" for record in records})
     notes = [
-        f"{job.model}, {len(job.seeds)} seeds (mean ± standard deviation), {measure.images} images per row, "
+        f"{job.model}, {seeds}, {measure.images} images per row, "
         f"{measure.class_plan}; weights: {', '.join(entries)}; sampler: {sampler}.",
         f"Feature network: {measure.features}; reference: {measure.reference}. Times are of one batch of each kind of "
         "guidance on one CPU thread, measured in turn, median of five.",

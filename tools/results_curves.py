@@ -101,7 +101,8 @@ def draw(folder: Path) -> bool:
         shown.append(points)
     _frame(plot, shown)
     seeds = len({row["seed"] for _, _, rows in found for row in rows})
-    plot.set(xlabel=AXES[axis], ylabel="Fréchet distance", title=f"{title(folder.name)}, mean of {seeds} seeds")
+    many = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    plot.set(xlabel=AXES[axis], ylabel="Fréchet distance", title=f"{title(folder.name)}: {many}")
     plot.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3 if len(found) > 2 else 2, fontsize=8)
     figure.savefig(folder / "curves.png", dpi=130)
