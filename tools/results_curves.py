@@ -11,6 +11,7 @@ lies outside of the picture.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from results_rows import Row, mean, read
-from results_summary import title
+from results_summary import SCRATCH, title
+
+from gftzoo.evaluate.frontier import compare_at_equal_x, lowest_at
 
 FAR = 1.1  # times what no guidance gives
 RESULTS = Path("docs/results")
@@ -38,7 +41,7 @@ class Way:
 
 WAYS = (
     Way("CFG", "tab:blue", "table", "conditional"),
-    Way("GFT, from scratch", "tab:orange", "table", "gft"),
+    Way(SCRATCH, "tab:orange", "table", "gft"),
     Way("GFT adapter on the frozen base", "tab:green", "finetuned", "adapter-from-base"),
 )
 
@@ -80,6 +83,37 @@ def curves(folder: Path) -> Iterator[tuple[Way, str, list[Row]]]:
         unsteered = [row for row in rows if float(row["strength"] or 1.0) == 1.0]
         for schedule in sorted({row["schedule"] for row in rows if row not in unsteered}):
             yield way, schedule, [*unsteered, *(r for r in rows if r not in unsteered and r["schedule"] == schedule)]
+
+
+def at_equal_x(folder: Path) -> list[str]:
+    """GFT from scratch against CFG where as many pictures are recognised, in a sentence for each schedule."""
+    found = {(way.name, schedule): rows for way, schedule, rows in curves(folder)}
+    sentences = []
+    for (name, schedule), rows in found.items():
+        rival, seeds = found.get(("CFG", schedule)), {row["seed"] for row in rows}
+        if name != SCRATCH or rival is None or len(seeds) < 2:
+            continue
+        axis = axis_of([*rows, *rival])
+        told = _excess(curve(rows, axis), curve(rival, axis), len(seeds))
+        sentences.append(f"At equal {AXES[axis]}, {schedule} strength, means of {len(seeds)} seeds: {told}.")
+    return sentences
+
+
+def _excess(gft: Sequence[Point], cfg: Sequence[Point], seeds: int) -> str:
+    """Where the first curve is above the second by more than the standard error of their difference."""
+    compared = compare_at_equal_x(*([(point.x, point.distance) for point in curve] for curve in (gft, cfg)))
+    if compared is None:
+        return "the two curves have no point in common"
+    spreads = [[(point.x, point.spread) for point in curve] for curve in (gft, cfg)]
+    errors = [math.hypot(*(lowest_at(curve, x) or 0.0 for curve in spreads)) / math.sqrt(seeds) for x in compared.at]
+    above = [(gap, error) for gap, error in zip(compared.gaps, errors, strict=True) if gap > error]
+    if not above:
+        return "GFT is nowhere above CFG by more than the standard error of the difference"
+    gap, error = max(above)
+    return (
+        "**GFT is above CFG by more than the standard error** of the difference at "
+        f"{len(above) / len(errors):.0%} of the range, at most by {gap:.2f}, where that is {error:.2f}"
+    )
 
 
 def draw(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results_beta import beta_section, verdict
+from results_curves import at_equal_x
 from results_rows import Row, mean, read, spread
 from results_summary import model_of, samples, summary, title
 
@@ -102,7 +103,7 @@ def guidance_section(folder: Path) -> str:
         scores = [spread(found.rows, column, scale, digits) for column, scale, digits in SCORES]
         cells = [name, found.strength, spread(found.rows, "frechet"), *scores, found.rows[0]["passes"]]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {sentence}" for sentence in verdicts(folder, measured))]
+    lines += ["", *(f"- {sentence}" for sentence in [*verdicts(folder, measured), *at_equal_x(folder)])]
     if (folder / "curves.png").is_file():
         curves = f"![guidance curves of {title(folder.name)}](results/{folder.name}/curves.png)"
         lines += ["", *folded("Its curves over all strengths", curves)]

@@ -114,6 +114,24 @@ def test_curves_are_of_the_mean_and_its_spread(tool: ModuleType, tmp_path: Path)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("offset", "told"),
+    [
+        (-3, "GFT is nowhere above CFG by more than the standard error of the difference."),
+        (+1, "GFT is nowhere above CFG by more than the standard error of the difference."),
+        (+3, "at 100% of the range, at most by 3.00, where that is 1.41."),
+    ],
+)
+def test_equal_accuracy_is_judged_by_the_standard_error(
+    tool: ModuleType, tmp_path: Path, offset: float, told: str
+) -> None:
+    """Both have a standard deviation of the square root of 2 over two seeds."""
+    tool.write_csv(records(offset), tmp_path / "table.csv")
+    (said,) = sys.modules["results_curves"].at_equal_x(tmp_path)
+    assert said.startswith("At equal accuracy, constant strength, means of 2 seeds: ")
+    assert said.endswith(told)
+
+
 def test_equal_forwards_take_the_setting_and_a_folder_of_their_own(
     tool: ModuleType, tmp_path: Path, monkeypatch
 ) -> None:
