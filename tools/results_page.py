@@ -195,11 +195,8 @@ def verdicts(folder: Path, measured: dict[str, Best]) -> list[str]:
         seeds = {row["seed"] for row in measured[name].rows}
         target = ways(folder, seeds).get(rival)
         if target is not None:
-            some = (
-                ""
-                if len(seeds) == len({r["seed"] for r in measured[rival].rows})
-                else f" ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
-            )
+            every = len(seeds) == len({row["seed"] for row in measured[rival].rows})
+            some = "" if every else f" ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
             sentences.append(f"{name}, against {called}{some}: {compared(measured[name].distance, target.distance)}.")
     return sentences
 
