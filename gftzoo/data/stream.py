@@ -16,7 +16,6 @@ from typing import Any
 import fsspec
 import numpy as np
 import torch
-from pyarrow import parquet
 from torch import Tensor
 
 from gftzoo.catalogue.cards import ModelCard
@@ -261,6 +260,8 @@ def count_rows(shard: str, kind: str, naming: Naming | None = None) -> int:
     if kind == "webdataset":
         naming = naming or naming_of(shard, shard)
         return sum(naming.pair(sample) is not None for _, sample in samples(shard, naming))
+    from pyarrow import parquet  # slow to import, and no other data needs it
+
     try:
         with fsspec.open(shard, "rb") as file:
             return int(parquet.ParquetFile(file).metadata.num_rows)

@@ -9,6 +9,8 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email import message_from_string
+from email.message import Message
 from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, MetadataPathFinder, distributions
 from pathlib import Path
@@ -148,13 +150,19 @@ def _fault_of(entry: EntryPoint) -> str:
 
 def _identity(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
     """Name, version and requirements; ValueError if the first two are not what pip would take."""
-    metadata: Any = distribution.metadata  # parsed anew by every attribute that needs it
+    metadata = _headers(distribution)
     name, version = metadata["Name"], metadata["Version"]
     if name is None or version is None:
         raise ValueError(f"it has no {'Name' if name is None else 'Version'}")
     if not NAME.fullmatch(str(name)):
         raise ValueError(f"{plain(name, LONGEST_NAME)!r} cannot be the name of a distribution")
     return str(name), plain(version, 50), tuple(str(line) for line in metadata.get_all("Requires-Dist") or ())
+
+
+def _headers(distribution: Distribution) -> Message:
+    """The headers of its metadata; `Distribution.metadata` parses the description below them, too, for far longer."""
+    texts = map(distribution.read_text, ("METADATA", "PKG-INFO", ""))  # the last is an egg-info that is one file
+    return message_from_string(next(filter(None, texts), "").partition("\n\n")[0])
 
 
 def _folder_name(distribution: Distribution) -> str:

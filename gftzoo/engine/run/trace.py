@@ -13,7 +13,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.flop_counter import FlopCounterMode
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.generator import SampleGenerator
@@ -110,6 +109,8 @@ def trace_sampling(model: Model, half: torch.dtype | None = None) -> float | Non
 
 
 def _forward_flops(model: Model, device: torch.device, rows: int, backward: bool = False) -> float:
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, and what is known is not traced
+
     latents = torch.zeros_like(example_latents(model.card, rows), device=device)
     problem = model.family.draw_problem(model, latents, SampleGenerator(list(range(rows)), device)).to("meta")
     beta = torch.ones(rows, device="meta") if model.card.temperature else None
