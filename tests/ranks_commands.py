@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from gftzoo.cli import main
+from gftzoo.data import folder
 
 
 def run_all(commands: list[list[str]]) -> int:
@@ -27,10 +28,25 @@ def run_all(commands: list[list[str]]) -> int:
     return 0
 
 
+def count_listings() -> list[Path]:
+    """The folders that this process lists, from now on."""
+    listed: list[Path] = []
+    find = folder.list_folder
+
+    def counted(root: Path) -> folder.Listing:
+        listed.append(root)
+        return find(root)
+
+    folder.list_folder = counted
+    return listed
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    listed = count_listings()
     torch.distributed.init_process_group("gloo")
     code = run_all(json.loads(Path(sys.argv[1]).read_text()))
+    sys.stdout.write(f"Listed here: {len(listed)}.\n")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     logging.shutdown()
