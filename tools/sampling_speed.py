@@ -3,9 +3,9 @@
     python tools/sampling_speed.py dit-nano var-nano --batch 1 64
     python tools/sampling_speed.py dit-xl --depth 2 -s steps=4 --batch 1 16       # full width, on a CPU
 
-Networks have random weights, and latents are not decoded. GFT's and CFG's batches are drawn in turn, several times, and
-the median of each is taken: of processor time on a CPU, so that a busy machine disturbs neither. Rows are appended to
-the CSV with commit, device and versions.
+Networks have random weights; texts are not encoded, nor latents decoded. GFT's and CFG's batches are drawn in turn,
+several times, and the median of each is taken: of processor time on a CPU, so that a busy machine disturbs neither.
+Rows are appended to the CSV with commit, device and versions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any
 
 import csv_rows
 import torch
-from throughput import commit, local, own_network, random_tokenizer, where
+from throughput import commit, random_tokenizer, where
 
 import gftzoo
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.contract.guidance import ClassifierFree, Guidance, Temperature
 from gftzoo.documents import parse_value
-from gftzoo.engine import resolve
 from gftzoo.engine.parallel.place import choose_device
 from gftzoo.engine.run.trace import example_conditions
+from gftzoo.families.family import Family
 from gftzoo.families.finding import load_family
 from gftzoo.model import Model
 from gftzoo.precision import choose_dtype, name_of
@@ -72,11 +72,11 @@ class Pair:
     def build(cls, name: str, depth: int | None, device: torch.device) -> Pair:
         """Both models of a name, with so many blocks of each kind where that is given."""
         card = get_card(name)
-        network = own_network(card, resolve(name, objective="gft").card)
+        network = {**card.network, **card.recipes["gft"].network}
         for key in ("depth", "head_depth", "part_depth") if depth else ():
             if key in network:
                 network[key] = min(depth or 0, network[key])
-        card = local(card.change(network=network))
+        card = card.change(network=network)
         gft, plain = (random_model(card.change(temperature=steered), device) for steered in (True, False))
         return cls(gft, plain, f"depth {depth}" if depth else "")
 
@@ -93,7 +93,22 @@ def random_model(card: ModelCard, device: torch.device) -> Model:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
-    return Model(card, network, random_tokenizer(card), load_family(card.family)).to(device)
+    family = AnyPrompt(card.family) if card.condition == "text" else load_family(card.family)
+    return Model(card, network, random_tokenizer(card), family).to(device)
+
+
+class AnyPrompt(Family):
+    """A family whose prompts are ones, of the shape that its text encoders give: they take no part in the steps."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, load_family(name).manager)
+
+    def encode_condition(self, model: Model, conditions: Sequence[int | str]) -> torch.Tensor:
+        like = super().encode_condition(replace(model, placed=torch.device("meta")), conditions)
+        return torch.ones_like(like, device=model.device)
+
+    def condition_drop(self, model: Model, condition: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
+        return condition
 
 
 def drawing(model: Model, guidance: Guidance, batch: int, settings: dict[str, Any]) -> Callable[[], object]:
