@@ -175,10 +175,10 @@ def measure(before: str, rounds: int, files: int, lines: int) -> list[Row]:
         versions = Versions(before, Path(name))
         drawings = [f"{model}:{batch}" for model, batch in BATCHES.items()]
         parts: list[Callable[[], list[Row]]] = [
-            lambda: start_up(versions, max(rounds - 1, 1)),
+            lambda: start_up(versions, rounds),
             lambda: opening(versions, files, lines, rounds),
             lambda: single_operations(rounds),
-            lambda: whole_steps(versions, max(rounds - 1, 1)),
+            lambda: whole_steps(versions, rounds),
             lambda: relative("training step", versions.least(rounds, "steps", *BATCHES)),
             lambda: same_work(versions, rounds),
             lambda: relative("sampling", versions.least(rounds, "sampling", *drawings)),

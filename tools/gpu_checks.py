@@ -134,7 +134,7 @@ def compiled_samples(device: torch.device) -> str:
     names = ("dit-nano", "llamagen-nano", "var-nano", "mar-nano", "maskgit-nano", "sd-nano")
     for name in names if device.type == "cuda" else ("maskgit-nano",):
         torch._dynamo.reset()
-        model = Pair.build(name, 1, device).gft
+        model = Pair.build(name, device, 1).gft
         settings = {"head_steps": 4} if name == "mar-nano" else {}
         draws = [drawn(model, seed, settings) for seed in (0, 1)]
         model.compile(backend="inductor" if device.type == "cuda" else "eager")
@@ -158,7 +158,7 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def bf16_samples(device: torch.device) -> str:
     """bf16 sampling against fp32."""
-    model = Pair.build("dit-nano", None, device).gft
+    model = Pair.build("dit-nano", device).gft
     plain = drawn(model, 0, {"steps": 4})
     model.half = choose_dtype("bf16", device)
     return f"dit-nano {gap(plain, drawn(model, 0, {'steps': 4})):.1g} of the norm"
@@ -167,7 +167,7 @@ def bf16_samples(device: torch.device) -> str:
 def batch_that_fits(device: torch.device) -> str:
     """The batch that is chosen for a full-size model is drawn without running out of memory."""
     full = device.type == "cuda"
-    model = Pair.build("dit-xl" if full else "dit-nano", None, device).gft
+    model = Pair.build("dit-xl" if full else "dit-nano", device).gft
     size = room.images_at_once(model, 2)
     conditions = throughput.trace.example_conditions(model.card, size)
     model.sample_latents(conditions, Temperature(0.5), image_seeds(0, range(size)), steps=1)

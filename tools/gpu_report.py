@@ -138,7 +138,7 @@ def sampling(plan: Plan) -> None:
 
 
 def sample_rows(plan: Plan, name: str, precision: str, steps: str) -> None:
-    pair = sampling_speed.Pair.build(name, None, plan.device)
+    pair = sampling_speed.Pair.build(name, plan.device)
     for model in (pair.gft, pair.plain):
         model.half = choose_dtype(precision, plan.device)
     pair = pair.compiled() if steps == "compiled" else pair

@@ -69,16 +69,17 @@ class Pair:
     network: str
 
     @classmethod
-    def build(cls, name: str, depth: int | None, device: torch.device) -> Pair:
-        """Both models of a name, with so many blocks of each kind where that is given."""
+    def build(cls, name: str, device: torch.device, depth: int | None = None, side: int | None = None) -> Pair:
+        """Both models of a name, with so many blocks of each kind, and pixels a side, where these are given."""
         card = get_card(name)
         network = {**card.network, **card.recipes["gft"].network}
         for key in ("depth", "head_depth", "part_depth") if depth else ():
             if key in network:
                 network[key] = min(depth or 0, network[key])
-        card = card.change(network=network)
+        card = card.change(network=network, resolution=side or card.resolution)
         gft, plain = (random_model(card.change(temperature=steered), device) for steered in (True, False))
-        return cls(gft, plain, f"depth {depth}" if depth else "")
+        told = [f"depth {depth}"] * bool(depth) + [f"{side} px"] * bool(side)
+        return cls(gft, plain, " ".join(told))
 
     def compiled(self) -> Pair:
         """The same networks, compiled from now on."""
@@ -158,7 +159,7 @@ def measure(
 def show(row: Row) -> None:
     rates = "" if row.gft_images_per_second is None else f"  {row.gft_images_per_second:.1f} images/s with GFT"
     print(
-        f"{row.model:18} {row.network:9} batch {row.batch:4}  {row.precision} {row.steps:9} "
+        f"{row.model:18} {row.network:14} batch {row.batch:4}  {row.precision} {row.steps:9} "
         f"GFT {row.gft_over_cfg:.3f} of CFG{rates}",
         flush=True,
     )
@@ -169,6 +170,7 @@ def main() -> int:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--depth", type=int, help="blocks, where the card's are too many for this machine")
+    parser.add_argument("--resolution", type=int, help="pixels a side, likewise")
     parser.add_argument("-s", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="fp32", choices=["auto", "bf16", "fp16", "fp32"])
@@ -180,7 +182,7 @@ def main() -> int:
     device = choose_device(job.device)
     settings = {key: parse_value(value, key) for key, _, value in (pair.partition("=") for pair in job.settings)}
     for name in job.models:
-        pair = Pair.build(name, job.depth, device)
+        pair = Pair.build(name, device, job.depth, job.resolution)
         for model in (pair.gft, pair.plain):
             model.half = choose_dtype(job.precision, device)
         for steps in ("eager", *(["compiled"] if job.compile else [])):
