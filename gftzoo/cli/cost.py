@@ -14,6 +14,7 @@ from gftzoo.engine.run import estimate
 from gftzoo.engine.run.adapting import in_way
 from gftzoo.engine.run.estimate import Cost
 from gftzoo.engine.run.fitting import Fit, fitted
+from gftzoo.engine.run.packages import missing_package
 
 
 def show_cost(job: Job, measure: bool = False) -> None:
@@ -37,6 +38,9 @@ def show_cost(job: Job, measure: bool = False) -> None:
             "time in all": f"{duration(seconds * config.steps)} and samples, checkpoints" if seconds else reason,
         }
     )
+    missing = missing_package(config)
+    if missing is not None:
+        say(f"This run would not start here: {missing}")
     for name, (other, cost, memory) in others.items():
         taken, reason = step_time(other, place, cost, measure, share=0.2)
         say(f"{name:>40}  {memory}, {f'{taken:.3g} s per step' if taken else f'time {reason}'}")

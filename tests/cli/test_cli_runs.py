@@ -133,6 +133,16 @@ def test_dry_run_shows_the_cost_and_makes_nothing(tmp_path: Path, capsys, monkey
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("option", ["optimizer.kind=schedule-free", "trackers=[wandb]"])
+def test_dry_run_says_what_the_run_would_end_with(option: str, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert call("train", "dit-nano", "--gft", "--dry-run", "-o", option) == 0
+    out = capsys.readouterr().out
+    assert "memory in all" in out
+    assert re.search(r"This run would not start here: .*(schedulefree|wandb).* is not installed; .*pip install", out)
+
+
 def test_dry_run_takes_a_few_steps_for_the_time(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("gftzoo.engine.run.trial.BUDGET", 0.1)
     words = (

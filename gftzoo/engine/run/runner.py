@@ -28,11 +28,11 @@ from gftzoo.engine.record.progress import ProgressHook
 from gftzoo.engine.record.provenance import Origin, with_classes_of
 from gftzoo.engine.record.reporting import ReportHook
 from gftzoo.engine.record.samples import SampleHook
-from gftzoo.engine.record.trackers import refuse_missing
 from gftzoo.engine.record.validating import Validation, ValidationHook, open_held_out
 from gftzoo.engine.run.adapting import adapted, refuse_changed_base, refuse_half_base, refuse_lost_base
 from gftzoo.engine.run.fitting import fitted
 from gftzoo.engine.run.job import Job
+from gftzoo.engine.run.packages import refuse_missing_packages
 from gftzoo.engine.run.room import images_at_once
 from gftzoo.engine.run.zoo_runner import ZooRunner
 from gftzoo.engine.step.batches import dataloader
@@ -42,7 +42,7 @@ from gftzoo.engine.step.hooks import step_hooks
 from gftzoo.engine.step.loop import reseed
 from gftzoo.engine.step.module import TrainingModel
 from gftzoo.engine.step.optimizer import MixedPrecision
-from gftzoo.engine.step.optimizers import build_optimizer, refuse_missing_package
+from gftzoo.engine.step.optimizers import build_optimizer
 from gftzoo.engine.step.shown import Shown
 from gftzoo.errors import GftzooError, UsageError
 from gftzoo.gft import GFTOptions
@@ -131,8 +131,7 @@ def train(wanted: Job | TrainConfig, run: Path, resume: bool = False, accept_cha
 
 def train_in_group(job: Job, run: Path, resume: bool, accept_changes: bool) -> None:
     """The run, on this rank."""
-    refuse_missing(job.config)
-    refuse_missing_package(job.config)
+    refuse_missing_packages(job.config)
     place = choose_place(job.config.device, job.config.precision)
     if accept_changes:
         job = job.changed(card=with_classes_of(job.config, job.source))
