@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MOST_INNER_IMPORTS = 25  # in gftzoo, each with its reason
+MOST_INNER_IMPORTS = 26  # in gftzoo, each with its reason
 LONGEST_FILE = 300  # lines
 MEDIAN_FILE = 100
 LONGEST_FUNCTION = 49

@@ -203,7 +203,7 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("gftzoo.engine.record.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("gftzoo.engine.run.packages.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"'wandb'.*not installed; `pip install 'gftzoo\[trackers\]'`"):
         train(small("dit-nano", 2, trackers=("wandb",)), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from gftzoo.engine.config import TrainConfig
@@ -18,7 +17,6 @@ from gftzoo.engine.framework import (
     TensorboardVisBackend,
     WandbVisBackend,
 )
-from gftzoo.errors import UsageError
 
 
 def tensorboard(folder: Path, _run: str) -> BaseVisBackend:
@@ -53,15 +51,3 @@ def build_trackers(config: TrainConfig, run: Path) -> list[BaseVisBackend]:
     folder = run / "trackers"
     folder.mkdir(exist_ok=True)
     return [TRACKERS[name](folder, run.name) for name in config.trackers]
-
-
-def refuse_missing(config: TrainConfig) -> None:
-    """UsageError if a tracker's package is not installed."""
-    missing = [name for name in config.trackers if find_spec(name) is None]
-    if missing:
-        ours = missing[0] in ("tensorboard", "wandb")
-        how = "`pip install 'gftzoo[trackers]'`" if ours else f"`pip install {missing[0]}`"
-        raise UsageError(
-            f"tracker {missing[0]!r} needs the package {missing[0]!r}, which is not installed; "
-            f"{how}, or leave it out of -o trackers."
-        )
