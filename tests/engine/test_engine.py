@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ import torch
 from nano import NANO
 from payload import Payload
 from PIL import Image
-from runs import final, interrupted, same, small
+from runs import CutError, final, interrupted, same, small
 
 import gftzoo
 from gftzoo.catalogue.cards import LearningRate
@@ -28,6 +31,7 @@ from gftzoo.engine.checkpoints.finite import FiniteHook
 from gftzoo.engine.parallel.place import Place
 from gftzoo.engine.run.estimate import training_cost
 from gftzoo.engine.step.ema import EMA
+from gftzoo.engine.step.loop import StepLoop
 from gftzoo.engine.step.optimizer import MixedPrecision
 from gftzoo.engine.step.schedule import learning_rate_factor, weight_decay_at
 from gftzoo.errors import GftzooError, UsageError
@@ -47,7 +51,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(name: str, tmp_path: Path, monk
 
 @pytest.mark.parametrize("options", [{"workers": 2}, {"precision": "fp16"}, {"precision": "bf16"}], ids=str)
 def test_workers_and_precisions_resume_to_the_bit(options: dict[str, object], tmp_path: Path, monkeypatch) -> None:
-    config = small("dit-nano", 4, checkpoint_every=2, device="cpu", sample_grid=(1, 1), **options)
+    config = small("dit-nano", 4, checkpoint_every=2, device="cpu", **options)
     train(config, tmp_path / "whole")
     interrupted(config, tmp_path / "parts", 2, monkeypatch)
     train(TrainConfig.read(tmp_path / "parts").model_copy(update={"workers": 0}), tmp_path / "parts", resume=True)
@@ -165,7 +169,7 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, monkeypatch) -> No
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_a_planted_payload_in_a_run_is_never_executed(sharded: bool, tmp_path: Path) -> None:
-    whole = train(small("dit-nano", 2, sharded_checkpoints=sharded, sample_grid=(1, 1)), tmp_path / "whole")
+    whole = train(small("dit-nano", 2, sharded_checkpoints=sharded), tmp_path / "whole")
     read = [path for path in whole.rglob("*") if path.is_file() and path.suffix != ".png" and path.name != ".lock"]
     files = [path.relative_to(whole) for path in read]
     assert len(files) == 9
@@ -196,7 +200,7 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = train(small("dit-nano", 2, trackers=("tensorboard",), log_every=1, sample_grid=(1, 1)), tmp_path / "run")
+    run = train(small("dit-nano", 2, trackers=("tensorboard",), log_every=1), tmp_path / "run")
     events = EventAccumulator(str(run / "trackers")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2]
     assert {"images_per_second", "peak_memory_gib", "lr"} <= set(events.Tags()["scalars"])
@@ -221,7 +225,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_older_checkpoint() -> None:
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
-    config = small("dit-nano", 2, sample_grid=(1, 1))
+    config = small("dit-nano", 2)
     run = train(config, tmp_path / "run")
     holder = "import sys, time; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire()"
     command = [sys.executable, "-c", f"{holder}; print(1, flush=True); time.sleep(60)", str(run / ".lock")]
@@ -283,7 +287,7 @@ def test_samples_that_fail_do_not_end_the_run(tmp_path: Path, monkeypatch) -> No
         raise OSError("no space for pictures")
 
     monkeypatch.setattr("gftzoo.engine.record.samples.pictures.save", broken)
-    run = train(small("dit-nano", 2, sample_every=1, sample_grid=(1, 1)), tmp_path / "run")
+    run = train(small("dit-nano", 2, sample_every=1), tmp_path / "run")
     assert checkpoints.newest(run) is not None
     assert (run / "log.txt").read_text().count("no space for pictures") == 2
 
@@ -300,16 +304,34 @@ def test_a_checkpoint_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path,
         checkpoints.write(tmp_path, model, torch.optim.SGD(model.network.parameters()), None, {"step": 1})
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_loading_processes_end_with_the_run(fails: bool, tmp_path: Path, monkeypatch) -> None:
+    others = set(multiprocessing.active_children())
+    loading: list[object] = []
+    step = StepLoop.step
+
+    def watched(loop: StepLoop, batches: Iterator[object]) -> None:
+        step(loop, batches)
+        loading.extend(set(multiprocessing.active_children()) - others)
+        if fails:
+            raise CutError
+
+    monkeypatch.setattr(StepLoop, "step", watched)
+    with pytest.raises(CutError) if fails else nullcontext():
+        train(small("dit-nano", 1, workers=2), tmp_path / "run")
+    assert len(loading) == 2 and set(multiprocessing.active_children()) == others
+
+
 def test_only_loading_processes_are_ended() -> None:
     script = """
 import multiprocessing, time
 from torch.utils.data import DataLoader
-from gftzoo.engine.parallel.workers import deaf_to_signals, end_workers, start_loading
+from gftzoo.engine.parallel.workers import deaf_to_signals, end_workers, loading
 if __name__ == "__main__":
     other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
     other.start()
-    batches = start_loading(DataLoader(list(range(4)), num_workers=1, worker_init_fn=deaf_to_signals))
-    next(batches)
+    block = loading(DataLoader(list(range(4)), num_workers=1, worker_init_fn=deaf_to_signals))
+    next(block.__enter__())
     mine = [child for child in multiprocessing.active_children() if child is not other]
     end_workers()
     mine[0].join(5)
@@ -333,7 +355,7 @@ def test_images_are_encoded_for_training_as_for_a_cache(tmp_path: Path, monkeypa
         return images
 
     monkeypatch.setattr(Pixels, "encode", encode)
-    train(small("dit-nano", 1, precision="bf16", sample_grid=(1, 1)), tmp_path / "run")
+    train(small("dit-nano", 1, precision="bf16"), tmp_path / "run")
     assert precise == [True]
 
 

@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -15,12 +16,20 @@ from gftzoo.systems import STOPS, on_windows
 _started: set[Any] = set()
 
 
-def start_loading(dataloader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of a loader, whose processes are known from here on."""
+@contextmanager
+def loading(dataloader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
+    """The batches of a loader, whose processes end with the block."""
     others = set(multiprocessing.active_children())
     batches = iter(dataloader)
     _started.update(set(multiprocessing.active_children()) - others)
-    return batches
+    try:
+        yield batches
+    finally:
+        # Not left to the garbage collector: it closes the queues first, by which the processes would hear that they
+        # should end, and then waits ten seconds for each, in the middle of whatever this process does by then.
+        shut_down = getattr(batches, "_shutdown_workers", None)  # with processes
+        if shut_down is not None:
+            shut_down()
 
 
 def deaf_to_signals(_worker: int) -> None:

@@ -39,7 +39,6 @@ def dataloader(config: TrainConfig, source: Source) -> DataLoader[Any]:
         num_workers=config.workers,
         collate_fn=collated,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=config.workers > 0,
         worker_init_fn=deaf_to_signals,
     )
 

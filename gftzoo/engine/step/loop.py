@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from gftzoo.engine.config import TrainConfig
 from gftzoo.engine.framework import BaseLoop
-from gftzoo.engine.parallel.workers import start_loading
+from gftzoo.engine.parallel.workers import loading
 from gftzoo.engine.step.memory import cut, finer, forget, is_out_of_memory, too_large
 from gftzoo.generator import seed_for
 from gftzoo.group import all_gather_object
@@ -88,10 +88,10 @@ class StepLoop(BaseLoop):
         runner.call_hook("before_train_epoch")
         self.dataloader.sampler.seek(self._iter * self.batch_size)
         reseed("loader", runner.seed)
-        batches = start_loading(self.dataloader)
         runner.optim_wrapper.count_from(runner.model, self._iter, self._steps, self.accumulate)
-        while self._iter < self._steps and not self.stop_training:
-            self.step(batches)
+        with loading(self.dataloader) as batches:
+            while self._iter < self._steps and not self.stop_training:
+                self.step(batches)
         self.count_unreadable()
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
