@@ -1,4 +1,4 @@
-"""Jobs of two ranks on this machine, as torchrun starts them."""
+"""Jobs of two ranks on this machine, as torchrun starts them, and what the processes of a test session share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+from filelock import FileLock
 
 
 def torchrun(*words: str) -> list[str]:
@@ -41,3 +44,15 @@ def wait_for(condition: Callable[[], bool], job: subprocess.Popen[str], folder: 
     while not condition():
         assert job.poll() is None and time.monotonic() < deadline, (folder / "output.txt").read_text()
         time.sleep(0.05)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one process of the test session fills, while the others that need it wait."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    made = folder / "made"
+    with FileLock(folder.with_suffix(".lock")):
+        if not made.exists():
+            make(folder)
+            made.touch()
+    return folder

@@ -15,9 +15,9 @@ import torch
 
 from gftzoo.engine import TrainConfig, resolve, train
 
-STEPS = 4
+STEPS = 2
 OPTIONS = {
-    "batch_size": 8, "ema_decay": 0.9, "checkpoint_every": 2, "log_every": 1, "device": "cpu", "sample_grid": [1, 1],
+    "batch_size": 8, "ema_decay": 0.9, "checkpoint_every": 1, "log_every": 1, "device": "cpu", "sample_grid": [1, 1],
 }  # fmt: skip
 # The micro-batches of two ranks are those of one rank that accumulates two.
 LAYOUTS = {

@@ -12,7 +12,7 @@ from gftzoo import checksums
 from gftzoo.engine import TrainConfig, checkpoints, resolve, train
 from gftzoo.engine.checkpoints import saving
 
-SMALL = {"batch_size": 8, "log_every": 2, "sample_every": 1000, "ema_decay": 0.9}
+SMALL = {"batch_size": 8, "log_every": 2, "sample_every": 1000, "sample_grid": [1, 1], "ema_decay": 0.9}
 
 
 def small(name: str, steps: int, **options: object) -> TrainConfig:

@@ -36,7 +36,7 @@ def call(*words: str) -> int:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with checkpoints of steps 2 and 4."""
-    return train(small("dit-nano", 4, checkpoint_every=2, sample_grid=(1, 1)), tmp_path_factory.mktemp("a") / "run")
+    return train(small("dit-nano", 4, checkpoint_every=2), tmp_path_factory.mktemp("a") / "run")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_damage_stops_a_resume_and_a_load_and_the_older_checkpoint_goes_on(name:
 
 
 def test_parts_of_several_ranks_have_checksums_too(tmp_path: Path) -> None:
-    run = train(small("dit-nano", 1, sharded_checkpoints=True, sample_grid=(1, 1)), tmp_path / "run")
+    run = train(small("dit-nano", 1, sharded_checkpoints=True), tmp_path / "run")
     part = next((newest(run) / "ema").iterdir())
     flip(part, -1)
     with pytest.raises(GftzooError, match=f"{part.name}' is damaged .*no other sound checkpoint"):
@@ -156,7 +156,7 @@ def test_a_run_of_an_older_gftzoo_goes_on_with_a_sentence(run: Path, tmp_path: P
     go_on(run, steps=6)
     assert caplog.text.count("by an older gftzoo, without checksums") == 1
     assert (run / "log.txt").read_text().count("does not say what data it had") == 1
-    train(small("dit-nano", 6, checkpoint_every=2, sample_grid=(1, 1)), tmp_path / "whole")
+    train(small("dit-nano", 6, checkpoint_every=2), tmp_path / "whole")
     assert same(final(run), final(tmp_path / "whole")) and checkpoints.read_state(newest(run))["made_of"]
 
 
@@ -316,7 +316,7 @@ def test_a_constant_rate_has_no_horizon_to_speak_of(run: Path, tmp_path: Path, c
 
 
 def test_the_picture_of_a_checkpoint_is_drawn_by_the_resume_that_follows(run: Path, tmp_path: Path) -> None:
-    config = small("dit-nano", 4, checkpoint_every=2, sample_every=2, sample_grid=(1, 1))
+    config = small("dit-nano", 4, checkpoint_every=2, sample_every=2)
     train(config, tmp_path / "whole" / run.name)
     shutil.rmtree(newest(run))  # killed after the checkpoint of step 2, before its picture
     shutil.rmtree(run / "samples")
@@ -337,8 +337,8 @@ def test_a_name_is_free_after_a_start_that_died(tmp_path: Path) -> None:
     (run / ".config.yaml.12-ab.partial").touch()
     assert unused_name(tmp_path, "dit-nano-gft") == "dit-nano-gft"
     with FileLock(run / ".lock"), pytest.raises(GftzooError, match="is being trained by another process"):
-        train(small("dit-nano", 1, sample_grid=(1, 1)), run)
-    train(small("dit-nano", 1, sample_grid=(1, 1)), run)
+        train(small("dit-nano", 1), run)
+    train(small("dit-nano", 1), run)
     assert unused_name(tmp_path, "dit-nano-gft") == "dit-nano-gft-2"
 
 

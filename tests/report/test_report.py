@@ -48,7 +48,7 @@ def test_a_run_leaves_a_report_of_all_that_it_has(run: Path) -> None:
 def test_the_report_is_refreshed_with_every_checkpoint(tmp_path: Path, monkeypatch) -> None:
     steps: list[int] = []
     monkeypatch.setattr("gftzoo.engine.record.reporting.write_report", lambda path: steps.append(RunFolder(path).step))
-    train(small("dit-nano", 3, checkpoint_every=2, log_every=1, sample_grid=(1, 1)), tmp_path / "run")
+    train(small("dit-nano", 3, checkpoint_every=2, log_every=1), tmp_path / "run")
     assert steps == [2, 3, 3]  # and at the end, when the last pictures are there
 
 
