@@ -92,9 +92,9 @@ class StepLoop(BaseLoop):
         with loading(self.dataloader) as batches:
             while self._iter < self._steps and not self.stop_training:
                 self.step(batches)
-        self.count_unreadable()
-        runner.call_hook("after_train_epoch")
-        runner.call_hook("after_train")
+            self.count_unreadable()
+            runner.call_hook("after_train_epoch")
+            runner.call_hook("after_train")  # what is to be saved is saved before a process is waited for
         return runner.model
 
     def step(self, batches: Iterator[Any]) -> None:
