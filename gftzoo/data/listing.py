@@ -20,8 +20,9 @@ from gftzoo.data.locking import one_at_a_time
 from gftzoo.errors import GftzooError
 from gftzoo.homes import cache_folder
 
-VERSION = 2  # of what is listed, and how it is kept
-BETWEEN = "\0"  # of names, none of which has it; one text is read and written sooner than many
+VERSION = 3  # of what is listed, and how it is kept
+BETWEEN = "\0"  # of names, none of which has it
+NAMES = "utf-8", "surrogatepass"  # of a name that is no text, as well
 WORTH = 1_000  # pictures from which on it is kept
 MOUNTS = Path("/proc/self/mountinfo")  # of Linux
 YOUNG = 10.0  # seconds; what changed so lately may change again within one tick of a file system's clock
@@ -109,8 +110,12 @@ def on_fuse(paths: Iterable[str]) -> bool:
 
 
 def _keep(listing: Listing, path: Path) -> None:
-    """Writes a listing below a hash of it; a home that cannot be written keeps nothing."""
-    body = json.dumps(vars(listing) | {"files": BETWEEN.join(listing.files)}).encode()
+    """Writes a listing below a hash of it; a home that cannot be written keeps nothing.
+
+    The names come last, as they are: most of the time would go into their escapes, in and out of JSON.
+    """
+    about = {key: value for key, value in vars(listing).items() if key != "files"}
+    body = json.dumps(about).encode() + b"\n" + BETWEEN.join(listing.files).encode(*NAMES)
     with suppress(GftzooError, OSError), written_whole(path) as partial:
         partial.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
@@ -120,13 +125,14 @@ def _kept(path: Path) -> Listing | None:
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         seal, _, body = path.read_bytes().partition(b"\n")
         if seal.decode() == hashlib.sha256(body).hexdigest():
-            found = json.loads(body)
+            about, _, names = body.partition(b"\n")
+            found = json.loads(about)
             watched = {place: tuple(state) for place, state in found.pop("watched").items()}
             if all(state_of(place) == state for place, state in watched.items()):
                 return Listing(
                     **found
                     | {
-                        "files": found["files"].split(BETWEEN),
+                        "files": names.decode(*NAMES).split(BETWEEN),
                         "watched": watched,
                         "class_names": tuple(found["class_names"]),
                         "conditions": [tuple(each) if isinstance(each, list) else each for each in found["conditions"]],

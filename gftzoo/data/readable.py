@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
@@ -29,6 +30,7 @@ WORTH = 1_000  # pictures from which on the answer is kept on disk
 LONG = 20_000  # pictures from which on a line says what takes so long
 TOGETHER = 256  # pictures in memory at once
 AT_ONCE = 8  # of these are handed to a thread: handing over takes longer than decoding a small one
+QUICK = 2e-4  # seconds of a picture so small that threads would only wait for each other
 THREADS = 16  # at most; decoding leaves Python's lock
 # What the system says of a file as it lies there; other errors are of the moment, as too many open files.
 LASTING = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -119,7 +121,12 @@ def _decoded(pictures: Pictures, decoding: Decoding) -> Verdict:
         while part := list(islice(waiting, TOGETHER)):
             count += len(part)
             handed = [part[start : start + AT_ONCE] for start in range(0, len(part), AT_ONCE)]
-            for row, found in chain.from_iterable(pool.map(read, handed)):
+            read_here, quick = [], True
+            while quick and handed:
+                begin = time.perf_counter()
+                read_here.append(read(handed.pop(0)))
+                quick = time.perf_counter() - begin < QUICK * AT_ONCE
+            for row, found in chain.from_iterable([*read_here, *pool.map(read, handed)]):
                 if isinstance(found, UnreadableError):
                     unreadable[row] = str(found)
                     lasting &= _is_lasting(found.__cause__)

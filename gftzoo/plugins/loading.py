@@ -58,6 +58,8 @@ def refuse_faulty(plugin: Plugin) -> None:
 
 def refuse_other_gftzoo(plugin: Plugin) -> None:
     """PluginError if the distribution requires a gftzoo that this one is not, or what it requires cannot be read."""
+    if plugin.distribution == PROJECT:  # its own data sources and the like
+        return
     from packaging.requirements import InvalidRequirement, Requirement  # `gftzoo list` loads no plugin
 
     for line in plugin.requires:

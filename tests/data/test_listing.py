@@ -137,7 +137,7 @@ def damage_file(kept: Path, damaged: Callable[[bytes], bytes]) -> None:
         lambda content: sealed([]),
         lambda content: sealed({"watched": {"/": None}}),
         lambda content: sealed({"files": [], "watched": {}}),
-        lambda content: sealed(json.loads(content.partition(b"\n")[2]) | {"more": 1}),
+        lambda content: sealed(json.loads(content.split(b"\n")[1]) | {"more": 1}),
     ],
 )
 def test_a_damaged_file_is_as_none(place: Place, damaged: Callable[[bytes], bytes]) -> None:

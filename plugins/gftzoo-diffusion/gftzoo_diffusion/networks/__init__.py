@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 from gftzoo.catalogue.cards import ModelCard
 from gftzoo.errors import UsageError, nearest
-from gftzoo_diffusion.networks.adm import ADMKind
-from gftzoo_diffusion.networks.dit import DiTKind
 from gftzoo_diffusion.networks.kind import Kind
-from gftzoo_diffusion.networks.ldm import LDMKind
-from gftzoo_diffusion.networks.mdt import MDTKind
-from gftzoo_diffusion.networks.uvit import UViTKind
-from gftzoo_diffusion.networks.uvit_text import UViTTextKind
 from gftzoo_diffusion.options import NetworkOptions
 
-NETWORKS: Final[Mapping[str, Kind]] = {
-    "dit": DiTKind(),
-    "uvit": UViTKind(),
-    "uvit-text": UViTTextKind(),
-    "mdt": MDTKind(),
-    "adm": ADMKind(),
-    "ldm": LDMKind(),
+NETWORKS: Final = {  # the file and the class in it, which are imported for a card that names them
+    "dit": "dit:DiTKind",
+    "uvit": "uvit:UViTKind",
+    "uvit-text": "uvit_text:UViTTextKind",
+    "mdt": "mdt:MDTKind",
+    "adm": "adm:ADMKind",
+    "ldm": "ldm:LDMKind",
 }
 
 
@@ -34,7 +30,14 @@ def kind_of(settings: Mapping[str, Any]) -> Kind:
             f"network.kind = {name!r} is not valid: it must be one of {', '.join(NETWORKS)}"
             f"{nearest(name, list(NETWORKS))}."
         )
-    return NETWORKS[name]
+    return _taken(name)
+
+
+@cache
+def _taken(name: str) -> Kind:
+    file, _, kind = NETWORKS[name].partition(":")
+    found: Kind = getattr(import_module(f"{__name__}.{file}"), kind)()
+    return found
 
 
 def network_of(card: ModelCard) -> Kind:
