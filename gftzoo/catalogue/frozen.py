@@ -18,8 +18,8 @@ class Frozen(BaseModel):
     @classmethod
     def _refuse_truth_for_a_number(cls, data: Any) -> Any:
         for key, value in data.items() if isinstance(data, dict) else ():
-            field = cls.model_fields.get(key)
-            if field is not None and isinstance(value, bool) and not _takes_truth(field.annotation):
+            field = cls.model_fields.get(key) if isinstance(value, bool) else None
+            if field is not None and not _takes_truth(field.annotation):
                 raise ValueError(f"{key} = {value} is not valid: input should not be true or false")
         return data
 

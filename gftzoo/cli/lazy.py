@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -44,5 +47,22 @@ def completes(name: str) -> Callable[..., Any]:
 
 def _function(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
-    found: Callable[..., Any] = getattr(import_module(f"gftzoo.cli.{module}"), name)
+    found: Callable[..., Any] = getattr(_imported(f"gftzoo.cli.{module}"), name)
     return found
+
+
+def _imported(name: str) -> ModuleType:
+    """A module of which all that its import makes, torch with it, is taken to live as long as the process.
+
+    Looking for garbage among that takes a tenth of the time to import torch, and again in every full collection.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()

@@ -9,8 +9,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email import message_from_string
-from email.message import Message
 from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, MetadataPathFinder, distributions
 from pathlib import Path
@@ -150,19 +148,25 @@ def _fault_of(entry: EntryPoint) -> str:
 
 def _identity(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
     """Name, version and requirements; ValueError if the first two are not what pip would take."""
-    metadata = _headers(distribution)
-    name, version = metadata["Name"], metadata["Version"]
+    headers = _headers(distribution)
+    found = {key: value for key, value in reversed(headers)}  # of two the first, as pip takes it
+    name, version = found.get("name"), found.get("version")
     if name is None or version is None:
         raise ValueError(f"it has no {'Name' if name is None else 'Version'}")
-    if not NAME.fullmatch(str(name)):
+    if not NAME.fullmatch(name):
         raise ValueError(f"{plain(name, LONGEST_NAME)!r} cannot be the name of a distribution")
-    return str(name), plain(version, 50), tuple(str(line) for line in metadata.get_all("Requires-Dist") or ())
+    return name, plain(version, 50), tuple(value for key, value in headers if key == "requires-dist")
 
 
-def _headers(distribution: Distribution) -> Message:
-    """The headers of its metadata; `Distribution.metadata` parses the description below them, too, for far longer."""
+def _headers(distribution: Distribution) -> list[tuple[str, str]]:
+    """Key, in lower case, and value of each header of its metadata, lines that go on a value left out.
+
+    `Distribution.metadata` parses whole values and the description below them, too: of hundreds of distributions.
+    """
     texts = map(distribution.read_text, ("METADATA", "PKG-INFO", ""))  # the last is an egg-info that is one file
-    return message_from_string(next(filter(None, texts), "").partition("\n\n")[0])
+    lines = next(filter(None, texts), "").partition("\n\n")[0].split("\n")
+    parts = (line.partition(":") for line in lines if not line[:1].isspace())
+    return [(key.lower(), value.strip()) for key, colon, value in parts if colon]
 
 
 def _folder_name(distribution: Distribution) -> str:

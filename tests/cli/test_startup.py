@@ -58,6 +58,17 @@ def test_nothing_slow_is_imported_that_is_not_needed(code: str, allowed: set[str
     assert loaded_by(code) <= allowed
 
 
+def test_no_plugin_imports_what_loads_weights_or_trains_before_it_is_asked_to() -> None:
+    assert loaded_by(command("plugins"), ("torch", "gftzoo.model", "gftzoo.loading", "gftzoo.engine")) == {"torch"}
+
+
+def test_what_a_command_imports_is_no_garbage_and_garbage_is_looked_for_afterwards() -> None:
+    code = f"import gc\n{command('plugins')}\nimported, enabled = gc.get_freeze_count() > 100_000, gc.isenabled()"
+    missing = "from gftzoo.cli.lazy import does\ntry: does('nowhere:nothing')(lambda: None)()\nexcept ImportError: pass"
+    for each in (code, f"import gc\n{missing}\nimported, enabled = True, gc.isenabled()"):
+        assert loaded_by(f"{each}\nassert imported and enabled", ("torch",)) <= {"torch"}
+
+
 def test_help_and_the_list_import_no_more_than_they_show() -> None:
     asked = ("pydantic", "yaml", "rich", "psutil", *SLOW)
     assert loaded_by(command("--help"), asked) == set()

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import gftzoo  # its `load` imports what loads weights only when it is asked for
 from gftzoo.contract.guidance import Guidance
 from gftzoo.contract.model import Model
 from gftzoo.contract.pieces import Steered, ramp
 from gftzoo.errors import UsageError
 from gftzoo.generator import SampleGenerator, seed_for
 from gftzoo.layers.diffusion import STEPS, spaced_timesteps
-from gftzoo.loading import load
 from gftzoo_text2image.glide.sampling import process, respaced, reverse
 from gftzoo_text2image.unclip.conditions import encode, parts_of
 from gftzoo_text2image.unclip.options import DecoderNetwork, DecoderSampler, PriorSampler
@@ -28,7 +28,7 @@ DECODER_CFG = 8.0  # as published, where a picture is drawn of an embedding alon
 @cache
 def known(source: str, family: str, tokenizer_path: str | None) -> Any:
     """The model of a run, a folder or a name; UsageError for one of another family."""
-    model = load(source, None if Path(source).exists() else "base", tokenizer_path=tokenizer_path)
+    model = gftzoo.load(source, None if Path(source).exists() else "base", tokenizer_path=tokenizer_path)
     if model.card.family != family:
         raise UsageError(f"{source!r} is of the family {model.card.family} and here one of {family} is needed.")
     return model
