@@ -55,6 +55,10 @@ class Row:
         }
 
 
+class NotMeasured(Exception):
+    """A version did not do what was to be measured."""
+
+
 class Versions:
     """The two interpreters, and a folder for what they keep."""
 
@@ -76,10 +80,13 @@ class Versions:
                 [self.pythons[index], str(PROBE), *words],
                 cwd=folder,
                 env={**os.environ, "XDG_CACHE_HOME": str(self.home / str(index)), "OMP_NUM_THREADS": "1"},
-                check=True,
+                check=False,
                 capture_output=True,
                 text=True,
             )
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip()
+            raise NotMeasured(f"{self.pythons[index]} could not do {' '.join(words)!r}:\n{said}")
         found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
         return found
 
@@ -169,8 +176,9 @@ def same_work(versions: Versions, rounds: int) -> list[Row]:
 
 
 def measure(before: str, rounds: int, files: int, lines: int) -> list[Row]:
-    """All items; prints each as it comes."""
+    """All items; prints each as it comes, and why a version could not do a part, which is left out."""
     rows: list[Row] = []
+    left_out = 0
     with tempfile.TemporaryDirectory() as name:
         versions = Versions(before, Path(name))
         drawings = [f"{model}:{batch}" for model, batch in BATCHES.items()]
@@ -184,11 +192,16 @@ def measure(before: str, rounds: int, files: int, lines: int) -> list[Row]:
             lambda: relative("sampling", versions.least(rounds, "sampling", *drawings)),
         ]
         for part in parts:
-            found = part()
+            try:
+                found = part()
+            except NotMeasured as error:
+                left_out += 1
+                print(error, flush=True)
+                continue
             rows += found
             print(*(" ".join(row.told().values()) for row in found), sep="\n", flush=True)
     slower = [row.item for row in rows if row.ratio > SLOWER]
-    print(f"Slower by more than 3 %: {', '.join(slower) or 'none'}.")
+    print(f"Parts that were not measured: {left_out}. Slower by more than 3 %: {', '.join(slower) or 'none'}.")
     return rows
 
 

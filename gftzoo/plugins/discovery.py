@@ -149,7 +149,7 @@ def _fault_of(entry: EntryPoint) -> str:
 def _identity(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
     """Name, version and requirements; ValueError if the first two are not what pip would take."""
     headers = _headers(distribution)
-    found = {key: value for key, value in reversed(headers)}  # of two the first, as pip takes it
+    found = dict(reversed(headers))  # of two the first, as pip takes it
     name, version = found.get("name"), found.get("version")
     if name is None or version is None:
         raise ValueError(f"it has no {'Name' if name is None else 'Version'}")

@@ -53,11 +53,23 @@ def test_two_versions_are_told_beside_each_other(tmp_path: Path, monkeypatch, ca
     for part in ("start_up", "single_operations", "whole_steps", "relative", "same_work"):
         row = before_after.Row(part, "unit", 2.0, 2.0 if part == "start_up" else 3.0, 1.5)
         monkeypatch.setattr(before_after, part, lambda *_, row=row: [row])
+
+    def cannot(*_: object) -> None:
+        raise before_after.NotMeasured("an option of old")
+
+    monkeypatch.setattr(before_after, "same_work", cannot)
     rows = before_after.measure(sys.executable, 1, 20, 20)
     before_after.write(rows, tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as file:
         kept = list(csv.DictReader(file))
     assert [row["after_over_before"] for row in kept if row["item"] in ("start_up", "whole_steps")] == ["1.00", "1.50"]
     assert sum(row["item"].startswith("opening") and float(row["before"]) > 0 for row in kept) == 4
-    said = capsys.readouterr().out.splitlines()[-1]
+    *_, said = lines = capsys.readouterr().out.splitlines()
     assert "single_operations" in said and "start_up" not in said
+    assert "an option of old" in lines and "not measured: 1." in said
+
+
+def test_what_a_version_said_that_could_not_be_measured_is_told(tmp_path: Path) -> None:
+    before_after = load("before_after")
+    with pytest.raises(before_after.NotMeasured, match=r"opening nowhere:x'[\s\S]*nowhere"):
+        before_after.Versions(sys.executable, tmp_path).probe("opening", "nowhere:x")
