@@ -32,6 +32,7 @@ GROUPS = {
     COMMANDS: "A command of the command line, `gftzoo NAME`: a `click.Command`, imported only when it is called.",
 }
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # of distributions, as pip takes them, and plugins
+FOLD = re.compile(r"\n[ \t]+")  # where a value of metadata goes on in the next line
 MOST_METADATA = 4 * 2**20  # bytes of METADATA or entry_points.txt; a long README is part of it
 METADATA_FILES = ("METADATA", "PKG-INFO", "entry_points.txt")
 
@@ -159,13 +160,13 @@ def _identity(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _headers(distribution: Distribution) -> list[tuple[str, str]]:
-    """Key, in lower case, and value of each header of its metadata, lines that go on a value left out.
+    """Key, in lower case, and value, in one line, of each header of its metadata.
 
-    `Distribution.metadata` parses whole values and the description below them, too: of hundreds of distributions.
+    `Distribution.metadata` parses the description below them, too, of hundreds of distributions.
     """
     texts = map(distribution.read_text, ("METADATA", "PKG-INFO", ""))  # the last is an egg-info that is one file
-    lines = next(filter(None, texts), "").partition("\n\n")[0].split("\n")
-    parts = (line.partition(":") for line in lines if not line[:1].isspace())
+    headers = next(filter(None, texts), "").partition("\n\n")[0]
+    parts = (line.partition(":") for line in FOLD.sub(" ", headers).split("\n"))
     return [(key.lower(), value.strip()) for key, colon, value in parts if colon]
 
 
