@@ -125,8 +125,10 @@ def random_tokenizer(card: ModelCard) -> Tokenizer | None:
     if not family.options().reads_tokenizer:
         return None
     nano = get_card(str(catalogue().families[card.family].nano))
-    # Of the card's tokenizer what its codes are; what else the published one needs is not built.
-    spec = card.tokenizer.model_copy(update={"kind": nano.tokenizer.kind, "options": nano.tokenizer.options})
+    # Of the card's tokenizer what its codes are; what else the published one needs is not built. Where a code is a
+    # patch of pixels, one pixel of as many colours has as many numbers as the published code vector.
+    own = {"kind": nano.tokenizer.kind, "options": nano.tokenizer.options}
+    spec = card.tokenizer.model_copy(update={**own, "downsample": 1, "image_channels": card.tokenizer.channels})
     return type(family.build_tokenizer(nano.tokenizer))(spec)
 
 

@@ -12,6 +12,8 @@ from tool import load
 
 from gftzoo.engine import Job
 from gftzoo.engine.parallel.place import Place
+from gftzoo.loading import load as load_model
+from gftzoo.zoo import get_card
 
 
 def test_throughput_writes_a_row_for_each_way_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +42,20 @@ def test_throughput_trains_the_full_models_on_their_own_latents() -> None:
         config = tool.configuration(name, "gft", 2, "bf16")
         assert config.card.resolution == 256 and config.card.classes == 1000 and config.card.temperature
         assert tool.estimate.training_cost(Job(config), Place(torch.device("cpu"))).flops_per_image > 1e11
+
+
+@pytest.mark.parametrize("name", ["rq-480m", "var-d16"])
+def test_codes_of_a_random_tokenizer_have_the_published_vectors(name: str) -> None:
+    spec, tokenizer = get_card(name).tokenizer, load("throughput").random_tokenizer(get_card(name))
+    assert (spec.codebook, spec.channels) in {tuple(table.shape) for table in tokenizer.state_dict().values()}
+
+
+def test_a_small_prior_gives_a_decoder_its_embeddings(tmp_path: Path) -> None:
+    load("small_prior").write(tmp_path, heads=2, head_width=8)
+    prior = load_model(tmp_path)
+    seen_BD11 = torch.randn(3, 768, 1, 1)
+    assert prior.card.family == "unclip-prior"
+    assert torch.equal(prior.require_tokenizer().embeddings(seen_BD11), seen_BD11.flatten(1))
 
 
 def test_two_versions_are_told_beside_each_other(tmp_path: Path, monkeypatch, capsys) -> None:
