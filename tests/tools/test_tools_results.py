@@ -44,6 +44,24 @@ def test_the_committed_page_is_what_the_files_give(pages: ModuleType) -> None:
     assert committed == pages.page(pages.ROOT / "docs" / "results"), "run `python tools/results_page.py`"
 
 
+def test_the_tables_of_speed_are_what_the_files_give() -> None:
+    tables = load("speed_tables")
+    assert "sampling-speed.csv" in (page := tables.PAGE.read_text(encoding="utf-8"))
+    assert tables.filled(page) == page
+
+
+def test_batches_of_a_network_stand_side_by_side() -> None:
+    def row(batch: int, share: float, network: str = "", sampler: str = "steps=1") -> dict[str, str]:
+        told = {"model": "a", "network": network, "sampler": sampler}
+        return {**told, "batch": str(batch), "gft_over_cfg": str(share)}
+
+    found = load("speed_tables").batches([row(8, 0.9), row(1, 0.6), row(8, 0.51), row(4, 0.55), row(4, 0.7, "depth 2")])
+    assert [line.strip("| ").split(" | ") for line in found.splitlines()[2:]] == [
+        ["`a`", "depth 2, steps=1", "", "0.70 (of 4)"],
+        ["`a`", "whole, steps=1", "0.60", "0.55 (of 4), 0.51 (of 8)"],
+    ]
+
+
 def test_the_page_shows_the_best_strength_with_its_spread(pages: ModuleType, tmp_path: Path) -> None:
     text = pages.page(results(tmp_path, gft=3.5))
     assert "| base + CFG | w = 1.5 | 4.50 ± 0.71 | 90.0 ± 0.0 | 0.80 ± 0.00 | 0.70 ± 0.00 | 2 |" in text
