@@ -33,6 +33,7 @@ BROKEN = {
     "newer": ({"code": source(attributes="contract_version = 99")}, "contract 99 (a newer gftzoo)"),
     "older": ({"code": source(attributes="contract_version = 0")}, "contract 0 (an older gftzoo)"),
     "other-gftzoo": ({"code": source(), "requires": "gftzoo>=99"}, "needs gftzoo >=99"),
+    "other-gftzoo-in-two-lines": ({"code": source(), "requires": "gftzoo\n  >=99"}, "needs gftzoo >=99"),
     "bad-registry": ({"code": source(), "registry": "models: [1, 2"}, "not a valid registry"),
     "wrong-registry": ({"code": source(), "registry": "models: {a: {familly: x}}"}, "registry.yaml"),
 }
